@@ -1,0 +1,111 @@
+"""Label sets: what the class ids of a model or data set mean, and their colours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from emu_perception.prediction import UNLABELLED
+from emu_perception.resources import find_resource
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Names and colours of class ids 0 … C-1; id 255 means unlabelled."""
+
+    name: str
+    names: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    """RGB, 0–255, one per class."""
+    without_depth: tuple[str, ...] = ()
+    """Classes that have no finite depth, such as sky."""
+
+    def __post_init__(self) -> None:
+        where = f"label set '{self.name}'"
+        if not 1 <= len(self.names) <= UNLABELLED:
+            raise ValueError(f"{where}: needs 1 to {UNLABELLED} classes, got {len(self.names)}")
+        if len(set(self.names)) != len(self.names):
+            raise ValueError(f"{where}: class names must differ from one another")
+        if len(self.colors) != len(self.names):
+            raise ValueError(
+                f"{where}: {len(self.names)} names but {len(self.colors)} colours; give one each"
+            )
+        for name, color in zip(self.names, self.colors, strict=True):
+            if len(color) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in color):
+                raise ValueError(f"{where}: the colour of '{name}' is not three integers 0–255: {color}")
+        unknown = set(self.without_depth) - set(self.names)
+        if unknown:
+            raise ValueError(f"{where}: without_depth names unknown classes: {sorted(unknown)}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def index(self, name: str) -> int:
+        """Class id of a name; KeyError with the known names if there is none."""
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise KeyError(
+                f"label set '{self.name}' has no class '{name}'; it has {', '.join(self.names)}"
+            ) from None
+
+    @property
+    def palette(self) -> np.ndarray:
+        """`(256, 3)` uint8: the colour of every id, black for those without a class."""
+        palette = np.zeros((256, 3), np.uint8)
+        palette[: len(self)] = np.array(self.colors, np.uint8)
+        return palette
+
+    @property
+    def without_depth_ids(self) -> tuple[int, ...]:
+        """Class ids of `without_depth`."""
+        return tuple(self.index(name) for name in self.without_depth)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for YAML or JSON; `from_dict` reads them back."""
+        classes = [
+            {"name": n, "color": list(c)} | ({"depth": False} if n in self.without_depth else {})
+            for n, c in zip(self.names, self.colors, strict=True)
+        ]
+        return {"name": self.name, "classes": classes}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> LabelSet:
+        """Read `{"name": …, "classes": [{"name": …, "color": [r, g, b], "depth": bool}, …]}`.
+
+        Raises:
+            ValueError: a key is missing or a value is out of range; the message says which.
+        """
+        try:
+            classes = values["classes"]
+            return cls(
+                name=str(values["name"]),
+                names=tuple(str(c["name"]) for c in classes),
+                colors=tuple(tuple(c["color"]) for c in classes),
+                without_depth=tuple(str(c["name"]) for c in classes if not c.get("depth", True)),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                "a label set needs 'name' and 'classes', a list of entries with 'name' and "
+                f"'color': {error!r}"
+            ) from error
+
+
+@lru_cache(maxsize=None)
+def load_label_set(name_or_path: str) -> LabelSet:
+    """A shipped label set by name (`camvid`, `cityscapes`, `nyuv2_40`, …) or a YAML file by path."""
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        try:
+            path = find_resource("config", "labels", f"{name_or_path}.yaml")
+        except FileNotFoundError:
+            known = sorted(p.stem for p in find_resource("config", "labels").glob("*.yaml"))
+            raise ValueError(
+                f"unknown label set '{name_or_path}': give a path or one of {', '.join(known)}"
+            ) from None
+    return LabelSet.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))

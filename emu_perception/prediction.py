@@ -1,0 +1,48 @@
+"""What a network says about one image: the type that every room above the networks speaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+UNLABELLED = 255
+"""Class id of pixels without a label: void in ground truth, not confident enough in a prediction."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Dense maps of one RGB image, all `(H, W)` of the image given to the predictor.
+
+    A map is None where the model lacks the task or the caller did not ask for it.
+    """
+
+    labels: np.ndarray | None = None
+    """uint8, class id; 255 where the confidence is below the predictor's `min_confidence`."""
+    confidence: np.ndarray | None = None
+    """float32 in [0, 1], the largest class probability; 0 where `labels` is 255."""
+    semantic_uncertainty: np.ndarray | None = None
+    """float32 in [0, ln C], entropy of the mean class probabilities in nats."""
+    depth: np.ndarray | None = None
+    """float32, metres along the optical axis; NaN where invalid."""
+    depth_variance: np.ndarray | None = None
+    """float32, predictive variance of the depth in square metres; NaN where `depth` is."""
+    semantic_epistemic: np.ndarray | None = None
+    """float32, mutual information between class and member, in nats; models with members only."""
+    depth_epistemic: np.ndarray | None = None
+    """float32, variance of the members' means in square metres; models with members only."""
+    probabilities: np.ndarray | None = None
+    """float32 `(C, H, W)`, mean class probabilities; only when asked for."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the maps."""
+        for value in (self.labels, self.depth):
+            if value is not None:
+                return value.shape[0], value.shape[1]
+        raise ValueError("an empty prediction has no size")
+
+    @property
+    def depth_std(self) -> np.ndarray | None:
+        """float32 `(H, W)`, standard deviation of the depth in metres."""
+        return None if self.depth_variance is None else np.sqrt(self.depth_variance)
