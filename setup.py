@@ -1,0 +1,83 @@
+"""Package metadata. colcon (ament_python) reads this file, and so does pip."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+PACKAGE = "emu_perception"
+ROOT = Path(__file__).parent
+SHARE = Path("share") / PACKAGE
+
+
+def share_files(*folders: str) -> list[tuple[str, list[str]]]:
+    """Every file below the folders, to be installed at the same place below the share folder."""
+    files: dict[str, list[str]] = {}
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*")):
+            relative = path.relative_to(ROOT)
+            if path.is_file() and "__pycache__" not in relative.parts:
+                files.setdefault(str(SHARE / relative.parent), []).append(str(relative))
+    return list(files.items())
+
+
+setup(
+    name=PACKAGE,
+    version="0.1.0",  # the same in package.xml and emu_perception/__init__.py
+    description="Semantic class, metric depth and the uncertainty of both, from one camera image.",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    maintainer="emu_perception maintainers",
+    maintainer_email="maintainers@emu-perception.org",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (str(SHARE), ["package.xml"]),
+        *share_files("config", "launch", "models"),
+    ],
+    # The lower bounds are what the code needs; constraints.txt pins the tested set.
+    install_requires=[
+        "torch>=2.11",  # the networks
+        "torchvision>=0.26",  # timm imports it; its release must match torch's
+        "timm>=1.0.15",  # encoders: the Mix Transformer and every other backbone
+        "safetensors>=0.4.3",  # model files that run no code when they are loaded
+        "numpy>=1.26,<3",  # images and maps at the seam
+        "opencv-python>=4.8,<6",  # reading, writing, resizing and undistorting images
+        "pydantic>=2.7,<3",  # configuration: an unknown or invalid key is an error
+        "PyYAML>=6.0",  # label sets and configuration files
+        "typer>=0.12",  # the `emu` command line
+        "rich>=13.7",  # progress and tables in the terminal
+    ],
+    extras_require={
+        # ROS 2 without a ROS installation: leave it out where ROS 2 itself is installed.
+        "ros": [
+            "ros-kilted-rclpy",
+            "ros-kilted-rmw-fastrtps-cpp",
+            "ros-kilted-common-interfaces",  # sensor_msgs, std_msgs, diagnostic_msgs
+            "rosbags-image>=0.10",  # image conversion where cv_bridge is not there
+        ],
+        # rosbag2 files without a ROS installation.
+        "bags": ["rosbags>=0.11", "rosbags-image>=0.10"],
+        # Training: the loop, streaming metrics, logs.
+        "train": ["lightning>=2.5", "torchmetrics>=1.7", "tensorboard>=2.18"],
+        # Faster inference on CPUs.
+        "openvino": ["openvino>=2025.0"],
+        # What `make test` runs.
+        "dev": [
+            "pytest>=8.3",
+            "pytest-timeout>=2.3",  # a node that hangs must fail its test, not the run
+            "hypothesis>=6.115",  # properties instead of hand-picked cases
+            "ruff>=0.14",  # lint and format
+            "mypy>=1.14",
+            "types-PyYAML",
+        ],
+    },
+    entry_points={
+        "console_scripts": [
+            "emu = emu_perception.cli:main",
+            "emu_node = emu_perception.ros.node:main",
+        ]
+    },
+    zip_safe=True,
+)
