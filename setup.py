@@ -63,15 +63,15 @@ setup(
         "train": ["lightning>=2.5", "torchmetrics>=1.7", "tensorboard>=2.18"],
         # Faster inference on CPUs.
         "openvino": ["openvino>=2025.0"],
-        # What `make test` runs.
-        "dev": [
+        # The test suite. colcon runs it with pytest because it finds pytest under this name.
+        "test": [
             "pytest>=8.3",
-            "pytest-timeout>=2.3",  # a node that hangs must fail its test, not the run
+            "pytest-timeout>=2.3",  # a node that hangs fails its test instead of the whole run
             "hypothesis>=6.115",  # properties instead of hand-picked cases
-            "ruff>=0.14",  # lint and format
-            "mypy>=1.14",
-            "types-PyYAML",
+            "colcon-common-extensions>=0.3",  # the package must build in a ROS workspace too
         ],
+        # What else the Makefile runs; uv installs, and writes constraints.txt.
+        "dev": ["ruff>=0.14", "mypy>=1.14", "types-PyYAML", "uv>=0.5"],
     },
     entry_points={
         "console_scripts": [

@@ -1,0 +1,55 @@
+# Does all the set-up on a machine that has only Python 3.10–3.13 and make. Try `make help`.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+DEMO_ARGS ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+EXTRAS := ros,bags,train,openvino,test,dev
+PINNED := -c constraints.txt -e .[$(EXTRAS)]
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format constraints
+
+help:  ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/make \1\t\2/' | expand -t 20
+
+install: $(INSTALLED)  ## Create .venv and install the package with everything it can use
+
+demo: $(INSTALLED)  ## Drive through a rendered street with the real node (DEMO_ARGS="--input BAG --out DIR")
+	$(BIN)/emu demo $(DEMO_ARGS)
+
+test: lint  ## Lint, check types, run the tests
+	$(BIN)/python -m pytest -q
+
+lint: $(INSTALLED)  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## Rewrite the code in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# torch itself pins the CUDA libraries and the compiler that it was built with.
+constraints: $(INSTALLED)  ## Write the newest versions that go together to constraints.txt
+	$(BIN)/uv pip compile setup.py --all-extras --universal --python-version 3.10 --upgrade --quiet \
+	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o $(VENV)/pins.txt
+	echo "# The tested versions, for Python 3.10 to 3.13 on Linux. Written by: make constraints" > constraints.txt
+	sed -E "/^(nvidia|cuda|triton)/d; s/ and sys_platform == 'linux'//g; s/( and| ;) python_full_version < '3.14'//g" \
+	    $(VENV)/pins.txt >> constraints.txt
+
+# uv installs the same packages as pip, in a fraction of the time; pip does it where uv is missing.
+$(INSTALLED): setup.py pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info[:2] <= (3, 13) or sys.exit( \
+	  "emu_perception needs Python 3.10 to 3.13, and $(PYTHON) is " + sys.version.split()[0] + \
+	  ". Name another one: make PYTHON=python3.11 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "Could not create $(VENV). On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv \
+	  || echo "uv is not available: installing with pip, which takes longer"
+	@if test -x $(BIN)/uv; \
+	  then $(BIN)/uv pip install --python $(BIN)/python $(PINNED); \
+	  else $(BIN)/python -m pip install $(PINNED); fi
+	@touch $@
