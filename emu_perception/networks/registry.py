@@ -1,0 +1,41 @@
+"""Architectures by name: what a model file asks for and how to build it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn as nn
+
+from emu_perception.networks.segdepthformer import SegDepthFormer
+
+Builder = Callable[..., nn.Module]
+_BUILDERS: dict[str, Builder] = {}
+
+
+def register_architecture(name: str) -> Callable[[Builder], Builder]:
+    """Decorator: make a builder known to `build_network` under a name."""
+
+    def register(builder: Builder) -> Builder:
+        _BUILDERS[name] = builder
+        return builder
+
+    return register
+
+
+def build_network(architecture: str, **arguments: object) -> nn.Module:
+    """An untrained network of a registered architecture.
+
+    Raises:
+        ValueError: the name is unknown, or the arguments do not suit the architecture.
+    """
+    if architecture not in _BUILDERS:
+        raise ValueError(
+            f"unknown architecture '{architecture}'; known: {', '.join(sorted(_BUILDERS))}"
+        )
+    try:
+        return _BUILDERS[architecture](**arguments)
+    except TypeError as error:
+        raise ValueError(f"architecture '{architecture}': {error}") from error
+
+
+register_architecture("segdepthformer")(SegDepthFormer)

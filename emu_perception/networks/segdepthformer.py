@@ -1,0 +1,108 @@
+"""SegFormer, DepthFormer and SegDepthFormer: one encoder, an all-MLP decoder per task.
+
+EMUFormer (arXiv 2402.10580, section 3.1) shares SegFormer's encoder between a segmentation and a
+depth decoder; the depth decoder has two output channels, the mean and the variance of a Gaussian.
+SegFormer is this network with the task "semantic" alone, DepthFormer with "depth" alone; the
+student EMUFormer is a SegDepthFormer whose training differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from emu_perception.networks.decoder import FoldedDecoders, MLPDecoder
+from emu_perception.networks.encoder import build_encoder
+
+TASKS = ("semantic", "depth")
+DEPTH_CHANNELS = 2
+
+
+class RawOutputs(NamedTuple):
+    """What a network says before any activation, at 1/4 of the input's resolution."""
+
+    logits: Tensor | None
+    """`(B, C, h, w)`: class scores before the softmax."""
+    depth: Tensor | None
+    """`(B, 2, h, w)`: mean before its ReLU, variance before its softplus."""
+
+
+class SegDepthFormer(nn.Module):
+    """Encoder with an all-MLP decoder for each chosen task.
+
+    Args:
+        backbone: `mit_b0` … `mit_b5` or any timm model with four feature scales.
+        classes: number of classes; needed for the task "semantic".
+        tasks: "semantic" (SegFormer), "depth" (DepthFormer) or both (SegDepthFormer).
+        width: common width of the decoders; by default 256 for B0 and B1, else 768.
+        dropout: rate in the decoders and, in Mix Transformers, in MLPs and attention projections
+            (Monte Carlo Dropout samples these); the decoders have at least SegFormer's 0.1.
+        drop_path: rate of stochastic depth in the encoder while training.
+
+    Raises:
+        ValueError: an unknown task or backbone, or classes missing.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "mit_b2",
+        classes: int | None = None,
+        tasks: Sequence[str] = TASKS,
+        width: int | None = None,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        unknown = set(tasks) - set(TASKS)
+        if unknown or not tasks:
+            raise ValueError(f"tasks must be some of {TASKS}, got {tuple(tasks)}")
+        if "semantic" in tasks and (classes is None or classes < 1):
+            raise ValueError("the task 'semantic' needs the number of classes")
+        self.backbone = backbone
+        self.tasks = tuple(task for task in TASKS if task in tasks)
+        self.encoder = build_encoder(backbone, dropout=dropout, drop_path=drop_path)
+        channels = self.encoder.feature_info.channels()
+        self.width = width or (256 if backbone in ("mit_b0", "mit_b1") else 768)
+        outputs = {"semantic": classes or 0, "depth": DEPTH_CHANNELS}
+        self.decoders = nn.ModuleDict(
+            {
+                task: MLPDecoder(channels, outputs[task], self.width, max(dropout, 0.1))
+                for task in self.tasks
+            }
+        )
+
+    def forward(self, image: Tensor) -> RawOutputs:
+        """Normalised `(B, 3, H, W)`, H and W multiples of 32, to raw maps at 1/4."""
+        features = self.encoder(image)
+        raw = {task: decoder(features) for task, decoder in self.decoders.items()}
+        return RawOutputs(raw.get("semantic"), raw.get("depth"))
+
+    @torch.no_grad()
+    def initialise_depth_mean(self, mean_depth: float) -> None:
+        """Start the mean channel at a depth in metres, so that its ReLU is alive everywhere."""
+        predict = self.decoders["depth"].predict
+        predict.bias[0] = mean_depth
+
+    def fold(self) -> FoldedSegDepthFormer:
+        """The same network for inference, its decoders folded; shares the encoder's weights."""
+        return FoldedSegDepthFormer(self)
+
+
+class FoldedSegDepthFormer(nn.Module):
+    """A trained `SegDepthFormer` with folded decoders: same outputs, a fraction of the cost."""
+
+    def __init__(self, network: SegDepthFormer) -> None:
+        super().__init__()
+        self.tasks = network.tasks
+        self.encoder = network.encoder
+        self.decoders = FoldedDecoders([network.decoders[task] for task in network.tasks])
+        self.eval()
+
+    def forward(self, image: Tensor) -> RawOutputs:
+        """As `SegDepthFormer.forward`."""
+        raw = dict(zip(self.tasks, self.decoders(self.encoder(image)), strict=True))
+        return RawOutputs(raw.get("semantic"), raw.get("depth"))
