@@ -37,7 +37,7 @@ constraints: $(INSTALLED)  ## Write the newest versions that go together to cons
 	$(BIN)/uv pip compile setup.py --all-extras --universal --python-version 3.10 --upgrade --quiet \
 	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o $(VENV)/pins.txt
 	echo "# The tested versions, for Python 3.10 to 3.13 on Linux. Written by: make constraints" > constraints.txt
-	sed -E "/^(nvidia|cuda|triton)/d; s/ and sys_platform == 'linux'//g; s/( and| ;) python_full_version < '3.14'//g" \
+	sed -E "/^(nvidia|cuda|triton)/d; s/ and sys_platform == 'linux'//g; s/python_full_version < '3.14' and //g; s/( and| ;) python_full_version < '3.14'//g" \
 	    $(VENV)/pins.txt >> constraints.txt
 
 # uv installs the same packages as pip, in a fraction of the time; pip does it where uv is missing.
