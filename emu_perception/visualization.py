@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import cv2
 import numpy as np
@@ -21,7 +21,7 @@ COLORMAPS = {
 """Colour maps by name; a trailing `_r` reverses one."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def colormap_table(name: str, invalid: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
     """`(256, 3)` uint8 RGB: entry 0 is `invalid`, entries 1 … 255 run through the colour map.
 
