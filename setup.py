@@ -70,8 +70,8 @@ setup(
             "hypothesis>=6.115",  # properties instead of hand-picked cases
             "colcon-common-extensions>=0.3",  # the package must build in a ROS workspace too
         ],
-        # What else the Makefile runs; uv installs, and writes constraints.txt.
-        "dev": ["ruff>=0.14", "mypy>=1.14", "types-PyYAML", "uv>=0.5"],
+        # The rest of `make lint`.
+        "dev": ["ruff>=0.14", "mypy>=1.14", "types-PyYAML"],
     },
     entry_points={
         "console_scripts": [
