@@ -118,8 +118,9 @@ def contact_sheet(
     if not frames:
         raise ValueError("a contact sheet needs at least one frame")
     predictions = [prediction for _, prediction in frames]
-    depth_max = depth_max or _fitted_max([p.depth for p in predictions], 99)
-    depth_std_max = depth_std_max or _fitted_max([p.depth_std for p in predictions], 98)
+    scales = common_scales(predictions)
+    depth_max = depth_max or scales["depth_max"]
+    depth_std_max = depth_std_max or scales["depth_std_max"]
     rows = [_tiles(i, p, label_set, depth_max, depth_std_max) for i, p in frames]
     names = [name for name in _ORDER if all(name in row for row in rows)]
 
@@ -151,6 +152,14 @@ def contact_sheet(
             draw, shares, label_set, (MARGIN, y, width - 2 * MARGIN, height - y), percent=False
         )
     return np.asarray(canvas)
+
+
+def common_scales(predictions: Sequence[Prediction]) -> dict[str, float]:
+    """Round `depth_max` and `depth_std_max` in metres that suit all of the predictions."""
+    return {
+        "depth_max": _fitted_max([p.depth for p in predictions], 99),
+        "depth_std_max": _fitted_max([p.depth_std for p in predictions], 98),
+    }
 
 
 _ORDER = ("image", "labels", "semantic_uncertainty", "depth", "depth_std")

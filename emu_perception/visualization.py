@@ -39,7 +39,7 @@ def colormap_table(name: str, invalid: tuple[int, int, int] = (0, 0, 0)) -> np.n
     if code is not None:
         table = cv2.applyColorMap(ramp, code)[:, 0, ::-1].copy()
     if name.endswith("_r"):
-        table = table[::-1].copy()
+        table[1:] = table[:0:-1].copy()
     table[0] = invalid
     table.flags.writeable = False
     return table

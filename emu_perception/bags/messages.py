@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from typing import Any
 
@@ -77,6 +78,15 @@ def stamp_ns(message: Any) -> int:
     """When the data was acquired, in nanoseconds, by the message's header."""
     stamp = message.header.stamp
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def header_stamp_ns(data: bytes | memoryview) -> int:
+    """The same of a serialized message whose first field is its header, without decoding it."""
+    if len(data) < 12:
+        raise ValueError(f"{len(data)} bytes are too few for a message with a header")
+    # CDR: four bytes of encapsulation, the second of which tells the byte order; then the stamp.
+    seconds, nanoseconds = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
+    return seconds * 1_000_000_000 + nanoseconds
 
 
 def intrinsics(message: Any) -> Intrinsics | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -186,8 +187,14 @@ class BagReader:
                 return topic
         return candidates[0] if len(candidates) == 1 else None
 
-    def messages(self, topics: Iterable[str] | None = None) -> Iterator[BagMessage]:
-        """Messages in the order of their recording, of these topics or of all.
+    def messages(
+        self, topics: Iterable[str] | None = None, *, seconds: float = math.inf
+    ) -> Iterator[BagMessage]:
+        """Messages in the order of their recording.
+
+        Args:
+            topics: names; None for all.
+            seconds: of the recording, from its start.
 
         Raises:
             BagError: a topic is not in the bag, or the file is damaged where it was read.
@@ -205,7 +212,8 @@ class BagReader:
             connections = [c for c in connections if c.topic in wanted]
         if not connections:
             return
-        messages = reader.messages(connections)
+        end = reader.start_time + int(seconds * 1e9) if math.isfinite(seconds) else None
+        messages = reader.messages(connections, stop=end)
         while True:
             try:
                 connection, time_ns, data = next(messages)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
+from rosbags.typesys import TypesysError
 from rosbags.typesys.store import Typestore
 
 from emu_perception.bags.reader import STORAGE_SUFFIXES, BagError, is_bag, message_types
@@ -90,7 +91,7 @@ class BagWriter:
         """Declare a topic that may stay empty; others are declared by their first message."""
         try:
             connection = self._writer.add_connection(topic, msgtype, typestore=self._types)
-        except KeyError:
+        except TypesysError:
             raise BagError(f"{self.path}: {topic}: unknown message type {msgtype}") from None
         self._connections[topic] = connection
         return connection
