@@ -24,6 +24,14 @@ TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 21, 17, 15
 
 
 @dataclass(frozen=True)
+class Scales:
+    """Where the scales of depth and of its standard deviation end, in metres."""
+
+    depth: float
+    depth_std: float
+
+
+@dataclass(frozen=True)
 class _Scale:
     vmax: float
     unit: str
@@ -44,8 +52,7 @@ def panel(
     label_set: LabelSet | None,
     *,
     title: str = "",
-    depth_max: float | None = None,
-    depth_std_max: float | None = None,
+    scales: Scales | None = None,
     tile_width: int = 520,
 ) -> np.ndarray:
     """One picture of an image, its classes, its depth and the uncertainty of both.
@@ -56,14 +63,14 @@ def panel(
         image: `(H, W, 3)` uint8 RGB.
         label_set: of the prediction's labels; None where it has none.
         title: a line above everything, such as where the image is from.
-        depth_max: metres at the far end of the depth scale; None fits it to this image. Give one
-            for pictures to be compared with one another; the same for `depth_std_max`.
+        scales: where the scales of depth end; None fits them to this image. Give `common_scales`
+            for pictures to be compared with one another.
         tile_width: width in pixels at which each map is drawn.
 
     Returns:
         `(H', W', 3)` uint8 RGB.
     """
-    tiles = _tiles(image, prediction, label_set, depth_max, depth_std_max)
+    tiles = _tiles(image, prediction, label_set, scales or common_scales([prediction]))
     columns: list[list[_Tile | None]] = [[tiles["image"], None]]
     for upper, lower in (("labels", "semantic_uncertainty"), ("depth", "depth_std")):
         if upper in tiles:
@@ -103,8 +110,6 @@ def contact_sheet(
     label_set: LabelSet | None,
     *,
     title: str = "",
-    depth_max: float | None = None,
-    depth_std_max: float | None = None,
     tile_width: int = 320,
 ) -> np.ndarray:
     """Several images under one another, their maps beside them, on common scales.
@@ -119,9 +124,7 @@ def contact_sheet(
         raise ValueError("a contact sheet needs at least one frame")
     predictions = [prediction for _, prediction in frames]
     scales = common_scales(predictions)
-    depth_max = depth_max or scales["depth_max"]
-    depth_std_max = depth_std_max or scales["depth_std_max"]
-    rows = [_tiles(i, p, label_set, depth_max, depth_std_max) for i, p in frames]
+    rows = [_tiles(i, p, label_set, scales) for i, p in frames]
     names = [name for name in _ORDER if all(name in row for row in rows)]
 
     heights = [max(1, round(tile_width * i.shape[0] / i.shape[1])) for i, _ in frames]
@@ -154,12 +157,12 @@ def contact_sheet(
     return np.asarray(canvas)
 
 
-def common_scales(predictions: Sequence[Prediction]) -> dict[str, float]:
-    """Round `depth_max` and `depth_std_max` in metres that suit all of the predictions."""
-    return {
-        "depth_max": _fitted_max([p.depth for p in predictions], 99),
-        "depth_std_max": _fitted_max([p.depth_std for p in predictions], 98),
-    }
+def common_scales(predictions: Sequence[Prediction]) -> Scales:
+    """Round ends of the scales that suit all of the predictions."""
+    return Scales(
+        _fitted_max([p.depth for p in predictions], 99),
+        _fitted_max([p.depth_std for p in predictions], 98),
+    )
 
 
 _ORDER = ("image", "labels", "semantic_uncertainty", "depth", "depth_std")
@@ -169,8 +172,7 @@ def _tiles(
     image: np.ndarray,
     prediction: Prediction,
     label_set: LabelSet | None,
-    depth_max: float | None,
-    depth_std_max: float | None,
+    scales: Scales,
 ) -> dict[str, _Tile]:
     tiles = {"image": _Tile("Image", image, f"{image.shape[1]} x {image.shape[0]}")}
     if prediction.labels is not None and label_set is not None:
@@ -181,11 +183,11 @@ def _tiles(
             "Semantic uncertainty", "entropy / ln C", values, _Scale(1.0, "", "magma")
         )
     if prediction.depth is not None:
-        scale = _Scale(depth_max or _fitted_max([prediction.depth], 99), "m", "turbo_r")
+        scale = _Scale(scales.depth, "m", "turbo_r")
         tiles["depth"] = _scalar_tile("Depth", "", prediction.depth, scale)
     std = prediction.depth_std
     if std is not None:
-        scale = _Scale(depth_std_max or _fitted_max([std], 98), "m", "magma")
+        scale = _Scale(scales.depth_std, "m", "magma")
         tiles["depth_std"] = _scalar_tile("Depth uncertainty", "standard deviation", std, scale)
     return tiles
 

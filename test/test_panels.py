@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emu_perception.labels import LabelSet, load_label_set
-from emu_perception.panels import INVALID, common_scales, contact_sheet, panel
+from emu_perception.panels import INVALID, Scales, common_scales, contact_sheet, panel
 from emu_perception.prediction import Prediction
 from emu_perception.visualization import colormap_table
 
@@ -55,7 +55,7 @@ def test_a_panel_shows_what_the_maps_say() -> None:
         depth=depth,
         depth_variance=np.ones((60, 80), np.float32),
     )
-    picture = panel(image, prediction, CAMVID, depth_max=10, depth_std_max=2, tile_width=320)
+    picture = panel(image, prediction, CAMVID, scales=Scales(10, 2), tile_width=320)
     area = 320 * 240
     share = {
         "road": (picture == CAMVID.colors[CAMVID.index("road")]).all(axis=-1).sum() / area,
@@ -96,7 +96,7 @@ def test_contact_sheets_share_their_scales() -> None:
     taller = contact_sheet([(images[0], predictions[0])], CAMVID, title="one")
     assert sheet.shape[1] == taller.shape[1]
     assert sheet.shape[0] > taller.shape[0]
-    assert common_scales(predictions)["depth_max"] == 50
+    assert common_scales(predictions).depth == 50
 
 
 def test_a_map_without_a_valid_pixel_can_be_drawn() -> None:

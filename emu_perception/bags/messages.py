@@ -3,75 +3,51 @@
 from __future__ import annotations
 
 import struct
-import sys
 from typing import Any
 
-import cv2
 import numpy as np
-from rosbags.image import ImageError
-from rosbags.image.image import convert_color, to_cvtype
 
 from emu_perception.bags.reader import COMPRESSED_IMAGE, IMAGE, message_types
 from emu_perception.camera import Intrinsics
+from emu_perception.ros.conversion import rgb_from_compressed, rgb_from_image
+
+MAP_ENCODINGS = {"mono8": "u1", "8UC1": "u1", "mono16": "u2", "16UC1": "u2", "32FC1": "f4"}
+"""Encodings of Images that hold one number per pixel: class ids, depth, uncertainty."""
 
 
-def pixels(message: Any) -> np.ndarray:
-    """An Image's pixels as they are stored: `(H, W)` or `(H, W, C)`, in this machine's byte order.
+def map_values(message: Any) -> np.ndarray:
+    """The numbers of a one-channel Image, `(H, W)`, in this machine's byte order.
 
     Raises:
-        ValueError: the encoding is unknown, or size, step and data do not fit one another.
+        ValueError: it has several channels, or size, step and data do not fit one another.
     """
     height, width, step = message.height, message.width, message.step
-    try:
-        _, _, typename, channels = to_cvtype(message.encoding)
-    except ImageError:
-        raise ValueError(f"unknown image encoding '{message.encoding}'") from None
-    dtype = np.dtype(typename)
-    row = width * channels * dtype.itemsize
-    if height < 1 or width < 1:
-        raise ValueError(f"an image of {width} x {height} pixels has no content")
-    if step < row:
-        raise ValueError(f"step is {step} bytes, but {width} {message.encoding} pixels need {row}")
-    # NV12 and NV21 carry half as many rows of colour below the rows of brightness.
-    rows = height * 3 // 2 if message.encoding in ("nv12", "nv21") else height
+    if message.encoding not in MAP_ENCODINGS:
+        known = ", ".join(MAP_ENCODINGS)
+        raise ValueError(f"the encoding is '{message.encoding}', expected one of {known}")
+    dtype = np.dtype(MAP_ENCODINGS[message.encoding])
     data = np.frombuffer(message.data, np.uint8)
-    if data.size < (rows - 1) * step + row:
+    if step < width * dtype.itemsize or data.size != height * step:
         raise ValueError(
-            f"{data.size} bytes of data, but {rows} rows of {step} bytes need {rows * step}"
+            f"{data.size} bytes of data in rows of {step} bytes do not make {width} x {height} "
+            f"pixels of {message.encoding}"
         )
-    # The last row may lack its padding.
-    strides = (step, channels * dtype.itemsize, dtype.itemsize)
-    array = np.ndarray((rows, width, channels), dtype, data, strides=strides)
-    if bool(message.is_bigendian) != (sys.byteorder == "big") and dtype.itemsize > 1:
-        array = array.byteswap()
-    return array[..., 0] if channels == 1 else array
+    rows = np.ascontiguousarray(data.reshape(height, step)[:, : width * dtype.itemsize])
+    values = rows.view(dtype.newbyteorder(">" if message.is_bigendian else "<"))
+    return values.astype(dtype, copy=False)
 
 
 def rgb(message: Any) -> np.ndarray:
-    """An Image or CompressedImage as `(H, W, 3)` uint8 RGB.
+    """An Image or CompressedImage as `(H, W, 3)` uint8 RGB, converted as the node converts it.
 
     Raises:
         ValueError: it holds no picture that can be shown as RGB; the message says why.
     """
     if message.__msgtype__ == COMPRESSED_IMAGE:
-        data = np.frombuffer(message.data, np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-        if image is None:
-            raise ValueError(
-                f"{data.size} bytes of format '{message.format}' cannot be decoded as an image"
-            )
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    if message.__msgtype__ != IMAGE:
-        raise ValueError(f"expected {IMAGE} or {COMPRESSED_IMAGE}, got {message.__msgtype__}")
-    stored = np.ascontiguousarray(pixels(message))
-    encoding = {"8UC1": "mono8", "8UC3": "bgr8", "8UC4": "bgra8", "16UC1": "mono16"}.get(
-        message.encoding, message.encoding
-    )
-    try:
-        image = convert_color(stored, encoding, "rgb8")
-    except (ImageError, cv2.error) as error:
-        raise ValueError(f"encoding '{message.encoding}' cannot be shown as RGB: {error}") from None
-    return np.ascontiguousarray(image)
+        return rgb_from_compressed(message)
+    if message.__msgtype__ == IMAGE:
+        return rgb_from_image(message)
+    raise ValueError(f"expected {IMAGE} or {COMPRESSED_IMAGE}, got {message.__msgtype__}")
 
 
 def stamp_ns(message: Any) -> int:
@@ -87,16 +63,6 @@ def header_stamp_ns(data: bytes | memoryview) -> int:
     # CDR: four bytes of encapsulation, the second of which tells the byte order; then the stamp.
     seconds, nanoseconds = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
     return seconds * 1_000_000_000 + nanoseconds
-
-
-def intrinsics(message: Any) -> Intrinsics | None:
-    """A CameraInfo's pinhole matrix K; None where the camera is uncalibrated."""
-    k = message.k
-    if not (k[0] > 0 and k[4] > 0 and message.width and message.height):
-        return None
-    return Intrinsics(
-        float(k[0]), float(k[4]), float(k[2]), float(k[5]), message.width, message.height
-    )
 
 
 def header(time_ns: int, frame_id: str) -> Any:

@@ -16,12 +16,13 @@ from emu_perception.bags.messages import (
     compressed_image_message,
     header_stamp_ns,
     image_message,
-    intrinsics,
+    map_values,
     rgb,
     stamp_ns,
 )
 from emu_perception.bags.reader import COMPRESSED_IMAGE, IMAGE, message_types
 from emu_perception.camera import Intrinsics
+from emu_perception.ros.camera import camera_model
 
 SHARED = Path(os.environ.get("EMU_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CAMERA = Intrinsics.from_field_of_view(40, 30, 70)
@@ -56,7 +57,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, storage: str, compress: bo
             assert message.time_ns == stamp_ns(image) == header_stamp_ns(message.data) == STAMPS[i]
             assert np.array_equal(rgb(image), picture(i))
         camera = bag.decode(next(bag.messages([camera_info.name])))
-        assert intrinsics(camera) == CAMERA
+        assert camera_model(camera, (30, 40), "camera", rectified=True).intrinsics == CAMERA
         assert len(list(bag.messages())) == 8
         assert len(list(bag.messages(seconds=0.2))) == 4
 
@@ -92,51 +93,47 @@ def raw(encoding: str, step: int, data: np.ndarray, size: tuple[int, int], big: 
     return message
 
 
-def test_pixels_honour_encoding_padding_and_byte_order() -> None:
+def test_images_are_converted_as_the_node_does() -> None:
     image = picture(0)
-    padded = np.zeros((30, 130), np.uint8)
-    padded[:, :120] = image[..., ::-1].reshape(30, 120)
-    assert np.array_equal(rgb(raw("bgr8", 130, padded, (30, 40))), image)
-    unpadded_end = padded.reshape(-1)[:-10].copy()
-    assert np.array_equal(rgb(raw("bgr8", 130, unpadded_end, (30, 40))), image)
+    assert np.array_equal(rgb(raw("bgr8", 120, image[..., ::-1].copy(), (30, 40))), image)
     gray = rgb(raw("mono8", 40, image[..., 0].copy(), (30, 40)))
     assert np.array_equal(gray, np.repeat(image[..., :1], 3, axis=2))
-    deep = image[..., 0].astype(">u2") * 257
-    assert np.array_equal(rgb(raw("mono16", 80, deep, (30, 40), big=1)), gray)
-    bayer = rgb(raw("bayer_rggb8", 40, np.tile(np.uint8([[255, 0], [0, 0]]), (15, 20)), (30, 40)))
-    assert bayer[5:-5, 5:-5, 0].min() > 100 > bayer[5:-5, 5:-5, 2].max()
-    flat = np.full((45, 40), 128, np.uint8)
-    assert np.abs(rgb(raw("nv12", 40, flat, (30, 40))).astype(int) - 128).max() < 10
+    with pytest.raises(ValueError, match="'rgb9'"):
+        rgb(raw("rgb9", 120, image, (30, 40)))
+    with pytest.raises(ValueError, match="expected sensor_msgs/msg/Image"):
+        rgb(camera_info_message(CAMERA, 0))
+
+
+def test_maps_honour_padding_and_byte_order() -> None:
+    ids = picture(0)[..., 0]
+    padded = np.zeros((30, 50), np.uint8)
+    padded[:, :40] = ids
+    assert np.array_equal(map_values(raw("mono8", 50, padded, (30, 40))), ids)
+    depth = np.random.default_rng(0).random((30, 40)).astype(np.float32)
+    assert np.array_equal(map_values(raw("32FC1", 160, depth, (30, 40))), depth)
+    assert np.array_equal(map_values(raw("32FC1", 160, depth.astype(">f4"), (30, 40), 1)), depth)
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("encoding", "step", "size", "complaint"),
     [
-        ({"encoding": "rgb9"}, "unknown image encoding 'rgb9'"),
-        ({"step": 100}, "step is 100 bytes, but 40 rgb8 pixels need 120"),
-        ({"height": 31}, "3600 bytes of data, but 31 rows of 120 bytes need 3720"),
-        ({"width": 0}, "no content"),
-        ({"encoding": "32FC1", "step": 160, "height": 20}, "cannot be shown as RGB"),
+        ("rgb8", 40, (30, 40), "'rgb8', expected one of mono8"),
+        ("mono8", 39, (30, 40), "rows of 39 bytes do not make 40 x 30"),
+        ("mono8", 40, (31, 40), "1200 bytes of data"),
+        ("32FC1", 40, (30, 40), "32FC1"),
     ],
 )
-def test_wrong_images_are_refused(change: dict[str, Any], complaint: str) -> None:
-    message = image_message(picture(0), 0)
-    for name, value in change.items():
-        setattr(message, name, value)
+def test_wrong_maps_are_refused(
+    encoding: str, step: int, size: tuple[int, int], complaint: str
+) -> None:
     with pytest.raises(ValueError, match=complaint):
-        rgb(message)
+        map_values(raw(encoding, step, picture(0)[..., 0].copy(), size))
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff\xe0 no jpeg"])
 def test_corrupt_compressed_images_are_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match=f"{len(data)} bytes of format 'jpeg' cannot be decoded"):
+    with pytest.raises(ValueError, match="compressed image"):
         rgb(compressed_image_message(data, "jpeg", 0))
-
-
-def test_an_uncalibrated_camera_has_no_intrinsics() -> None:
-    message = camera_info_message(CAMERA, 0)
-    message.k = np.zeros(9)
-    assert intrinsics(message) is None
 
 
 def test_stamps_are_read_in_either_byte_order() -> None:
@@ -151,9 +148,7 @@ def test_a_message_of_garbage_is_named(tmp_path: Path) -> None:
         bag.write_cdr("/camera/image_raw", IMAGE, b"\x00\x01\x00\x00\x01\x02", 7)
     with BagReader(tmp_path / "drive") as bag:
         message = next(bag.messages())
-        with pytest.raises(
-            BagError, match=r"drive: .* 7 ns on /camera/image_raw is no sensor_msgs"
-        ):
+        with pytest.raises(BagError, match=r"drive: .* 7 ns on /camera/image_raw is no"):
             bag.decode(message)
 
 
