@@ -76,7 +76,7 @@ def _twig_tables(device: torch.device) -> Tensor:
         x1, y1 = x + length * np.sin(angle), y - length * np.cos(angle)
         points = [(round(a * 8), round(b * 8)) for a, b in ((x, y), (x1, y1))]
         cv2.line(mask, points[0], points[1], 1, max(round(width), 1), cv2.LINE_8, 3)
-        if length < 7:
+        if length < 9:
             return
         for _ in range(generator.integers(2, 4)):
             grow(
@@ -84,13 +84,13 @@ def _twig_tables(device: torch.device) -> Tensor:
                 x1,
                 y1,
                 0.93 * angle + generator.normal(0, 0.42),
-                length * generator.uniform(0.66, 0.86),
+                length * generator.uniform(0.62, 0.8),
                 width * 0.68,
             )
 
     for mask in masks:
         for _ in range(3):
-            grow(mask, 256, 511, generator.normal(0, 0.3), 95, 11)
+            grow(mask, 256, 511, generator.normal(0, 0.3), 118, 9)
     return torch.from_numpy(masks.astype(bool)).to(device)
 
 

@@ -200,11 +200,11 @@ def _shade(scene: Scene, rows: Tensor, view: View, depth: Tensor, owner: Tensor,
     shifted = points[seen] + 0.06 * buffers.normals[seen]
     light = scene.light
     if max(light.sun) > 0:
-        sun_view, sun_depth = shadow_map(solid, target, light.vector("sun_direction", device), 42.0, 448)
+        sun_view, sun_depth = shadow_map(solid, target, light.vector("sun_direction", device), 40.0, 352)
         lit[seen] = visibility(sun_view, sun_depth, shifted, 0.25)
     if scene.street is not None:
         # What stands low hides the sky from the ground beneath: cars, people, crowns of trees.
-        low = solid[solid[:, SHADE] < 1.0]
+        low = solid[(solid[:, SHADE] < 1.0) & (solid[:, MATERIAL] != Material.FOLIAGE)]
         up = torch.tensor([0.0, 0.0, 1.0], device=device)
         sky_view, sky_depth = shadow_map(low, target, up, 32.0, 256)
         overhead = visibility(sky_view, sky_depth, shifted, 0.1, blur=5)
