@@ -200,13 +200,14 @@ _INTERSECT: dict[Shape, Callable[[list[Tensor], list[Tensor], list[Tensor]], tup
 def _solid(cutout: Cutout, view: View, rows: Tensor, which: Tensor, facing: Tensor, x: Tensor, y: Tensor, depth: Tensor) -> Tensor:
     """Which hits `(N,)` fall on the surface and not in one of its holes."""
     point = view.points(x, y, depth)
-    mine = rows.index_select(0, which)
     if cutout == Cutout.FOLIAGE:
-        fine, sparse, seed = mine[:, PARAM.start], mine[:, PARAM.start + 1], mine[:, SEED]
+        columns = (PARAM.start, PARAM.start + 1, SEED)
+        fine, sparse, seed = (rows[:, c].contiguous().index_select(0, which) for c in columns)
         coarse = noise.volume(*(p * (fine * 0.31) + seed for p in point))
         cover = noise.volume(*(p * fine for p in point)) * 0.55 + coarse * 0.45
         # Fewer leaves where one looks along the surface: crowns have ragged outlines.
         return cover > sparse + 0.4 * (1 - facing) ** 2
+    mine = rows.index_select(0, which)
     offset = torch.stack(point, dim=1) - mine[:, CENTRE]
     local = (mine[:, AXES].reshape(-1, 3, 3) @ offset[:, :, None])[:, :, 0]
     unit = local / mine[:, HALF]

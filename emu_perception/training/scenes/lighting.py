@@ -92,7 +92,7 @@ def visibility(view: View, depth: Tensor, points: Tensor, bias: float, blur: int
         fu, fv = (u - column).clamp(0, 1), (v - row).clamp(0, 1)
         flat, index = depth.flatten(), (row * size + column).long()
         z = camera[:, 2] - bias
-        near = [(flat[index + o] > z).float() for o in (0, 1, size, size + 1)]
+        near = [(flat.index_select(0, index + o) > z).float() for o in (0, 1, size, size + 1)]
         lit = (near[0] * (1 - fu) + near[1] * fu) * (1 - fv) + (near[2] * (1 - fu) + near[3] * fu) * fv
     outside = (u < 0) | (u > size - 1) | (v < 0) | (v > size - 1)
     return torch.where(outside, 1.0, lit)

@@ -343,7 +343,7 @@ def look_of(samples: Samples) -> Look:
     for kind in kinds.unique().tolist():
         index = (kinds == kind).nonzero()[:, 0]
         look = _TEXTURES[Material(kind)](
-            Samples(*(getattr(samples, f)[index] for f in ("rows", "local", "unit", "point", "footprint")))
+            Samples(*(getattr(samples, f).index_select(0, index) for f in ("rows", "local", "unit", "point", "footprint")))
         )
         result.albedo[index], result.gloss[index], result.glow[index] = look.albedo, look.gloss, look.glow
     result.albedo.clamp_(0.003, 0.95)

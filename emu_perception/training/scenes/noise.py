@@ -56,14 +56,14 @@ def volume(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     index = x.floor().to(torch.int32).bitwise_and_(mask)
     index = (index << 6) + y.floor().to(torch.int32).bitwise_and_(mask)
     index = (index << 6) + z.floor().to(torch.int32).bitwise_and_(mask)
-    return _tables(x.device)[1][index]
+    return _tables(x.device)[1].index_select(0, index)
 
 
 def cell(i: Tensor, j: Tensor, salt: Tensor | float = 0.0) -> Tensor:
     """A uniform number in 0-1 for each integer cell `(i, j)` and salt (floats, floored)."""
     mixed = i.floor().long() * 7919 + j.floor().long() * 104729
     mixed = mixed + torch.as_tensor(salt, device=i.device).mul(997).floor().long() * 12289
-    return _tables(i.device)[2][(mixed ^ (mixed >> 7)) & 65535]
+    return _tables(i.device)[2].index_select(0, (mixed ^ (mixed >> 7)) & 65535)
 
 
 @lru_cache(maxsize=None)

@@ -67,6 +67,9 @@ PARAM = slice(31, 35)
 COLUMNS = 35
 
 
+_UPRIGHT = np.eye(3, dtype=np.float32).ravel()
+
+
 def primitives(
     shape: Shape,
     centre: ArrayLike,
@@ -88,13 +91,13 @@ def primitives(
     `color` is linear albedo, `shade` a factor on ambient light (how open the place is),
     `seed` and `param` belong to the material or cutout.
     """
-    centre = np.atleast_2d(np.asarray(centre, np.float32))
-    half = np.atleast_2d(np.asarray(half, np.float32))
-    rows = np.zeros((max(len(centre), len(half)), COLUMNS), np.float32)
+    centre, half = np.asarray(centre, np.float32), np.asarray(half, np.float32)
+    count = max(c.shape[0] if c.ndim == 2 else 1 for c in (centre, half))
+    rows = np.zeros((count, COLUMNS), np.float32)
     rows[:, SHAPE], rows[:, CUTOUT], rows[:, MATERIAL] = shape, cutout, material
     rows[:, LABEL], rows[:, SEED], rows[:, SHADE] = label, seed, shade
     rows[:, CENTRE], rows[:, HALF], rows[:, TAPER] = centre, half, taper
-    rows[:, AXES] = np.eye(3).ravel() if axes is None else np.reshape(axes, (-1, 9))
+    rows[:, AXES] = _UPRIGHT if axes is None else np.reshape(axes, (-1, 9))
     rows[:, COLOR] = color
     rows[:, COLOR2] = color if color2 is None else color2
     rows[:, PARAM] = param

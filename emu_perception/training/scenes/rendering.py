@@ -175,8 +175,8 @@ def _shade(scene: Scene, rows: Tensor, view: View, depth: Tensor, owner: Tensor,
     shading = torch.zeros((count, 3), device=device)
     hit = (owner >= 0).nonzero()[:, 0]
     if len(hit):
-        mine = rows[owner[hit].long()]
-        normals, samples = _surfaces(mine, view, points[hit], depth[hit])
+        mine = rows.index_select(0, owner.index_select(0, hit))
+        normals, samples = _surfaces(mine, view, points.index_select(0, hit), depth.index_select(0, hit))
         found = look_of(samples)
         look.albedo[hit], look.gloss[hit], look.glow[hit] = found.albedo, found.gloss, found.glow
         buffers.normals[hit], shading[hit] = normals, _soften(normals, samples)
@@ -237,7 +237,7 @@ def _cover_with_hood(hood: Hood, radiance: Tensor, light: Light) -> Tensor:
     top = hood.height + hood.slope * x - hood.bulge * x * x
     mask = y < top
     inside = ((top - y) / max(hood.height, 0.02)).clamp(0, 1)[..., None]
-    mirror = light.vector("horizon", radiance.device) * (0.45 * (1 - inside) ** 2 + 0.02)
+    mirror = light.vector("horizon", radiance.device) * (0.22 * (1 - inside) ** 2 + 0.02)
     body = torch.tensor(hood.color, device=radiance.device) * light.vector("ambient", radiance.device)
     wave = 1 + 0.4 * torch.sin(9 * x + 14 * y)[..., None] * inside
     radiance[mask] = (mirror * wave + body)[mask]
