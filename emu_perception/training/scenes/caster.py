@@ -203,7 +203,7 @@ def _solid(cutout: Cutout, view: View, rows: Tensor, which: Tensor, facing: Tens
     if cutout == Cutout.FOLIAGE:
         columns = (PARAM.start, PARAM.start + 1, SEED)
         fine, sparse, seed = (rows[:, c].contiguous().index_select(0, which) for c in columns)
-        coarse = noise.volume(*(p * (fine * 0.31) + seed for p in point))
+        coarse = noise.volume(*(p * (fine * 0.23) + seed for p in point))
         cover = noise.volume(*(p * fine for p in point)) * 0.55 + coarse * 0.45
         # Fewer leaves where one looks along the surface: crowns have ragged outlines.
         return cover > sparse + 0.4 * (1 - facing) ** 2

@@ -20,10 +20,10 @@ def _tables(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     plane = generator.random((1, 4, _PLANE, _PLANE), np.float32)
     plane = np.concatenate([plane, plane[:, :, :1]], axis=2)
     plane = np.concatenate([plane, plane[..., :1]], axis=3)
-    # Fractal volume: white noise with a 1/f^1.3 spectrum, ranks spread evenly over 0-1.
+    # Fractal volume: white noise with a 1/f^1.1 spectrum, ranks spread evenly over 0-1.
     frequency = np.fft.fftfreq(_VOLUME) * _VOLUME
     radius = np.sqrt(sum(f**2 for f in np.meshgrid(frequency, frequency, frequency)))
-    spectrum = np.fft.fftn(generator.standard_normal((_VOLUME,) * 3)) / np.maximum(radius, 3.0) ** 1.3
+    spectrum = np.fft.fftn(generator.standard_normal((_VOLUME,) * 3)) / np.maximum(radius, 3.0) ** 1.1
     ranks = np.fft.ifftn(spectrum).real.ravel().argsort().argsort()
     volume = (ranks / ranks.size).astype(np.float32)
     uniform = generator.random(65536, np.float32)
