@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ _PLANE = 256
 _VOLUME = 64
 
 
-@lru_cache(maxsize=None)
+@cache
 def _tables(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     generator = np.random.default_rng(20240210)
     plane = generator.random((1, 4, _PLANE, _PLANE), np.float32)
@@ -23,7 +23,9 @@ def _tables(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     # Fractal volume: white noise with a 1/f^1.1 spectrum, ranks spread evenly over 0-1.
     frequency = np.fft.fftfreq(_VOLUME) * _VOLUME
     radius = np.sqrt(sum(f**2 for f in np.meshgrid(frequency, frequency, frequency)))
-    spectrum = np.fft.fftn(generator.standard_normal((_VOLUME,) * 3)) / np.maximum(radius, 3.0) ** 1.1
+    spectrum = (
+        np.fft.fftn(generator.standard_normal((_VOLUME,) * 3)) / np.maximum(radius, 3.0) ** 1.1
+    )
     ranks = np.fft.ifftn(spectrum).real.ravel().argsort().argsort()
     volume = (ranks / ranks.size).astype(np.float32)
     uniform = generator.random(65536, np.float32)
@@ -66,13 +68,15 @@ def cell(i: Tensor, j: Tensor, salt: Tensor | float = 0.0) -> Tensor:
     return _tables(i.device)[2].index_select(0, (mixed ^ (mixed >> 7)) & 65535)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _twig_tables(device: torch.device) -> Tensor:
     """`(8, 512, 512)` bool silhouettes of leafless trees."""
     generator = np.random.default_rng(7)
     masks = np.zeros((8, 512, 512), np.uint8)
 
-    def grow(mask: np.ndarray, x: float, y: float, angle: float, length: float, width: float) -> None:
+    def grow(
+        mask: np.ndarray, x: float, y: float, angle: float, length: float, width: float
+    ) -> None:
         x1, y1 = x + length * np.sin(angle), y - length * np.cos(angle)
         points = [(round(a * 8), round(b * 8)) for a, b in ((x, y), (x1, y1))]
         cv2.line(mask, points[0], points[1], 1, max(round(width), 1), cv2.LINE_8, 3)
