@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from emu_perception import __version__
 from emu_perception.commands import demo, model, predict, scenes
@@ -50,7 +51,8 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("EMU_DEBUG") or not _expected(error):
             raise
-        Console(stderr=True, highlight=False).print("[bold red]Error:[/]", str(error), markup=True)
+        message = Text.assemble(("Error: ", "bold red"), str(error))
+        Console(stderr=True).print(message, soft_wrap=True)
         sys.exit(1)
 
 

@@ -36,6 +36,14 @@ class _Scale:
     vmax: float
     unit: str
     colormap: str
+    ticks: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    """As shares of vmax."""
+    root: bool = False
+    """Colours follow the square root, which leaves more of them to what is near."""
+
+    def position(self, share: float) -> float:
+        """Where a share of vmax lies along the scale, 0–1."""
+        return share**0.5 if self.root else share
 
 
 @dataclass(frozen=True)
@@ -160,7 +168,7 @@ def contact_sheet(
 def common_scales(predictions: Sequence[Prediction]) -> Scales:
     """Round ends of the scales that suit all of the predictions."""
     return Scales(
-        _fitted_max([p.depth for p in predictions], 99),
+        _fitted_max([p.depth for p in predictions], 97),
         _fitted_max([p.depth_std for p in predictions], 98),
     )
 
@@ -183,7 +191,7 @@ def _tiles(
             "Semantic uncertainty", "entropy / ln C", values, _Scale(1.0, "", "magma")
         )
     if prediction.depth is not None:
-        scale = _Scale(scales.depth, "m", "turbo_r")
+        scale = _Scale(scales.depth, "m", "turbo_r", (0.0, 0.05, 0.2, 0.5, 1.0), root=True)
         tiles["depth"] = _scalar_tile("Depth", "", prediction.depth, scale)
     std = prediction.depth_std
     if std is not None:
@@ -198,7 +206,10 @@ def _scalar_tile(title: str, what: str, values: np.ndarray, scale: _Scale) -> _T
     notes.append(f"mean {valid.mean():.3g} {scale.unit}".strip() if valid.size else "all invalid")
     if 0 < valid.size < values.size:
         notes.append("grey: none")
-    picture = colorize_scalar(values, 0, scale.vmax, scale.colormap, INVALID)
+    if scale.root:
+        picture = colorize_scalar(np.sqrt(values), 0, scale.vmax**0.5, scale.colormap, INVALID)
+    else:
+        picture = colorize_scalar(values, 0, scale.vmax, scale.colormap, INVALID)
     return _Tile(title, picture, ", ".join(notes), scale)
 
 
@@ -252,14 +263,13 @@ def _draw_scale(draw: ImageDraw.ImageDraw, scale: _Scale, x: int, y: int, width:
     for column in range(width):
         color = tuple(int(v) for v in table[1 + column * 254 // max(width - 1, 1)])
         draw.line((x + column, y, x + column, y + BAR), color)
-    divisions = 4
-    for tick in range(divisions + 1):
-        position = x + round(tick * (width - 1) / divisions)
+    for tick in scale.ticks:
+        position = x + round(scale.position(tick) * (width - 1))
         draw.line((position, y + BAR, position, y + BAR + 4), FAINT)
-        text = f"{scale.vmax * tick / divisions:.3g}"
-        if tick == divisions and scale.unit:
+        text = f"{scale.vmax * tick:.3g}"
+        if tick == 1 and scale.unit:
             text += f" {scale.unit}"
-        anchor = "la" if tick == 0 else "ra" if tick == divisions else "ma"
+        anchor = "la" if tick == 0 else "ra" if tick == 1 else "ma"
         draw.text((position, y + BAR + 6), text, FAINT, _font(SMALL_SIZE), anchor=anchor)
 
 
