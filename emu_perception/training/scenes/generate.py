@@ -63,7 +63,7 @@ def _street_camera(
     }[str(direction)]
     pitch = np.clip(rng.normal(-0.5, 2.6), -6, 6)
     roll = np.clip(rng.normal(0, 1.1), -3, 3)
-    lane = builder.lane + np.clip(rng.normal(0, 0.4), -1, 1)
+    lane = builder.lane + np.clip(rng.normal(0, 0.3), -0.6, 0.6)
     if rng.random() < 0.05:  # from the pavement, as a small robot sees it
         lane = builder.driver_side * (builder.edge(int(builder.driver_side)) + 1.0)
     x, y, heading = builder.layout.world(0.0, float(lane))

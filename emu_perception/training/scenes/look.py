@@ -48,9 +48,9 @@ class Samples:
     def wall(self) -> tuple[Tensor, Tensor, Tensor]:
         """Across, height above the base, and whether the face is upright."""
         size = self.unit.abs()
-        sideways = size[:, 0] > size[:, 1]
-        across = torch.where(sideways, self.local[:, 1] + 31.0, self.local[:, 0])
         upright = torch.maximum(size[:, 0], size[:, 1]) >= size[:, 2] - 1e-3
+        sideways = upright & (size[:, 0] > size[:, 1])
+        across = torch.where(sideways, self.local[:, 1] + 31.0, self.local[:, 0])
         return across, self.local[:, 2] + self.rows[:, HALF.start + 2], upright
 
 

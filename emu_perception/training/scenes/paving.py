@@ -169,5 +169,5 @@ def paving(
         region != GRASS
     )
     look.albedo = look.albedo * (1 - 0.55 * wet - 0.25 * style.wetness)[:, None]
-    look.gloss = wet * 0.65 + 0.05 * (region == ROAD)
+    look.gloss = wet * 0.45 + 0.05 * (region == ROAD)
     return look, region

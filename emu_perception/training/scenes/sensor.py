@@ -120,8 +120,12 @@ def expose(
 
 
 def meter(radiance: Tensor, sky: Tensor, sensor: Sensor) -> float:
-    """The gain that brings the median of what is not sky to the sensor's brightness."""
+    """The gain that brings the median of what is not sky to the sensor's brightness.
+
+    A bright sky holds the gain back, as it does in real cameras.
+    """
     light = radiance.mean(2)
     ground = light[~sky]
     median = float((ground if ground.numel() > 100 else light.flatten()).median())
-    return sensor.brightness**sensor.gamma / max(median, 1e-4)
+    overall = float(light.clamp(max=2.0).mean())
+    return sensor.brightness**sensor.gamma / max(median, 0.22 * overall, 1e-4)
