@@ -123,10 +123,13 @@ class Layout:
         """
         d = view.directions(x, y)
         low, high = self._reach(view, d, 0.0), self._reach(view, d, self.kerb)
+        low = torch.where(low < torch.inf, low, high)
+        met = (high < torch.inf).nonzero()[:, 0]
         edge = []
         for depth in (high, low):
-            px, py, _ = view.points(x, y, depth.nan_to_num(posinf=_FARTHEST))
-            edge.append(self.road_distance(*self.street(px, py)))
+            px, py, _ = view.points(*(c.index_select(0, met) for c in (x, y, depth)))
+            away = torch.full_like(x, 50.0)
+            edge.append(away.index_copy_(0, met, self.road_distance(*self.street(px, py))))
         d_high, d_low = edge
         face = (d_high < 0) & (d_low >= 0)
         share = (-d_high / (d_low - d_high).clamp(min=1e-4)).clamp(0, 1)

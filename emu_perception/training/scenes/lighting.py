@@ -126,7 +126,7 @@ def illuminate(
     ambient = light.vector("ambient", device) * (hemisphere * openness)[:, None]
     ambient = ambient + bounce * ((1 - hemisphere) * (0.4 + 0.6 * openness))[:, None]
     color = look.albedo * (sun + ambient) + look.glow
-    glossy = (look.gloss > 0.01).nonzero()[:, 0]
+    glossy = (look.gloss > 0.06).nonzero()[:, 0]
     if len(glossy):
         d = rays[glossy] / rays[glossy].norm(dim=1, keepdim=True)
         n = normals[glossy]

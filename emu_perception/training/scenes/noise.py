@@ -47,8 +47,16 @@ def fractal(x: Tensor, y: Tensor, footprint: Tensor, octaves: int = 4) -> Tensor
     total = torch.zeros((4, x.shape[0]), device=x.device)
     for octave in range(octaves):
         scale = 2.17**octave
-        weight = (1.3 - footprint * scale).clamp(0, 1) / (1.6**octave)
-        total += weight * (smooth(x * scale + 17.3 * octave, y * scale - 9.1 * octave) - 0.5)
+        weight = (1.3 - footprint * scale).clamp(min=0, max=1) / (1.6**octave)
+        seen = (weight > 0).nonzero()[:, 0]
+        if len(seen) == 0:
+            break
+        if len(seen) == len(x):
+            total += weight * (smooth(x * scale + 17.3 * octave, y * scale - 9.1 * octave) - 0.5)
+        else:
+            u, v = x.index_select(0, seen), y.index_select(0, seen)
+            value = smooth(u * scale + 17.3 * octave, v * scale - 9.1 * octave) - 0.5
+            total.index_add_(1, seen, weight.index_select(0, seen) * value)
     return total
 
 

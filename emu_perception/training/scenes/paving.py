@@ -151,12 +151,15 @@ def paving(
         if side.front == "gravel":
             slab = torch.where((mask & (distance > side.width + 0.15))[:, None], gravel, slab)
     # Grass: blades, clumps, dry and bare patches.
-    blades = noise.fractal(s * 9.0, t * 9.0, (footprint * along).sqrt() * 9, 3)
-    dry = (0.35 + 1.3 * coarse[1] + 0.7 * fine[3]).clamp(0, 1)
-    lawn = _color(style.grass, s) * (1 - dry[:, None]) + _color(style.dry_grass, s) * dry[:, None]
-    lawn = lawn * (1 + 0.9 * blades[0] + 0.35 * fine[0])[:, None]
     albedo = torch.where((region == PAVEMENT)[:, None], slab, albedo)
-    albedo = torch.where((region == GRASS)[:, None], lawn, albedo)
+    green = (region == GRASS).nonzero()[:, 0]
+    if len(green):
+        gs, gt, size = (c.index_select(0, green) for c in (s, t, (footprint * along).sqrt()))
+        blades = noise.fractal(gs * 9.0, gt * 9.0, size * 9, 3)[0]
+        patchy, clumps = coarse[1].index_select(0, green), fine.index_select(1, green)
+        dry = (0.35 + 1.3 * patchy + 0.7 * clumps[3]).clamp(0, 1)[:, None]
+        lawn = _color(style.grass, gs) * (1 - dry) + _color(style.dry_grass, gs) * dry
+        albedo[green] = lawn * (1 + 0.9 * blades + 0.35 * clumps[0])[:, None]
     if style.leaves > 0:
         litter = (
             noise.cell(s * 14, t * 14)
