@@ -16,7 +16,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from emu_perception.networks.decoder import FoldedDecoders, MLPDecoder
-from emu_perception.networks.encoder import build_encoder
+from emu_perception.networks.encoder import build_encoder, feature_widths
 
 TASKS = ("semantic", "depth")
 DEPTH_CHANNELS = 2
@@ -65,7 +65,7 @@ class SegDepthFormer(nn.Module):
         self.backbone = backbone
         self.tasks = tuple(task for task in TASKS if task in tasks)
         self.encoder = build_encoder(backbone, dropout=dropout, drop_path=drop_path)
-        channels = self.encoder.feature_info.channels()
+        channels = feature_widths(self.encoder)
         self.width = width or (256 if backbone in ("mit_b0", "mit_b1") else 768)
         outputs = {"semantic": classes or 0, "depth": DEPTH_CHANNELS}
         self.decoders = nn.ModuleDict(
@@ -81,11 +81,18 @@ class SegDepthFormer(nn.Module):
         raw = {task: decoder(features) for task, decoder in self.decoders.items()}
         return RawOutputs(raw.get("semantic"), raw.get("depth"))
 
+    def decoder(self, task: str) -> MLPDecoder:
+        """The decoder of one of the network's tasks."""
+        decoder = self.decoders[task]
+        assert isinstance(decoder, MLPDecoder)
+        return decoder
+
     @torch.no_grad()
     def initialise_depth_mean(self, mean_depth: float) -> None:
         """Start the mean channel at a depth in metres, so that its ReLU is alive everywhere."""
-        predict = self.decoders["depth"].predict
-        predict.bias[0] = mean_depth
+        bias = self.decoder("depth").predict.bias
+        assert bias is not None
+        bias[0] = mean_depth
 
     def fold(self) -> FoldedSegDepthFormer:
         """The same network for inference, its decoders folded; shares the encoder's weights."""
@@ -99,7 +106,7 @@ class FoldedSegDepthFormer(nn.Module):
         super().__init__()
         self.tasks = network.tasks
         self.encoder = network.encoder
-        self.decoders = FoldedDecoders([network.decoders[task] for task in network.tasks])
+        self.decoders = FoldedDecoders([network.decoder(task) for task in network.tasks])
         self.eval()
 
     def forward(self, image: Tensor) -> RawOutputs:

@@ -10,7 +10,7 @@ from emu_perception.prediction import UNLABELLED
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of `(B, C, H, W)` logits and int64 `(B, H, W)` labels; 0 if all are 255."""
+    """Mean cross-entropy of `(B, C, H, W)` logits, int64 `(B, H, W)` labels; 0 if all are 255."""
     summed = F.cross_entropy(logits.float(), labels, ignore_index=UNLABELLED, reduction="sum")
     return summed / (labels != UNLABELLED).sum().clamp_min(1)
 

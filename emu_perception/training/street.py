@@ -269,11 +269,12 @@ def train(
         Batches(parts[0], rendered, batch, steps), batch_size=None, num_workers=1, prefetch_factor=4
     )
     network.train()
-    started, seen = time.monotonic(), {}
+    started = time.monotonic()
+    seen: dict[str, float] = {}
     for step, data in enumerate(loader):
         terms = losses(network, data, step / steps)
         optimizer.zero_grad(set_to_none=True)
-        sum(terms.values()).backward()
+        torch.stack(list(terms.values())).sum().backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
         schedule.step()
