@@ -99,6 +99,17 @@ def test_mistakes_are_answered_in_one_line(
     assert "Traceback" not in printed
 
 
+def test_a_missing_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "rosbags", None)
+    for name in [n for n in sys.modules if n.startswith("emu_perception.bags")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "emu_perception.demo.drive", raising=False)
+    assert emu(monkeypatch, "demo", "--out", "nowhere") == 1
+    assert "rosbags is not installed" in capsys.readouterr().err
+
+
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["emu", "--debug", "model", "info", "nowhere.safetensors"])
     monkeypatch.setenv("EMU_DEBUG", "")

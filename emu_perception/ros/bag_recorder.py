@@ -30,8 +30,13 @@ from emu_perception.bags.messages import header_stamp_ns
 from emu_perception.bags.reader import BagError
 from emu_perception.bags.writer import BagWriter
 
-GIVE_UP_SECONDS = 10.0
-"""A node that autostarts and is neither active nor on its way there after this long has failed."""
+GIVE_UP_SECONDS = 5.0
+"""A node that autostarts and rests this long in another state than active has failed."""
+RESTING_STATES = (
+    State.PRIMARY_STATE_UNCONFIGURED,
+    State.PRIMARY_STATE_INACTIVE,
+    State.PRIMARY_STATE_FINALIZED,
+)
 ASK_AGAIN_SECONDS = 1.0
 """An answer sent before the node has discovered this client is lost."""
 
@@ -113,7 +118,7 @@ class BagRecorder(Node):
                 self._timer.cancel()
                 self._report({"event": "ready"})
             return
-        if state.id not in (State.PRIMARY_STATE_UNCONFIGURED, State.PRIMARY_STATE_FINALIZED):
+        if state.id not in RESTING_STATES:
             self._waiting_since = None
             return
         now = time.monotonic()
