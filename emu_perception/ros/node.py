@@ -88,6 +88,11 @@ class EmuNode(LifecycleNodeMixin, Node):
                 0.0, self._autostart, callback_group=self._transitions, clock=steady
             )
 
+    @property
+    def state(self) -> str:
+        """Label of the lifecycle state."""
+        return self._state
+
     # Lifecycle transitions: an exception in one would vanish, so they are caught and logged.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
