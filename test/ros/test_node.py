@@ -187,7 +187,7 @@ def test_qos_overrides_by_parameter(start_node, robot) -> None:
 def test_compressed_images_come_from_the_sibling_of_the_remapped_topic(start_node, robot) -> None:
     start_node(image_transport="compressed", cli_args=["--ros-args", "-r", "image:=/front/raw"])
     robot.listen("semantic/labels")
-    colors = np.random.default_rng(1).integers(0, 256, SIZE + (3,), np.uint8)
+    colors = np.random.default_rng(1).integers(0, 256, (*SIZE, 3), np.uint8)
     for kind in (".jpg", ".png"):
         data = cv2.imencode(kind, colors)[1].tobytes()
         message = robot.compressed(data, kind[1:])
