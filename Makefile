@@ -6,6 +6,7 @@ DEMO_ARGS ?=
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+UV := uv==0.13.8
 EXTRAS := ros,bags,train,openvino,test,dev
 PINNED := -c constraints.txt -e .[$(EXTRAS)]
 
@@ -47,7 +48,7 @@ $(INSTALLED): setup.py pyproject.toml constraints.txt
 	  ". Name another one: make PYTHON=python3.11 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "Could not create $(VENV). On Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV) \
 	  || echo "uv is not available: installing with pip, which takes longer"
 	@if test -x $(BIN)/uv; \
 	  then $(BIN)/uv pip install --python $(BIN)/python $(PINNED); \

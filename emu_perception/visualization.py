@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import cv2
 import numpy as np
@@ -21,7 +21,7 @@ COLORMAPS = {
 """Colour maps by name; a trailing `_r` reverses one."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def colormap_table(name: str, invalid: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
     """`(256, 3)` uint8 RGB: entry 0 is `invalid`, entries 1 … 255 run through the colour map.
 
@@ -39,7 +39,7 @@ def colormap_table(name: str, invalid: tuple[int, int, int] = (0, 0, 0)) -> np.n
     if code is not None:
         table = cv2.applyColorMap(ramp, code)[:, 0, ::-1].copy()
     if name.endswith("_r"):
-        table = table[::-1].copy()
+        table[1:] = table[:0:-1].copy()
     table[0] = invalid
     table.flags.writeable = False
     return table

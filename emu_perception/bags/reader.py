@@ -1,0 +1,239 @@
+"""Read rosbag2 recordings: mcap and sqlite3, plain and compressed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import Connection
+from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
+
+IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+
+STORAGE_SUFFIXES = (".mcap", ".db3")
+
+
+class BagError(ValueError):
+    """A bag that cannot be read or written; the message names it and says what was expected."""
+
+
+@cache
+def message_types() -> Typestore:
+    """The standard ROS 2 messages, for bags that carry no definitions and for writing."""
+    return get_typestore(Stores.ROS2_JAZZY)
+
+
+def is_bag(path: Path) -> bool:
+    """Whether a path looks like a rosbag2: its folder or one of its storage files."""
+    if path.is_dir():
+        return (path / "metadata.yaml").is_file() or any(
+            file.suffix in STORAGE_SUFFIXES for file in path.iterdir()
+        )
+    return path.suffix in STORAGE_SUFFIXES
+
+
+@dataclass(frozen=True)
+class BagTopic:
+    """What a bag holds on one topic."""
+
+    name: str
+    msgtype: str
+    count: int
+
+
+@dataclass(frozen=True)
+class BagMessage:
+    """One recorded message, still serialized."""
+
+    topic: str
+    msgtype: str
+    time_ns: int
+    """When it was recorded, in nanoseconds."""
+    data: bytes
+    """CDR, as it goes over the wire."""
+
+
+class BagReader:
+    """One recording, as a context manager.
+
+    >>> with BagReader("drive") as bag:
+    ...     for message in bag.messages([bag.image_topic().name]):
+    ...         image = rgb(bag.decode(message))
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Args:
+            path: a rosbag2 folder, or a single `.mcap` or `.db3` file.
+
+        Raises:
+            BagError: there is no such bag.
+        """
+        self.path = Path(path)
+        self._reader: AnyReader | None = None
+        if not self.path.exists():
+            raise BagError(f"{self.path}: no such bag")
+        if self.path.is_dir() and not (self.path / "metadata.yaml").is_file():
+            files = sorted(f.name for f in self.path.iterdir() if f.suffix in STORAGE_SUFFIXES)
+            advice = (
+                f"run `ros2 bag reindex {self.path}`, or give {' or '.join(files)} itself"
+                if files
+                else "expected a rosbag2 folder with metadata.yaml and .mcap or .db3 files"
+            )
+            raise BagError(f"{self.path}: metadata.yaml is missing; {advice}")
+        if self.path.is_file() and self.path.suffix not in STORAGE_SUFFIXES:
+            raise BagError(
+                f"{self.path}: not a rosbag2; expected a folder with metadata.yaml, or a file "
+                f"that ends in {' or '.join(STORAGE_SUFFIXES)}"
+            )
+
+    def __enter__(self) -> BagReader:
+        reader = AnyReader([self.path], default_typestore=message_types())
+        try:
+            reader.open()
+        except Exception as error:  # a damaged file surfaces as almost any exception
+            raise self._damaged(error) from error
+        self._reader = reader
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files; done on leaving the `with` block."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+    def _open(self) -> AnyReader:
+        if self._reader is None:
+            raise RuntimeError(f"{self.path} is not open: use `with BagReader(path) as bag`")
+        return self._reader
+
+    def _damaged(self, error: Exception) -> BagError:
+        reason = str(error).rstrip(".") or type(error).__name__
+        return BagError(
+            f"{self.path}: the bag is truncated or damaged ({reason}); "
+            "`mcap recover FILE` rescues what is left of an mcap file, "
+            "`ros2 bag reindex BAG` rebuilds metadata.yaml"
+        )
+
+    @property
+    def topics(self) -> list[BagTopic]:
+        """All topics, by name."""
+        topics = self._open().topics
+        return [
+            BagTopic(name, info.msgtype or "(several types)", info.msgcount)
+            for name, info in sorted(topics.items())
+        ]
+
+    @property
+    def types(self) -> Typestore:
+        """The message types that the bag defines."""
+        return self._open().typestore
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first message to the last."""
+        reader = self._open()
+        return max(0, reader.duration - 1) * 1e-9 if reader.message_count else 0.0
+
+    def image_topic(self, name: str | None = None) -> BagTopic:
+        """The topic with the camera's images: the named one, or the only one there is.
+
+        Where a raw topic and its `/compressed` sibling were both recorded, the raw one.
+
+        Raises:
+            BagError: there is none, or it is ambiguous; the message lists the candidates.
+        """
+        candidates = [t for t in self.topics if t.msgtype in (IMAGE, COMPRESSED_IMAGE)]
+        listing = ", ".join(f"{t.name} ({t.count})" for t in candidates) or "none"
+        if name is not None:
+            for topic in candidates:
+                if topic.name == name:
+                    return topic
+            raise BagError(f"{self.path}: no images on '{name}'; topics with images: {listing}")
+        candidates = [t for t in candidates if t.count]
+        if not candidates:
+            there = ", ".join(f"{t.name} [{t.msgtype}]" for t in self.topics) or "nothing"
+            raise BagError(f"{self.path}: expected {IMAGE} or {COMPRESSED_IMAGE}, found {there}")
+        names = {t.name for t in candidates}
+        candidates = [
+            t for t in candidates if t.name.removesuffix("/compressed") not in names - {t.name}
+        ]
+        if len(candidates) > 1:
+            raise BagError(f"{self.path}: several topics hold images, name one of {listing}")
+        return candidates[0]
+
+    def camera_info_topic(self, image_topic: str) -> BagTopic | None:
+        """The CameraInfo recorded beside an image topic, else the only one there is, else None."""
+        candidates = [t for t in self.topics if t.msgtype == CAMERA_INFO and t.count]
+        namespace = image_topic.removesuffix("/compressed").rpartition("/")[0]
+        for topic in candidates:
+            if topic.name == f"{namespace}/camera_info":
+                return topic
+        return candidates[0] if len(candidates) == 1 else None
+
+    def messages(
+        self, topics: Iterable[str] | None = None, *, seconds: float = math.inf
+    ) -> Iterator[BagMessage]:
+        """Messages in the order of their recording.
+
+        Args:
+            topics: names; None for all.
+            seconds: of the recording, from its start.
+
+        Raises:
+            BagError: a topic is not in the bag, or the file is damaged where it was read.
+        """
+        reader = self._open()
+        connections: list[Connection] = list(reader.connections)
+        if topics is not None:
+            wanted = set(topics)
+            unknown = wanted - {c.topic for c in connections}
+            if unknown:
+                there = ", ".join(sorted({c.topic for c in connections}))
+                raise BagError(
+                    f"{self.path}: no topic {', '.join(sorted(unknown))}; it has {there}"
+                )
+            connections = [c for c in connections if c.topic in wanted]
+        if not connections:
+            return
+        end = reader.start_time + int(seconds * 1e9) if math.isfinite(seconds) else None
+        messages = reader.messages(connections, stop=end)
+        while True:
+            try:
+                connection, time_ns, data = next(messages)
+            except StopIteration:
+                return
+            except Exception as error:
+                raise self._damaged(error) from error
+            yield BagMessage(connection.topic, connection.msgtype, time_ns, data)
+
+    def decode(self, message: BagMessage) -> Any:
+        """The message with its fields as attributes; arrays are NumPy's.
+
+        Raises:
+            BagError: the bytes are no message of the recorded type.
+        """
+        reader = self._open()
+        try:
+            return reader.deserialize(message.data, message.msgtype)
+        except Exception as error:
+            raise BagError(
+                f"{self.path}: the message at {message.time_ns} ns on {message.topic} is no "
+                f"{message.msgtype}: {error or type(error).__name__}"
+            ) from error

@@ -1,0 +1,65 @@
+"""The command line: `emu`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from emu_perception import __version__
+from emu_perception.commands import demo, model, predict, scenes
+
+# A traceback is shown with --debug only; what people are expected to get wrong is told in a line.
+app = typer.Typer(
+    name="emu",
+    help="Semantic class, metric depth and the uncertainty of both, from one camera image.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(demo.demo)
+app.command("predict")(predict.predict)
+app.command("scenes")(scenes.scenes)
+app.add_typer(model.app, name="model")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"emu_perception {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    if debug:
+        os.environ["EMU_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Run `emu`; errors that a user can mend are one message and exit status 1."""
+    try:
+        app()
+    except Exception as error:
+        if os.environ.get("EMU_DEBUG") or not _expected(error):
+            raise
+        Console(stderr=True, highlight=False).print("[bold red]Error:[/]", str(error), markup=True)
+        sys.exit(1)
+
+
+def _expected(error: Exception) -> bool:
+    from emu_perception.demo import DemoError
+
+    # ValueError covers bags, model files, label sets and configurations.
+    return isinstance(error, ValueError | OSError | DemoError)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""`emu model`: what is in a model file."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Look into model files.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command()
+def info(
+    file: Annotated[str, typer.Argument(help="Model file, or a shipped model's name.")] = "",
+) -> None:
+    """Print everything a model file says about itself."""
+    import math
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+    from safetensors import safe_open
+
+    from emu_perception.model_file import read_spec, resolve_model_path
+
+    path = resolve_model_path(file)
+    spec = read_spec(path)
+    with safe_open(path, framework="pt") as weights:
+        shapes = {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
+    numbers = sum(math.prod(shape) for shape in shapes.values())
+    parameters = sum(
+        math.prod(shape)
+        for name, shape in shapes.items()
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+    )
+
+    grid = Table(title=path.name, title_justify="left", show_header=False, box=None, padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+
+    def row(name: str, value: object) -> None:
+        if value not in ("", None):
+            grid.add_row(name, value if isinstance(value, Text) else Text(str(value)))
+
+    row("description", spec.description)
+    row("architecture", spec.architecture)
+    row("backbone", spec.backbone)
+    row("tasks", ", ".join(spec.tasks))
+    for name, value in spec.arguments.items():
+        row(name, value)
+    row("parameters", f"{parameters:,} ({numbers:,} with the norms' statistics)")
+    row("file size", f"{path.stat().st_size / 1e6:.1f} MB")
+    row("input size", f"{spec.input_size[1]} x {spec.input_size[0]} (width x height)")
+    row("normalization", f"mean {spec.normalization_mean}, std {spec.normalization_std}")
+    if spec.camera is None:
+        row("camera", "any: depth does not depend on the focal length")
+    else:
+        row(
+            "camera",
+            f"canonical focal length {spec.camera.canonical_focal_length:g} px; unknown ones are "
+            f"taken for {spec.camera.assumed_focal_ratio:g} x width "
+            f"± {spec.camera.assumed_focal_std:.0%}",
+        )
+    if "depth" in spec.tasks:
+        row("depth range", f"{spec.depth_range[0]:g} to {spec.depth_range[1]:g} m")
+    row(
+        "calibration",
+        f"temperature {spec.calibration.temperature:g}, "
+        f"depth variance x {spec.calibration.depth_variance_scale:g}, "
+        + (
+            f"fitted on {spec.calibration.fitted_on}"
+            if spec.calibration.fitted_on
+            else "not fitted"
+        ),
+    )
+    if spec.label_set is not None:
+        classes = Text()
+        for name, color in zip(spec.label_set.names, spec.label_set.colors, strict=True):
+            classes.append("  ", style=f"on rgb({color[0]},{color[1]},{color[2]})")
+            classes.append(f" {name}   ")
+        row("label set", f"{spec.label_set.name}, {len(spec.label_set)} classes")
+        grid.add_row("classes", classes)
+        row("without depth", ", ".join(spec.label_set.without_depth))
+    row("data", spec.data)
+    row("license", spec.license)
+    for name, value in _flat(spec.metrics):
+        row(name, value)
+    Console().print(grid)
+
+
+def _flat(values: dict[str, object], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, value in values.items():
+        name = f"{prefix} {key}".strip()
+        if isinstance(value, dict):
+            rows += _flat(value, name)
+        else:
+            rows.append((name, f"{value:.4g}" if isinstance(value, float) else str(value)))
+    return rows

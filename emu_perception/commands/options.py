@@ -1,0 +1,28 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Model file, or a shipped model's name.",
+        show_default="the shipped one",
+    ),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")]
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`WIDTHxHEIGHT` as height and width."""
+    match = re.fullmatch(r"(\d+)[x×](\d+)", text)
+    if not match or not all(16 <= int(n) <= 8192 for n in match.groups()):
+        raise typer.BadParameter(f"expected WIDTHxHEIGHT such as 640x480, got '{text}'")
+    return int(match.group(2)), int(match.group(1))

@@ -1,0 +1,52 @@
+"""`emu predict`: pictures of what a model says about images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emu_perception.commands.options import DeviceOption, ModelOption, PrecisionOption
+
+
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    model: ModelOption = "",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the panels.")] = Path(
+        "predictions"
+    ),
+    focal_length: Annotated[
+        float | None,
+        typer.Option(min=1, help="Of the camera, in pixels of these images; metres depend on it."),
+    ] = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Draw classes, depth and both uncertainties of image files."""
+    import cv2
+    from PIL import Image
+
+    from emu_perception.camera import Intrinsics
+    from emu_perception.panels import panel
+    from emu_perception.predictor import Predictor
+
+    predictor = Predictor.from_file(model, device, precision)
+    out.mkdir(parents=True, exist_ok=True)
+    for file in images:
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: there is no such image")
+        stored = cv2.imread(str(file), cv2.IMREAD_COLOR)
+        if stored is None:
+            raise ValueError(f"{file} cannot be decoded as an image")
+        image = cv2.cvtColor(stored, cv2.COLOR_BGR2RGB)
+        height, width = image.shape[:2]
+        camera = None
+        if focal_length is not None:
+            centre = (width - 1) / 2, (height - 1) / 2
+            camera = Intrinsics(focal_length, focal_length, *centre, width, height)
+        prediction = predictor.predict(image, camera)
+        picture = panel(image, prediction, predictor.label_set, title=file.name)
+        target = out / f"{file.stem}.png"
+        Image.fromarray(picture).save(target)
+        typer.echo(target)

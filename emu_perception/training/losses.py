@@ -1,0 +1,68 @@
+"""Losses on dense maps; every one ignores pixels without a label."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from emu_perception.prediction import UNLABELLED
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of `(B, C, H, W)` logits and int64 `(B, H, W)` labels; 0 if all are 255."""
+    summed = F.cross_entropy(logits.float(), labels, ignore_index=UNLABELLED, reduction="sum")
+    return summed / (labels != UNLABELLED).sum().clamp_min(1)
+
+
+def gaussian_nll(
+    mean: Tensor, variance: Tensor, target: Tensor, valid: Tensor, beta: float = 0.0
+) -> Tensor:
+    """Mean Gaussian negative log-likelihood over the valid pixels, constant ln(2 pi)/2 left out.
+
+    With `beta` > 0 each pixel's loss is weighted by its variance to that power, taken as a
+    constant, which keeps far, uncertain pixels from being given up (Seitzer et al., "On the
+    Pitfalls of Heteroscedastic Uncertainty Estimation", ICLR 2022, Eq. 5).
+
+    Args:
+        mean, variance, target: `(B, H, W)`; metres and square metres.
+        valid: bool `(B, H, W)`.
+    """
+    loss = 0.5 * (torch.log(variance) + (mean - target) ** 2 / variance)
+    if beta:
+        loss = loss * variance.detach() ** beta
+    return _masked_mean(loss, valid)
+
+
+def log_l1(mean: Tensor, target: Tensor, valid: Tensor, smallest: float = 1e-2) -> Tensor:
+    """Mean |ln mean - ln target| over the valid pixels: a relative error, the same near and far.
+
+    Args:
+        mean, target: `(B, H, W)`, metres.
+        smallest: means below it count as it, so that a dead ReLU keeps the loss finite.
+    """
+    ratio = torch.log(mean.clamp_min(smallest)) - torch.log(target.clamp_min(smallest))
+    return _masked_mean(ratio.abs(), valid)
+
+
+def scale_invariant_log(
+    mean: Tensor, target: Tensor, valid: Tensor, weight: float = 0.85, smallest: float = 1e-2
+) -> Tensor:
+    """Scale-invariant logarithmic error (Eigen et al., NeurIPS 2014, Eq. 4, with its root).
+
+    sqrt(mean(g^2) - weight mean(g)^2) with g = ln mean - ln target, per image, averaged over the
+    images that have valid pixels.
+    """
+    g = torch.log(mean.clamp_min(smallest)) - torch.log(target.clamp_min(smallest))
+    mask = valid.flatten(1).to(g.dtype)
+    count = mask.sum(1).clamp_min(1)
+    g = g.flatten(1) * mask
+    first, second = g.sum(1) / count, (g**2).sum(1) / count
+    per_image = torch.sqrt((second - weight * first**2).clamp_min(1e-8))
+    return _masked_mean(per_image, valid.flatten(1).any(1))
+
+
+
+
+def _masked_mean(values: Tensor, valid: Tensor) -> Tensor:
+    return (values * valid).sum() / valid.sum().clamp_min(1)

@@ -1,0 +1,294 @@
+"""Ray casting of primitives: each is tried only on the pixels of its screen rectangle.
+
+Pairs (primitive, pixel) are laid out flat in chunks, near ones first, intersected together
+and resolved in a z-buffer. The same code serves perspective and orthographic (shadow) views.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from emu_perception.training.scenes import noise
+from emu_perception.training.scenes.primitives import (
+    AXES,
+    CENTRE,
+    CUTOUT,
+    HALF,
+    PARAM,
+    SEED,
+    SHAPE,
+    TAPER,
+    Cutout,
+    Shape,
+)
+
+_NEAR = 0.15
+_CORNERS = torch.tensor(list(product((-1.0, 1.0), repeat=3)))
+_EDGES = torch.tensor([(a, b) for a in range(8) for b in range(a + 1, 8) if bin(a ^ b).count("1") == 1])
+Vector = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class View:
+    """Rays of a `(height, width)` image, as affine functions of the pixel (u, v).
+
+    Perspective: the origin is fixed and the direction has unit length along the optical axis, so
+    a ray's parameter is the depth. Orthographic: the direction is fixed and the origin moves.
+    `rotation` (3, 3) has the camera's right, down and forward axes as columns.
+    """
+
+    origin: Tensor
+    rotation: Tensor
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+    perspective: bool = True
+
+    def camera(self, points: Tensor) -> Tensor:
+        """World points `(..., 3)` in the camera's frame."""
+        return (points - self.origin) @ self.rotation
+
+    def pixels(self, camera: Tensor) -> tuple[Tensor, Tensor]:
+        """Column and row of points in the camera's frame."""
+        scale = 1 / camera[..., 2].clamp(min=1e-6) if self.perspective else 1.0
+        return (
+            camera[..., 0] * scale * self.fx + self.cx,
+            camera[..., 1] * scale * self.fy + self.cy,
+        )
+
+    def lens(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Camera x and y of pixels, at unit depth (perspective) or as they are (orthographic)."""
+        return (u - self.cx) / self.fx, (v - self.cy) / self.fy
+
+    def directions(self, x: Tensor, y: Tensor) -> Vector:
+        """World direction of the rays at lens coordinates."""
+        r = self.rotation
+        if not self.perspective:
+            one = torch.ones_like(x)
+            return one * r[0, 2], one * r[1, 2], one * r[2, 2]
+        return tuple(x * r[i, 0] + y * r[i, 1] + r[i, 2] for i in range(3))  # type: ignore[return-value]
+
+    def points(self, x: Tensor, y: Tensor, depth: Tensor) -> Vector:
+        """World points at lens coordinates and a depth."""
+        if self.perspective:
+            x, y = x * depth, y * depth
+        r, o = self.rotation, self.origin
+        return tuple(o[i] + x * r[i, 0] + y * r[i, 1] + depth * r[i, 2] for i in range(3))  # type: ignore[return-value]
+
+
+def local_maps(rows: Tensor) -> Tensor:
+    """`(P, 3, 3)` world to unit-shape coordinates (without the translation)."""
+    return rows[:, AXES].reshape(-1, 3, 3) / rows[:, HALF, None]
+
+
+def _rectangles(rows: Tensor, view: View) -> tuple[Tensor, Tensor]:
+    """`(P, 4)` float left, right, top, bottom (pixel centres within) and `(P,)` nearest depth."""
+    half = rows[:, None, HALF] * _CORNERS.to(rows)
+    corners = rows[:, None, CENTRE] + half @ rows[:, AXES].reshape(-1, 3, 3)
+    camera = view.camera(corners)
+    nearest = camera[..., 2].amin(1)
+    u, v = view.pixels(camera)
+    box = torch.stack([u.amin(1), u.amax(1), v.amin(1), v.amax(1)], dim=1)
+    if view.perspective:
+        crossing = (nearest < _NEAR) & (camera[..., 2].amax(1) > _NEAR)
+        if crossing.any():
+            box[crossing] = _clipped(camera[crossing], view)
+        box[camera[..., 2].amax(1) <= _NEAR] = -1e6
+        round_ = (rows[:, SHAPE] == Shape.ELLIPSOID) & ~crossing
+        if round_.any():
+            box[round_] = _ellipsoid_bounds(rows[round_], view, box[round_])
+    return box, nearest
+
+
+def _clipped(camera: Tensor, view: View) -> Tensor:
+    """Screen bounds of boxes `(P, 8, 3)` cut at the near plane."""
+    a, b = camera[:, _EDGES[:, 0]], camera[:, _EDGES[:, 1]]
+    za, zb = a[..., 2:], b[..., 2:]
+    t = ((_NEAR - za) / torch.where(zb == za, 1e-9, zb - za)).clamp(0, 1)
+    cut = torch.where((za < _NEAR) != (zb < _NEAR), a + t * (b - a), torch.nan)
+    points = torch.cat([torch.where(camera[..., 2:] >= _NEAR, camera, torch.nan), cut], dim=1)
+    u, v = view.pixels(points)
+    low, high = torch.inf, -torch.inf
+    return torch.stack(
+        [
+            u.nan_to_num(low).amin(1),
+            u.nan_to_num(high).amax(1),
+            v.nan_to_num(low).amin(1),
+            v.nan_to_num(high).amax(1),
+        ],
+        dim=1,
+    )
+
+
+def _ellipsoid_bounds(rows: Tensor, view: View, box: Tensor) -> Tensor:
+    """Exact screen bounds: the planes through the eye tangent to each ellipsoid."""
+    centre = view.camera(rows[:, CENTRE])
+    spread = (rows[:, AXES].reshape(-1, 3, 3) * rows[:, HALF, None]) @ view.rotation
+    sigma = spread.transpose(1, 2) @ spread
+    a = centre[:, 2] ** 2 - sigma[:, 2, 2]
+    result = []
+    for i, (focal, offset) in enumerate(((view.fx, view.cx), (view.fy, view.cy))):
+        b = centre[:, i] * centre[:, 2] - sigma[:, i, 2]
+        c = centre[:, i] ** 2 - sigma[:, i, i]
+        root = (b * b - a * c).clamp(min=0).sqrt()
+        result += [(b - root) / a * focal + offset, (b + root) / a * focal + offset]
+    return torch.where((a > 1e-3)[:, None], torch.stack(result, dim=1), box)
+
+
+def _box(o: Vector, d: Vector, taper: Tensor | None) -> tuple[Tensor, Tensor]:
+    near = far = None
+    for axis in range(3):
+        inverse = 1 / torch.where(d[axis].abs() < 1e-9, 1e-9, d[axis])
+        middle, reach = -o[axis] * inverse, inverse.abs()
+        first, last = middle - reach, middle + reach
+        near = first if near is None else torch.maximum(near, first)
+        far = last if far is None else torch.minimum(far, last)
+    assert near is not None and far is not None
+    return near, far
+
+
+def _frustum(o: Vector, d: Vector, taper: Tensor) -> tuple[Tensor, Tensor]:
+    inverse = 1 / torch.where(d[2].abs() < 1e-9, 1e-9, d[2])
+    near, far = -o[2] * inverse - inverse.abs(), -o[2] * inverse + inverse.abs()
+    for axis in range(2):
+        k = taper[axis] * 0.5
+        for sign in (1.0, -1.0):
+            distance = 1 - k - (sign * o[axis] + k * o[2])
+            slope = sign * d[axis] + k * d[2]
+            t = distance / torch.where(slope.abs() < 1e-9, 1e-9, slope)
+            near = torch.where(slope < 0, torch.maximum(near, t), near)
+            far = torch.where(slope < 0, far, torch.minimum(far, t))
+    return near, far
+
+
+def _ellipsoid(o: Vector, d: Vector, taper: Tensor | None) -> tuple[Tensor, Tensor]:
+    a = d[0] * d[0] + d[1] * d[1] + d[2] * d[2]
+    b = (o[0] * d[0] + o[1] * d[1] + o[2] * d[2]) / a
+    c = (o[0] * o[0] + o[1] * o[1] + o[2] * o[2] - 1) / a
+    root = (b * b - c).sqrt()  # NaN where missed: no comparison holds
+    return -b - root, root - b
+
+
+def _cone(o: Vector, d: Vector, taper: Tensor) -> tuple[Tensor, Tensor]:
+    k = taper[0] * 0.5
+    r, slope = 1 - k - k * o[2], -k * d[2]
+    a = (d[0] * d[0] + d[1] * d[1] - slope * slope).clamp(min=1e-9)
+    b = (o[0] * d[0] + o[1] * d[1] - r * slope) / a
+    root = (b * b - (o[0] * o[0] + o[1] * o[1] - r * r) / a).sqrt()
+    inverse = 1 / torch.where(d[2].abs() < 1e-9, 1e-9, d[2])
+    middle, reach = -o[2] * inverse, inverse.abs()
+    return torch.maximum(-b - root, middle - reach), torch.minimum(root - b, middle + reach)
+
+
+_INTERSECT = {
+    Shape.BOX: _box,
+    Shape.FRUSTUM: _frustum,
+    Shape.ELLIPSOID: _ellipsoid,
+    Shape.CONE: _cone,
+}
+
+
+def _solid(cutout: Cutout, view: View, rows: Tensor, which: Tensor, x: Tensor, y: Tensor, depth: Tensor) -> Tensor:
+    """Which hits `(N,)` fall on the surface and not in one of its holes."""
+    point = view.points(x, y, depth)
+    mine = rows[which]
+    if cutout == Cutout.FOLIAGE:
+        fine = mine[:, PARAM.start]
+        coarse = noise.volume(*(p * fine * 0.31 + mine[:, SEED] for p in point))
+        return noise.volume(*(p * fine for p in point)) * 0.55 + coarse * 0.45 > mine[:, PARAM.start + 1]
+    offset = torch.stack(point, dim=1) - mine[:, CENTRE]
+    local = (mine[:, AXES].reshape(-1, 3, 3) @ offset[:, :, None])[:, :, 0]
+    unit = local / mine[:, HALF]
+    if cutout == Cutout.RAILING:  # vertical bars at a pitch, rails at top and bottom
+        pitch, bar = mine[:, PARAM.start], mine[:, PARAM.start + 1]
+        return ((local[:, 0] / pitch).remainder(1.0) < bar) | (unit[:, 2].abs() > mine[:, PARAM.start + 2])
+    if cutout == Cutout.RING:  # tyre, rim and a few spokes
+        radius = unit[:, :2].norm(dim=1)
+        turn = torch.atan2(unit[:, 1], unit[:, 0])
+        return (radius > 0.86) | (radius < 0.12) | ((turn * 5.1).sin().abs() < 0.07)
+    return noise.twigs(unit[:, 0], unit[:, 2], mine[:, SEED])
+
+
+def cast(
+    rows: Tensor, view: View, depth: Tensor | None = None, *, chunk: int = 1 << 17
+) -> tuple[Tensor, Tensor]:
+    """Nearest hit of every pixel: depth `(H, W)` (inf: none) and row index `(H, W)` (-1: none).
+
+    `depth` holds surfaces already there, such as the ground. It is not changed.
+    """
+    device, shape = rows.device, (view.height, view.width)
+    buffer = torch.full(shape, torch.inf, device=device) if depth is None else depth.clone()
+    buffer = buffer.flatten()
+    owner = torch.full((view.height * view.width,), -1, dtype=torch.int32, device=device)
+    if len(rows) == 0:
+        return buffer.view(shape), owner.view(shape)
+    box, nearest = _rectangles(rows, view)
+    left, top = box[:, 0].ceil().clamp(0, view.width), box[:, 2].ceil().clamp(0, view.height)
+    wide = (box[:, 1].floor().clamp(-1, view.width - 1) - left + 1).clamp(min=0)
+    high = (box[:, 3].floor().clamp(-1, view.height - 1) - top + 1).clamp(min=0)
+    count = (wide * high).long()
+    maps = local_maps(rows)
+    start = torch.einsum("pij,pj->pi", maps, view.origin - rows[:, CENTRE])
+    lens = maps @ view.rotation
+    groups = rows[:, SHAPE].long() * len(Cutout) + rows[:, CUTOUT].long()
+    # Solid groups before those with holes: what they hide is then never looked at.
+    present = sorted(groups.unique().tolist(), key=lambda g: (g % len(Cutout) > 0, g))
+    for group in present:
+        member = ((groups == group) & (count > 0)).nonzero()[:, 0]
+        member = member[nearest[member].argsort(stable=True)]
+        kind, cutout = Shape(group // len(Cutout)), Cutout(group % len(Cutout))
+        for part in _chunks(member, count, chunk):
+            which = part.repeat_interleave(count[part])
+            first = count[part].cumsum(0) - count[part]
+            serial = torch.arange(len(which), device=device)
+            serial = (serial - first.repeat_interleave(count[part])).float()
+            w = wide[which]
+            row = ((serial + 0.5) / w).floor()
+            pixel = ((row + top[which]) * view.width + serial - row * w + left[which]).long()
+            open_ = (buffer[pixel] > nearest[which]).nonzero()[:, 0]
+            if len(open_) == 0:
+                continue
+            which, pixel = which[open_], pixel[open_]
+            v = (pixel // view.width).float() if view.width & (view.width - 1) else (
+                pixel >> (view.width.bit_length() - 1)
+            ).float()
+            x, y = view.lens(pixel.float() - v * view.width, v)
+            m = [[lens[:, i, j][which] for j in range(3)] for i in range(3)]
+            o = [start[:, i][which] for i in range(3)]
+            if view.perspective:
+                d = tuple(m[i][0] * x + m[i][1] * y + m[i][2] for i in range(3))
+            else:
+                o = [o[i] + m[i][0] * x + m[i][1] * y for i in range(3)]
+                d = tuple(m[i][2] for i in range(3))
+            taper = rows[:, TAPER][which].T if kind in (Shape.FRUSTUM, Shape.CONE) else None
+            near, far = _INTERSECT[kind](tuple(o), d, taper)  # type: ignore[arg-type,operator]
+            limit = buffer[pixel]
+            for t in (near, far) if cutout != Cutout.NONE else (near,):
+                hit = ((t > _NEAR) & (t < limit) & (near < far)).nonzero()[:, 0]
+                if cutout != Cutout.NONE and len(hit):
+                    hit = hit[_solid(cutout, view, rows, which[hit], x[hit], y[hit], t[hit])]
+                _resolve(buffer, owner, pixel[hit], t[hit], which[hit])
+    return buffer.view(shape), owner.view(shape)
+
+
+def _chunks(member: Tensor, count: Tensor, size: int) -> list[Tensor]:
+    """Consecutive parts of `member` with about `size` pairs each."""
+    if len(member) == 0:
+        return []
+    index = (count[member].cumsum(0) - 1) // size
+    return [p for p in torch.split(member, torch.bincount(index).tolist()) if len(p)]
+
+
+def _resolve(buffer: Tensor, owner: Tensor, pixel: Tensor, depth: Tensor, which: Tensor) -> None:
+    buffer.scatter_reduce_(0, pixel, depth, "amin")
+    won = (depth == buffer[pixel]).nonzero()[:, 0]
+    pixel, which = pixel[won], which[won].int()
+    owner[pixel] = -1  # ties go to the last row, on every device
+    owner.scatter_reduce_(0, pixel, which, "amax")

@@ -1,0 +1,186 @@
+"""From a seed to frames: single scenes, endless streams, and a drive along one street."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from emu_perception.camera import Intrinsics
+from emu_perception.training.scenes.frame import SceneFrame
+from emu_perception.training.scenes.rendering import Camera, Hood, camera_pose, render
+from emu_perception.training.scenes.sensor import Sensor
+from emu_perception.training.scenes.street import StreetBuilder
+
+KINDS = ("street", "room")
+
+
+def _intrinsics(rng: np.random.Generator, size: tuple[int, int], low: float, high: float) -> Intrinsics:
+    height, width = size
+    focal = width * float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    shift = np.clip(rng.normal(0, 0.012, 2), -0.03, 0.03)
+    return Intrinsics(
+        focal,
+        focal * float(rng.uniform(0.995, 1.005)),
+        (width - 1) / 2 + float(shift[0]) * width,
+        (height - 1) / 2 + float(shift[1]) * height,
+        width,
+        height,
+    )
+
+
+def _hood(rng: np.random.Generator, chance: float) -> Hood | None:
+    if rng.random() > chance:
+        return None
+    dark = rng.random() < 0.6
+    color = rng.uniform(0.005, 0.03, 3) if dark else rng.uniform(0.02, 0.4, 3)
+    return Hood(
+        float(rng.uniform(0.03, 0.16)),
+        float(rng.normal(0, 0.015)),
+        float(rng.uniform(0.0, 0.08)),
+        (float(color[0]), float(color[1]), float(color[2])),
+    )
+
+
+def _street_camera(rng: np.random.Generator, builder: StreetBuilder, size: tuple[int, int]) -> Camera:
+    intrinsics = _intrinsics(rng, size, 0.5, 1.2)
+    direction = rng.choice(["forward", "turned", "side", "back"], p=[0.66, 0.14, 0.15, 0.05])
+    yaw = {
+        "forward": rng.normal(0, 4),
+        "turned": rng.choice([-1, 1]) * rng.uniform(10, 50),
+        "side": rng.choice([-1, 1]) * rng.uniform(55, 110),
+        "back": 180 + rng.normal(0, 6),
+    }[str(direction)]
+    pitch = np.clip(rng.normal(-0.5, 2.6), -6, 6)
+    roll = np.clip(rng.normal(0, 1.1), -3, 3)
+    lane = builder.lane + np.clip(rng.normal(0, 0.4), -1, 1)
+    if rng.random() < 0.05:  # from the pavement, as a small robot sees it
+        lane = builder.driver_side * (builder.edge(int(builder.driver_side)) + 1.0)
+    x, y, heading = builder.layout.world(0.0, float(lane))
+    height = float(np.clip(rng.normal(1.4, 0.2), 1.0, 2.0)) + builder.layout.surface(0.0, float(lane))
+    pose = camera_pose((x, y, height), heading + np.radians(yaw), np.radians(pitch), np.radians(roll))
+    return Camera(intrinsics, pose, Sensor.random(rng), _hood(rng, 0.22))
+
+
+def render_scene(
+    seed: int,
+    size: tuple[int, int] = (256, 512),
+    kind: str = "street",
+    *,
+    odd_objects: bool = False,
+    device: torch.device | str = "cpu",
+) -> SceneFrame:
+    """A random scene, the same for the same seed and size `(H, W)`.
+
+    Args:
+        seed: any non-negative integer.
+        size: height and width, pixels.
+        kind: `"street"` (label set camvid) or `"room"` (nyuv2_13).
+        odd_objects: put things into the scene that belong to no class, for tests of uncertainty;
+            never for training.
+        device: where to compute. Frames are NumPy arrays all the same.
+
+    Raises:
+        ValueError: unknown kind, or a size below 16 pixels.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of scene '{kind}': choose one of {', '.join(KINDS)}")
+    if min(size) < 16:
+        raise ValueError(f"scenes need at least 16 x 16 pixels, got {size[0]} x {size[1]} (height x width)")
+    rng = np.random.default_rng((seed, KINDS.index(kind)))
+    if kind == "room":
+        raise NotImplementedError
+    builder = StreetBuilder(rng)
+    scene = builder.build()
+    camera = _street_camera(rng, builder, size)
+    return render(scene, camera, seed, device)
+
+
+def render_batch(
+    seeds: Iterable[int],
+    size: tuple[int, int] = (256, 512),
+    kind: str = "street",
+    *,
+    odd_objects: bool = False,
+    device: torch.device | str = "cpu",
+) -> list[SceneFrame]:
+    """One frame per seed; see `render_scene`."""
+    return [render_scene(s, size, kind, odd_objects=odd_objects, device=device) for s in seeds]
+
+
+@dataclass(frozen=True)
+class SceneStream:
+    """Endless scenes with seeds `first`, `first + step`, …; one stream per worker with a common step."""
+
+    size: tuple[int, int] = (256, 512)
+    kind: str = "street"
+    first: int = 0
+    step: int = 1
+    device: torch.device | str = "cpu"
+
+    def __iter__(self) -> Iterator[SceneFrame]:
+        seed = self.first
+        while True:
+            yield render_scene(seed, self.size, self.kind, device=self.device)
+            seed += self.step
+
+
+@dataclass(frozen=True)
+class StreetDrive:
+    """A video of one street: `frames` images at `rate` Hz from a car that drives along it.
+
+    The camera is fixed to the car; other traffic moves. Iterating renders the frames.
+    """
+
+    seed: int = 0
+    size: tuple[int, int] = (480, 640)
+    frames: int = 100
+    rate: float = 10.0
+    device: torch.device | str = "cpu"
+    poses: tuple[np.ndarray, ...] = field(init=False, compare=False)
+    """4x4 camera-to-world matrices, one per frame; the world is x right, y forward, z up, metres."""
+    intrinsics: Intrinsics = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.rate <= 0:
+            raise ValueError(f"a drive needs frames and a rate, got {self.frames} frames at {self.rate} Hz")
+        rng = self._rng(1)
+        layout_owner = self._builder(0.0)
+        speed = rng.uniform(8, 12)
+        pitch, roll = np.radians(rng.normal(-0.5, 1.0)), np.radians(rng.normal(0, 0.5))
+        sway, period, phase = rng.uniform(0.1, 0.35), rng.uniform(5, 9), rng.uniform(0, 2 * np.pi)
+        height = rng.uniform(1.25, 1.6)
+        poses = []
+        for stamp in self.stamps:
+            s = speed * stamp
+            t = layout_owner.lane + sway * np.sin(2 * np.pi * stamp / period + phase)
+            drift = np.arctan(sway * 2 * np.pi / period * np.cos(2 * np.pi * stamp / period + phase) / speed)
+            x, y, heading = layout_owner.layout.world(s, t)
+            climb = np.arctan(2 * layout_owner.layout.profile * y)
+            bounce = 0.012 * np.sin(7.1 * stamp + phase)
+            z = layout_owner.layout.height(s, t) + height + bounce
+            poses.append(camera_pose((x, y, z), heading + drift, pitch + climb + 0.3 * bounce, roll))
+        object.__setattr__(self, "poses", tuple(poses))
+        object.__setattr__(self, "intrinsics", Intrinsics.from_field_of_view(self.size[1], self.size[0], 62.0))
+
+    def _rng(self, stream: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, 2, stream))
+
+    def _builder(self, time: float) -> StreetBuilder:
+        return StreetBuilder(self._rng(0), time, drive=True)
+
+    @property
+    def stamps(self) -> tuple[float, ...]:
+        """Seconds since the first frame."""
+        return tuple(i / self.rate for i in range(self.frames))
+
+    def __len__(self) -> int:
+        return self.frames
+
+    def __iter__(self) -> Iterator[SceneFrame]:
+        sensor = replace(Sensor.random(self._rng(3)), motion=0.6, jpeg=0, blur=0.55)
+        for index, (stamp, pose) in enumerate(zip(self.stamps, self.poses, strict=True)):
+            scene = self._builder(stamp).build()
+            yield render(scene, Camera(self.intrinsics, pose, sensor), self.seed * 100003 + index, self.device)

@@ -1,0 +1,110 @@
+"""Model files: what is written is read back, what is damaged is named."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from emu_perception.labels import load_label_set
+from emu_perception.model_file import (
+    Camera,
+    ModelFileError,
+    ModelSpec,
+    load_model,
+    read_spec,
+    resolve_model_path,
+    save_model,
+)
+
+
+def spec(**changes: object) -> ModelSpec:
+    values = {
+        "architecture": "segdepthformer",
+        "backbone": "mit_b0",
+        "tasks": ("semantic", "depth"),
+        "arguments": {"width": 8},
+        "label_set": load_label_set("camvid"),
+        "input_size": (64, 96),
+        "camera": Camera(canonical_focal_length=100, assumed_focal_ratio=0.9),
+        "data": "noise",
+        "license": "Apache-2.0",
+        "metrics": {"val": {"miou": 0.5}},
+    }
+    return ModelSpec(**(values | changes))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path / "small.safetensors"
+    save_model(path, spec().build(), spec())
+    return path
+
+
+def test_round_trip(path: Path) -> None:
+    loaded = load_model(path)
+    assert loaded.spec == spec() == read_spec(path)
+    assert not loaded.network.training
+    torch.manual_seed(0)
+    original = spec().build().state_dict()
+    assert all(torch.equal(v, original[k]) for k, v in loaded.network.state_dict().items())
+    assert [p.name for p in path.parent.iterdir()] == ["small.safetensors"]
+
+
+def test_missing_and_damaged_files(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="no model file 'nowhere.safetensors'"):
+        load_model("nowhere.safetensors")
+    whole = path.read_bytes()
+    for length in (0, 4, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ModelFileError, match="truncated"):
+            load_model(path)
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"x": torch.zeros(1)}, foreign)
+    with pytest.raises(ModelFileError, match="without this package's description"):
+        load_model(foreign)
+
+
+def test_description_that_does_not_fit_its_weights(path: Path) -> None:
+    other = spec(arguments={"width": 16})
+    save_model(path, spec().build(), other)
+    with pytest.raises(ModelFileError, match="do not fit"):
+        load_model(path)
+    unknown = spec(architecture="nonesuch")
+    save_model(path, spec().build(), unknown)
+    with pytest.raises(ModelFileError, match="unknown architecture 'nonesuch'; known: .*segdepth"):
+        load_model(path)
+
+
+def test_description_is_validated(tmp_path: Path) -> None:
+    path = tmp_path / "bad.safetensors"
+    text = spec().model_dump_json().replace('"input_size":[64,96]', '"input_size":[0,96]')
+    save_file({"x": torch.zeros(1)}, path, metadata={"emu_perception": text})
+    with pytest.raises(ModelFileError, match="input_size must be at least 32"):
+        read_spec(path)
+    save_file({"x": torch.zeros(1)}, path, metadata={"emu_perception": "{"})
+    with pytest.raises(ModelFileError, match="does not hold"):
+        read_spec(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"label_set": None}, "needs a label_set"),
+        ({"depth_range": (5.0, 1.0)}, "0 <= min < max"),
+        ({"tasks": ("smell",)}, "semantic"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_impossible_descriptions(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        spec(**changes)
+
+
+def test_shipped_models_are_found_by_name() -> None:
+    shipped = resolve_model_path("")
+    assert resolve_model_path(shipped.name) == resolve_model_path(shipped.stem) == shipped
+    assert shipped.stat().st_size <= 20e6
+    described = read_spec(shipped)
+    assert described.license and described.data and described.metrics
