@@ -5,8 +5,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from emu_perception.prediction import UNLABELLED
-
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
 
 
@@ -21,10 +19,10 @@ def boundary(labels: np.ndarray) -> np.ndarray:
     Returns:
         uint8 `(H, W)`, 1 on a boundary, else 0.
     """
-    # 255 is the largest id, so it never wins the minimum; for the maximum it must be the smallest.
-    without_void = np.where(labels == UNLABELLED, np.uint8(0), labels)
-    largest, smallest = cv2.dilate(without_void, _NEIGHBOURS), cv2.erode(labels, _NEIGHBOURS)
-    return (largest > smallest).view(np.uint8)
+    # Of bytes, 255 never wins the minimum; one higher it wraps to 0 and never wins the maximum.
+    raised = labels + np.uint8(1)
+    largest, smallest = cv2.dilate(raised, _NEIGHBOURS), cv2.erode(labels, _NEIGHBOURS)
+    return (largest > smallest + 1).view(np.uint8)
 
 
 def near_boundary(labels: np.ndarray, distance: int) -> np.ndarray:
@@ -34,14 +32,13 @@ def near_boundary(labels: np.ndarray, distance: int) -> np.ndarray:
 
 
 def boundary_proximity(labels: np.ndarray) -> np.ndarray:
-    """1 / (1 + distance in pixels to the nearest `boundary` pixel).
+    """How close the nearest `boundary` pixel is.
 
     Returns:
-        float32 `(H, W)` in [0, 1]: 1 on a boundary, 0 where the image has none.
+        uint8 `(H, W)`: 255 on a boundary, one less for each step along a row or column away from
+        it, 0 from 255 steps on and in an image without boundary.
     """
     edges = boundary(labels)
     if not edges.any():
-        return np.zeros(labels.shape, np.float32)
-    distance = cv2.distanceTransform(1 - edges, cv2.DIST_L2, 3)
-    distance += 1
-    return np.reciprocal(distance, out=distance)
+        return np.zeros(labels.shape, np.uint8)
+    return ~cv2.distanceTransform(1 - edges, cv2.DIST_L1, 3, dstType=cv2.CV_8U)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from emu_perception.evaluation import calibration, pavpu, ranking, sparsification
-from emu_perception.evaluation.sums import Sums, ratio
+from emu_perception.evaluation.sums import Sums, logarithm, ratio
 from emu_perception.prediction import Prediction
 
 SMALLEST_VARIANCE = 1e-6
@@ -50,7 +50,7 @@ def depth_sums(
         prediction: with `depth`; without `depth_variance` only errors are summed.
         truth: `(H, W)` metres; anything outside `depth_range` (also 0, NaN) is unknown.
         depth_range: metres, both ends excluded.
-        proximity: `(H, W)` float32, `boundary_proximity` of the predicted labels if there are any.
+        proximity: `(H, W)` uint8, `boundary_proximity` of the predicted labels if there are any.
         void_as_inaccurate: pixels of unknown depth count as inaccurate in the three measures.
     """
     assert prediction.depth is not None
@@ -81,7 +81,7 @@ def depth_sums(
     variance = np.maximum(select(prediction.depth_variance), np.float32(SMALLEST_VARIANCE))
     sums |= _uncertainty_sums(mean, variance, absolute, squared, accurate)
     if proximity is not None:
-        sums["proximity_histogram"] = _ranked(ranking.quantise(select(proximity)), squared)
+        sums["proximity_histogram"] = _ranked(select(proximity), squared, 256)
     if not void_as_inaccurate:
         rejected = n_known - len(pixels)
         sums["always_uncertain"] = np.float64(rejected)
@@ -107,7 +107,7 @@ def _error_sums(
     n = len(y)
     relative = absolute / y
     # A mean of 0 or less has no logarithm; it counts as a millimetre there.
-    log_ratio = np.log(np.maximum(mean, np.float32(1e-3)) / y)
+    log_ratio = logarithm(np.maximum(mean, np.float32(1e-3)) / y)
     errors = [
         squared.sum(),
         absolute.sum(),
@@ -138,11 +138,11 @@ def _uncertainty_sums(
 ) -> Sums:
     bins = ranking.quantise(variance)
     by_variance = np.empty((ranking.BINS, 3))
-    by_variance[:, :2] = ranking.split_histogram(bins, ~accurate)
-    by_variance[:, 2] = np.bincount(bins, squared, minlength=ranking.BINS)
+    by_variance[:, :2] = ranking.split_count(bins, ~accurate)
+    by_variance[:, 2] = ranking.weighted_count(bins, squared)
     distance = ranking.quantise(mean)
     by_distance = _ranked(distance, squared)
-    variances = np.bincount(distance, variance, minlength=ranking.BINS)
+    variances = ranking.weighted_count(distance, variance)
     normalized = squared / variance
     beyond = (normalized > 1).astype(np.uint16) + (normalized > 4)
     octaves = distance >> ranking.MANTISSA_BITS
@@ -158,14 +158,14 @@ def _uncertainty_sums(
         "octaves": np.column_stack(
             [levels, *(ranking.coarsened(v, ranking.BINS // _OCTAVES) for v in octave_sums)]
         ),
-        "gaussian": np.array([len(mean), (np.log(variance).sum() + total) / 2, total]),
+        "gaussian": np.array([len(mean), (logarithm(variance).sum() + total) / 2, total]),
     }
 
 
-def _ranked(bins: np.ndarray, squared: np.ndarray) -> np.ndarray:
-    """`(BINS, 2)` pixels and summed squared errors."""
-    errors = np.bincount(bins, squared, minlength=ranking.BINS)
-    return np.column_stack([ranking.count(bins, ranking.BINS), errors])
+def _ranked(bins: np.ndarray, squared: np.ndarray, size: int = ranking.BINS) -> np.ndarray:
+    """`(size, 2)` pixels and summed squared errors."""
+    counts = ranking.count(bins.astype(np.uint16, copy=False), size)
+    return np.column_stack([counts, ranking.weighted_count(bins, squared, size)])
 
 
 def _ause(sums: Sums) -> float | None:

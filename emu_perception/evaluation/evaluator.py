@@ -373,7 +373,7 @@ def _mean_uncertainties(prediction: Prediction) -> Sums:
         ("semantic_epistemic", prediction.semantic_epistemic),
     ):
         if values is not None:
-            sums[name] = np.array([values.sum(dtype=np.float64), values.size])
+            sums[name] = np.array([values.sum(), values.size], np.float64)
     for name, values in (
         ("depth", prediction.depth_variance),
         ("depth_epistemic", prediction.depth_epistemic),
@@ -381,5 +381,5 @@ def _mean_uncertainties(prediction: Prediction) -> Sums:
         if values is not None:
             known = np.isfinite(values)
             deviations = np.sqrt(np.where(known, values, np.float32(0)))
-            sums[name] = np.array([deviations.sum(dtype=np.float64), np.count_nonzero(known)])
+            sums[name] = np.array([deviations.sum(), np.count_nonzero(known)], np.float64)
     return sums

@@ -33,7 +33,7 @@ def out_of_distribution_sums(prediction: Prediction, mask: np.ndarray) -> Sums:
     judged = np.flatnonzero(mask != UNLABELLED)
     unknown = mask.reshape(-1).take(judged).astype(bool)
     return {
-        name: ranking.split_histogram(ranking.quantise(score.reshape(-1).take(judged)), unknown)
+        name: ranking.split_count(ranking.quantise(score.reshape(-1).take(judged)), unknown)
         for name, score in scores.items()
         if score is not None
     }

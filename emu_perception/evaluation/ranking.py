@@ -11,6 +11,7 @@ take it as random, and `auroc_bound` and `area_bound` say how much that can chan
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 MANTISSA_BITS = 8
 OCTAVES = (-24, 16)
 BINS = (OCTAVES[1] - OCTAVES[0]) << MANTISSA_BITS
+_LANES = 8
 _SHIFT = 23 - MANTISSA_BITS
 _OFFSET = (OCTAVES[0] + 127) << MANTISSA_BITS
 
@@ -55,16 +57,6 @@ def bin_centers(bins: int = BINS) -> np.ndarray:
     return centers
 
 
-def split_histogram(bins: np.ndarray, flags: np.ndarray) -> np.ndarray:
-    """`(BINS, 2)` float64: how many pixels of each bin have flag 0 and flag 1.
-
-    Args:
-        bins: `(N,)` from `quantise`.
-        flags: `(N,)` bool.
-    """
-    return count(bins * np.uint16(2) + flags, 2 * BINS).reshape(BINS, 2)
-
-
 def count(indices: np.ndarray, size: int) -> np.ndarray:
     """`(size,)` float64: how often each index occurs.
 
@@ -79,14 +71,35 @@ def count(indices: np.ndarray, size: int) -> np.ndarray:
     return histogram.reshape(size).astype(np.float64)
 
 
-def weighted_histogram(bins: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """`(BINS,)` float64: the sum of the weights in each bin."""
-    return np.bincount(bins, weights, minlength=BINS)
+def split_count(bins: np.ndarray, flags: np.ndarray, size: int = BINS) -> np.ndarray:
+    """`(size, 2)` float64: how many pixels of each bin have flag 0 and flag 1.
+
+    Args:
+        bins: `(N,)` uint8 or uint16 below `size`, such as from `quantise`.
+        flags: `(N,)` bool.
+    """
+    return count(bins * np.uint16(2) + flags, 2 * size).reshape(size, 2)
+
+
+def weighted_count(bins: np.ndarray, weights: np.ndarray, size: int = BINS) -> np.ndarray:
+    """`(size,)` float64: the sum of the weights in each bin."""
+    if size > _LANES * 256:
+        return np.bincount(bins, weights, minlength=size)
+    # Neighbouring pixels share few bins, and each addition to a bin waits for the one before. So
+    # pixels take turns at several copies of the bins.
+    lanes = _lane_starts(-(-len(bins) // 65536) * 65536, size)[: len(bins)]
+    sums = np.bincount(bins + lanes, weights, minlength=_LANES * size)
+    return sums.reshape(_LANES, size).sum(axis=0)
+
+
+@lru_cache(maxsize=8)
+def _lane_starts(length: int, size: int) -> np.ndarray:
+    return np.arange(length, dtype=np.intp) % _LANES * size
 
 
 def coarsened(histogram: np.ndarray, factor: int) -> np.ndarray:
     """The histogram with `factor` neighbouring bins (first axis) made one."""
-    return histogram.reshape(-1, factor, *histogram.shape[1:]).sum(axis=1)
+    return np.add.reduceat(histogram, np.arange(0, len(histogram), factor), axis=0)
 
 
 def auroc(negatives: np.ndarray, positives: np.ndarray) -> float | None:

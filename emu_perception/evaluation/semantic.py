@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 
 from emu_perception.evaluation import calibration, pavpu, ranking, sparsification
-from emu_perception.evaluation.sums import Sums, optional_mean, ratio, ratios
+from emu_perception.evaluation.sums import Sums, logarithm, optional_mean, ratio, ratios
 from emu_perception.prediction import UNLABELLED, Prediction
 
 NEEDS: dict[str, tuple[str, str]] = {
@@ -51,7 +52,7 @@ def semantic_sums(
         labels: `(H, W)` uint8 truth, 255 = unlabelled.
         classes: C; ids are in [0, C).
         near_boundary: `(H, W)` bool, true near a boundary of the truth.
-        proximity: `(H, W)` float32, `boundary_proximity` of the predicted labels.
+        proximity: `(H, W)` uint8, `boundary_proximity` of the predicted labels.
         void_as_inaccurate: unlabelled pixels count as inaccurate in p(accurate|certain),
             p(uncertain|inaccurate) and PAvPU.
 
@@ -85,10 +86,10 @@ def semantic_sums(
         sums |= _uncertainty_sums(
             prediction.semantic_uncertainty, labels, correct, select, void_as_inaccurate
         )
-        for rival, score in (("proximity", proximity), ("depth", prediction.depth)):
-            if score is not None:
-                bins = ranking.quantise(select(score))
-                sums[f"{rival}_histogram"] = ranking.split_histogram(bins, ~correct)
+        sums["proximity_histogram"] = ranking.split_count(select(proximity), ~correct, 256)
+        if prediction.depth is not None:
+            bins = ranking.quantise(select(prediction.depth))
+            sums["depth_histogram"] = ranking.split_count(bins, ~correct)
     if prediction.probabilities is not None:
         flat = prediction.probabilities.reshape(classes, -1)
         sums |= _likelihood_sums(flat if everything else flat.take(labelled, axis=1), truth)
@@ -97,17 +98,18 @@ def semantic_sums(
 
 def _confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """`(C, C + 1)` pixels by true and predicted class; the last column is withheld labels."""
-    pairs = ranking.count((truth.astype(np.uint16) << 8 | predicted).reshape(-1), 65536)
-    pairs = pairs.reshape(256, 256)
-    for what, axis in (("ground truth", 1), ("prediction", 0)):
-        unknown = np.flatnonzero(pairs.sum(axis=axis)[classes:UNLABELLED]) + classes
-        if len(unknown):
+    for what, ids in (("ground truth", truth), ("prediction", predicted)):
+        unknown = (ids >= classes) & (ids != UNLABELLED)
+        if unknown.any():
             raise ValueError(
-                f"the {what} holds class ids {', '.join(map(str, unknown[:10]))}, but the label "
-                f"set has ids 0 to {classes - 1} (and {UNLABELLED} = unlabelled); "
+                f"the {what} holds class ids {', '.join(map(str, np.unique(ids[unknown])[:10]))}, "
+                f"but the label set has ids 0 to {classes - 1} (and {UNLABELLED} = unlabelled); "
                 "is it labelled with another label set?"
             )
-    return pairs[:classes, [*range(classes), UNLABELLED]]
+    side = classes + 1
+    pair = [np.minimum(ids, np.uint8(classes)) for ids in (truth, predicted)]
+    counts = cv2.calcHist(pair, [0, 1], None, [side, side], [0, side, 0, side])
+    return counts[:classes].astype(np.float64)
 
 
 def _calibration_sums(
@@ -128,14 +130,14 @@ def _calibration_sums(
     shape = (classes, calibration.BINS, 2)
     size = classes * calibration.BINS * 2
     pixels = ranking.count(cells * np.uint16(2) + correct, 2 * size).reshape(*shape, 2)
-    confidences = np.bincount(cells, confidence, minlength=size).reshape(shape)
+    confidences = ranking.weighted_count(cells, confidence, size).reshape(shape)
     calibrated = np.stack([pixels.sum(axis=-1), confidences, pixels[..., 1]])
     doubt = ranking.quantise(1 - confidence)
     return {
         # Pixels, summed confidence, correct pixels by (class, confidence, near a boundary).
         "calibration": calibrated,
         "confidence_bins": calibrated.sum(axis=(1, 3)),
-        "doubt_histogram": ranking.split_histogram(doubt, ~correct),
+        "doubt_histogram": ranking.split_count(doubt, ~correct),
     }
 
 
@@ -147,7 +149,7 @@ def _uncertainty_sums(
     void_as_inaccurate: bool,
 ) -> Sums:
     chosen = select(uncertainty)
-    histogram = ranking.split_histogram(ranking.quantise(chosen), ~correct)
+    histogram = ranking.split_count(ranking.quantise(chosen), ~correct)
     sums: Sums = {"uncertainty_histogram": histogram}
     if not void_as_inaccurate:
         return sums | pavpu.pavpu_sums(chosen, correct)
@@ -163,7 +165,7 @@ def _likelihood_sums(probabilities: np.ndarray, truth: np.ndarray) -> Sums:
     """From `(C, N)` probabilities of the labelled pixels."""
     pixels = len(truth)
     of_truth = probabilities.reshape(-1).take(truth.astype(np.intp) * pixels + np.arange(pixels))
-    log = np.log(np.maximum(of_truth, np.float32(SMALLEST_PROBABILITY)))
+    log = logarithm(np.maximum(of_truth, np.float32(SMALLEST_PROBABILITY)))
     squares = sum(float(np.vdot(row, row)) for row in probabilities)
     return {
         "likelihood": np.array(
