@@ -41,4 +41,5 @@ def boundary_proximity(labels: np.ndarray) -> np.ndarray:
     edges = boundary(labels)
     if not edges.any():
         return np.zeros(labels.shape, np.uint8)
-    return ~cv2.distanceTransform(1 - edges, cv2.DIST_L1, 3, dstType=cv2.CV_8U)
+    distance = cv2.distanceTransform(1 - edges, cv2.DIST_L1, 3, dstType=cv2.CV_8U)
+    return np.uint8(255) - distance.astype(np.uint8, copy=False)

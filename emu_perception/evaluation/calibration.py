@@ -7,6 +7,7 @@ centre for its pixels changes the error by at most 1/512 of the mean 1 − confi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -60,28 +61,28 @@ def equal_mass(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return np.diff(cuts), shares(totals * confidence), shares(histogram[:, 0])
 
 
-def classwise_sums(probabilities: np.ndarray, labels: np.ndarray) -> Sums:
+def classwise_sums(rows: Iterable[np.ndarray], labels: np.ndarray, classes: int) -> Sums:
     """Sums of the class-wise calibration error (Kull et al., NeurIPS 2019, Eq. 4).
 
     Most of C·N probabilities are small, so only those above 1/10 are binned one by one; the
     lowest bin is what they leave of the totals.
 
     Args:
-        probabilities: `(C, N)` float32.
+        rows: the probabilities of each class in turn, `(N,)` float32.
         labels: `(N,)` true classes, all in [0, C).
+        classes: C.
     """
-    classes, pixels = probabilities.shape
     counts = np.zeros((classes, BINS))
     confidences = np.zeros((classes, BINS))
     correct = np.zeros((classes, BINS))
-    for c, row in enumerate(probabilities):
+    for c, row in enumerate(rows):
         above = np.flatnonzero(row > np.float32(1 / BINS))
         values = row[above]
         bins = width_bins(values)
         counts[c] = np.bincount(bins, minlength=BINS)
         confidences[c] = np.bincount(bins, values, minlength=BINS)
         correct[c] = np.bincount(bins, labels[above] == c, minlength=BINS)
-        counts[c, 0] += pixels - len(above)
+        counts[c, 0] += row.size - len(above)
         confidences[c, 0] += float(row.sum()) - confidences[c].sum()
     missing = np.bincount(labels, minlength=classes) - correct.sum(axis=1)
     correct[:, 0] += missing

@@ -70,7 +70,7 @@ def depth_sums(
 
     y, mean = select(truth), select(prediction.depth)
     absolute = np.abs(mean - y)
-    squared = np.square(absolute, dtype=np.float64)
+    squared = np.square(absolute)
     with np.errstate(divide="ignore"):
         factor = np.maximum(mean / y, y / mean)
     accurate = factor < np.float32(1.25)
@@ -109,7 +109,7 @@ def _error_sums(
     # A mean of 0 or less has no logarithm; it counts as a millimetre there.
     log_ratio = logarithm(np.maximum(mean, np.float32(1e-3)) / y)
     errors = [
-        squared.sum(),
+        squared.sum(dtype=np.float64),
         absolute.sum(),
         relative.sum(),
         np.vdot(relative, absolute),

@@ -123,6 +123,7 @@ class Evaluator:
         *,
         void_as_inaccurate: bool = False,
         boundary_width: float = 0.005,
+        rivals: bool = True,
     ) -> None:
         """
         Args:
@@ -131,6 +132,7 @@ class Evaluator:
             void_as_inaccurate: count pixels without ground truth as inaccurate in
                 p(accurate|certain), p(uncertain|inaccurate) and PAvPU.
             boundary_width: what `ece_boundary` calls near, as a fraction of the image diagonal.
+            rivals: also compute `ause_boundary` and `ause_predicted_depth`, a fifth of the time.
         """
         if label_set is None and depth_range is None:
             raise ValueError("nothing to evaluate: give a label set, a depth range or both")
@@ -140,6 +142,7 @@ class Evaluator:
         self.depth_range = depth_range
         self.void_as_inaccurate = void_as_inaccurate
         self.boundary_width = boundary_width
+        self.rivals = rivals
         self.frames = 0
         self.has_clips = False
         self._tasks = {"semantic": _Task(semantic_headline), "depth": _Task(depth_headline)}
@@ -278,10 +281,11 @@ class Evaluator:
     ) -> dict[str, Sums]:
         """The frame's sums of each task that has a prediction and ground truth."""
         proximity = None
-        if prediction.labels is not None and (labels is not None or depth is not None):
+        scored = labels is not None or depth is not None
+        if self.rivals and scored and prediction.labels is not None:
             proximity = boundary_proximity(prediction.labels)
         sums: dict[str, Sums] = {}
-        if self.label_set is not None and labels is not None and proximity is not None:
+        if self.label_set is not None and labels is not None and prediction.labels is not None:
             truth = _as_labels(_same_size("labels", labels, prediction))
             width = round(self.boundary_width * float(np.hypot(*truth.shape)))
             sums["semantic"] = semantic_sums(
@@ -319,6 +323,7 @@ class Evaluator:
             "depth_range": list(self.depth_range) if self.depth_range else None,
             "void_as_inaccurate": self.void_as_inaccurate,
             "boundary_width": self.boundary_width,
+            "rivals": self.rivals,
         }
 
     def _explain_missing(self, values: dict[str, Any]) -> dict[str, str]:
@@ -334,6 +339,8 @@ class Evaluator:
             for sums, (field, keys) in needs.items():
                 absent = sums not in self._tasks[task].total
                 reason = f"the predictions had no {field}" if absent else "no pixel to judge it by"
+                if absent and not self.rivals and keys in ("ause_boundary", "ause_predicted_depth"):
+                    reason = "rivals were switched off"
                 for key in keys.split():
                     if values[task].setdefault(key) is None:
                         missing[f"{task}.{key}"] = reason

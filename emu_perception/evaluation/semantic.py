@@ -42,7 +42,7 @@ def semantic_sums(
     classes: int,
     *,
     near_boundary: np.ndarray,
-    proximity: np.ndarray,
+    proximity: np.ndarray | None = None,
     void_as_inaccurate: bool = False,
 ) -> Sums:
     """One frame.
@@ -52,7 +52,8 @@ def semantic_sums(
         labels: `(H, W)` uint8 truth, 255 = unlabelled.
         classes: C; ids are in [0, C).
         near_boundary: `(H, W)` bool, true near a boundary of the truth.
-        proximity: `(H, W)` uint8, `boundary_proximity` of the predicted labels.
+        proximity: `(H, W)` uint8, `boundary_proximity` of the predicted labels; None leaves the
+            rivals of the uncertainty out.
         void_as_inaccurate: unlabelled pixels count as inaccurate in p(accurate|certain),
             p(uncertain|inaccurate) and PAvPU.
 
@@ -86,13 +87,16 @@ def semantic_sums(
         sums |= _uncertainty_sums(
             prediction.semantic_uncertainty, labels, correct, select, void_as_inaccurate
         )
-        sums["proximity_histogram"] = ranking.split_count(select(proximity), ~correct, 256)
-        if prediction.depth is not None:
+        if proximity is not None:
+            sums["proximity_histogram"] = ranking.split_count(select(proximity), ~correct, 256)
+        if proximity is not None and prediction.depth is not None:
             bins = ranking.quantise(select(prediction.depth))
             sums["depth_histogram"] = ranking.split_count(bins, ~correct)
     if prediction.probabilities is not None:
-        flat = prediction.probabilities.reshape(classes, -1)
-        sums |= _likelihood_sums(flat if everything else flat.take(labelled, axis=1), truth)
+        rows = prediction.probabilities.reshape(classes, -1)
+        of_truth = rows.reshape(-1).take(truth.astype(np.intp) * labels.size + labelled)
+        sums["likelihood"] = _likelihood(rows, of_truth, None if everything else labelled)
+        sums |= calibration.classwise_sums(map(select, rows), truth, classes)
     return sums
 
 
@@ -161,21 +165,26 @@ def _uncertainty_sums(
     return sums | pavpu.pavpu_sums(uncertainty.reshape(-1), accurate)
 
 
-def _likelihood_sums(probabilities: np.ndarray, truth: np.ndarray) -> Sums:
-    """From `(C, N)` probabilities of the labelled pixels."""
-    pixels = len(truth)
-    of_truth = probabilities.reshape(-1).take(truth.astype(np.intp) * pixels + np.arange(pixels))
+def _likelihood(
+    probabilities: np.ndarray, of_truth: np.ndarray, labelled: np.ndarray | None
+) -> np.ndarray:
+    """`(3,)` pixels, summed negative log-likelihood and summed Brier score (Σ over classes).
+
+    Args:
+        probabilities: `(C, N)` of all pixels.
+        of_truth: of the true class of the labelled pixels.
+        labelled: which they are, None for all.
+    """
+    if labelled is None:
+        squares = sum(float(np.vdot(row, row)) for row in probabilities)
+    else:
+        per_pixel = np.einsum("cn,cn->n", probabilities, probabilities)
+        squares = float(per_pixel.take(labelled).sum(dtype=np.float64))
     log = logarithm(np.maximum(of_truth, np.float32(SMALLEST_PROBABILITY)))
-    squares = sum(float(np.vdot(row, row)) for row in probabilities)
-    return {
-        "likelihood": np.array(
-            [
-                pixels,
-                -log.sum(dtype=np.float64),
-                squares - 2 * of_truth.sum(dtype=np.float64) + pixels,
-            ]
-        )
-    } | calibration.classwise_sums(probabilities, truth)
+    total = of_truth.sum(dtype=np.float64)
+    return np.array(
+        [len(of_truth), -log.sum(dtype=np.float64), squares - 2 * total + len(of_truth)]
+    )
 
 
 def class_iou(class_counts: np.ndarray) -> np.ndarray:
