@@ -5,6 +5,7 @@ from emu_perception.training.data import (  # noqa: F401  (registers them)
     cityscapes,
     mtan,
     nyuv2,
+    scenes,
     sparse_depth,
     synthia,
     virtual_kitti,

@@ -23,7 +23,12 @@ from emu_perception.training.data.registry import register_dataset
 from emu_perception.training.data.splits import choose_split, hold_out, tail
 
 
-@register_dataset("camvid", splits=("train", "calibration", "val"), evaluation_split="val")
+@register_dataset(
+    "camvid",
+    splits=("train", "val"),
+    evaluation_split="val",
+    variants=({"calibration_fraction": 0.0},),
+)
 def build_camvid(
     root: Path,
     *,

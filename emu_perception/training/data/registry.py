@@ -23,6 +23,8 @@ class DatasetEntry:
     summary: str
     build: Builder
     """`(root: Path, *, split: str, **options) -> Dataset`."""
+    needs_root: bool
+    """False: the data set can do without a folder, and its builder takes None for it."""
     splits: tuple[str, ...]
     """The splits that hold all files between them: what a check reads."""
     evaluation_split: str
@@ -46,12 +48,15 @@ def register_dataset(
     splits: tuple[str, ...],
     evaluation_split: str,
     variants: tuple[Mapping[str, Any], ...] = ({},),
+    needs_root: bool = True,
 ) -> Callable[[Builder], Builder]:
     """Decorator: make a builder known under a name; its docstring's first line is the summary."""
 
     def register(builder: Builder) -> Builder:
         summary = (inspect.getdoc(builder) or "").partition("\n")[0]
-        _ENTRIES[name] = DatasetEntry(name, summary, builder, splits, evaluation_split, variants)
+        _ENTRIES[name] = DatasetEntry(
+            name, summary, builder, needs_root, splits, evaluation_split, variants
+        )
         return builder
 
     return register
@@ -72,7 +77,7 @@ def dataset_entry(name: str) -> DatasetEntry:
     return _ENTRIES[name]
 
 
-def build_dataset(name: str, root: str | Path, split: str, **options: Any) -> Dataset:
+def build_dataset(name: str, root: str | Path | None, split: str, **options: Any) -> Dataset:
     """A data set by name.
 
     Raises:
@@ -87,7 +92,9 @@ def build_dataset(name: str, root: str | Path, split: str, **options: Any) -> Da
                 f"data set '{name}' has no option '{option}'{_nearest(option, entry.options)}; "
                 f"its options: {known}"
             )
-    return entry.build(Path(root).expanduser(), split=split, **options)
+    if root is None and entry.needs_root:
+        raise ValueError(f"data set '{name}' needs a root: the folder it lies in")
+    return entry.build(None if root is None else Path(root).expanduser(), split=split, **options)
 
 
 def check_dataset(
