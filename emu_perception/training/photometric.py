@@ -116,5 +116,5 @@ class Photometric:
         if blur > 0.1:  # a narrower Gaussian changes nothing
             out = cv2.GaussianBlur(out, (0, 0), blur)
         if noise > 0:
-            out = out + rng.normal(0, noise, out.shape).astype(np.float32)
+            out = out + np.float32(noise) * rng.standard_normal(out.shape, np.float32)
         return np.clip(np.rint(out), 0, 255).astype(np.uint8)

@@ -46,7 +46,6 @@ def numbered(height: int, width: int, *, camera: bool = True) -> Sample:
 
 def source_pixels(sample: Sample, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of a numbered sample: where there is depth, and the column and row it came from."""
-    assert sample.depth is not None
     there = sample.depth > 0
     number = np.rint(sample.depth[there]).astype(int) - 1
     return there, number % width, number // width
@@ -65,8 +64,6 @@ def test_a_pixel_keeps_its_ray(
     there, column, row = source_pixels(out, width)
     assert there.any()
     before, after = sample.intrinsics, out.intrinsics
-    assert before is not None
-    assert after is not None
     x, y = np.moveaxis(after.rays()[there], -1, 0)
     x = -x if mirrored else x
     # Seen by the camera as it was, the ray passes through the pixel that the depth was taken from.
@@ -85,9 +82,6 @@ def test_all_maps_come_from_the_same_pixels(
     for field in ("labels", "normals", "edges", "odd"):
         source, target = getattr(sample, field), getattr(out, field)
         np.testing.assert_array_equal(target[there], source[row, column])
-    assert out.labels is not None
-    assert out.edges is not None
-    assert out.normals is not None
     assert (out.labels[~there] == 255).all()
     assert (out.edges[~there] == 255).all()
     assert (out.normals[~there] == 0).all()
@@ -124,8 +118,6 @@ def test_mirrored_twice_is_the_same() -> None:
     for field in ("image", "labels", "depth", "normals", "edges", "odd"):
         np.testing.assert_array_equal(getattr(twice, field), getattr(sample, field))
     assert twice.intrinsics == sample.intrinsics
-    assert once.normals is not None
-    assert sample.normals is not None
     np.testing.assert_array_equal(once.normals[:, ::-1] * [-1, 1, 1], sample.normals)
 
 
@@ -134,19 +126,17 @@ def test_what_a_scale_changes() -> None:
     double = {"size": (24, 32), "scale": (2, 2), "flip_probability": 0.0}
 
     def depth(sample: Sample) -> float:
-        assert sample.depth is not None
         return float(sample.depth[-1, -1])
 
     rng = np.random.default_rng(0)
-    out = Augmentation(**double)(known, rng)  # type: ignore[arg-type]
+    out = Augmentation(**double)(known, rng)
     assert depth(out) == depth(known)
-    assert out.intrinsics is not None
     assert out.intrinsics.fx == 34
-    out = Augmentation(**double)(unknown, rng)  # type: ignore[arg-type]
+    out = Augmentation(**double)(unknown, rng)
     assert depth(out) == depth(unknown) / 2  # the same camera, twice as near
     assert out.intrinsics is None
     for sample in (known, unknown):
-        out = Augmentation(**double, scale_changes="nothing")(sample, rng)  # type: ignore[arg-type]
+        out = Augmentation(**double, scale_changes="nothing")(sample, rng)
         assert depth(out) == depth(sample)
         assert out.intrinsics is None
 
@@ -159,7 +149,6 @@ def test_sparse_depth_stays_sparse_and_exact() -> None:
     augmentation = Augmentation((32, 32), scale=(1.2, 2), scale_changes="nothing")
     for seed in range(20):
         out = augmentation(sample, np.random.default_rng(seed)).depth
-        assert out is not None
         assert set(np.unique(out)) <= set(np.unique(depth))
 
 
@@ -196,7 +185,7 @@ def test_photometric_changes_the_image_only() -> None:
 )
 def test_refusals(options: dict[str, object], says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        Augmentation(**{"size": (8, 8), **options})  # type: ignore[arg-type]
+        Augmentation(**{"size": (8, 8), **options})
 
 
 def test_a_sample_tells_what_is_wrong_with_it() -> None:

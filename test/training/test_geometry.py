@@ -89,15 +89,9 @@ def test_normals_mirror_and_scale_with_the_sample() -> None:
         intrinsics=CAMERA,
     )
     mirrored = flip(sample)
-    assert mirrored.depth is not None
-    assert mirrored.normals is not None
-    assert mirrored.intrinsics is not None
     again = normals_from_depth(mirrored.depth, mirrored.intrinsics)
     np.testing.assert_allclose(again, mirrored.normals, atol=1e-4)
     half = resize(sample, 14, 18)
-    assert half.depth is not None
-    assert half.normals is not None
-    assert half.intrinsics is not None
     again = normals_from_depth(half.depth, half.intrinsics)
     both = (again != 0).any(axis=-1) & (half.normals != 0).any(axis=-1)
     assert both.mean() > 0.5

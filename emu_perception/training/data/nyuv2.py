@@ -7,7 +7,7 @@ Silberman et al., "Indoor Segmentation and Support Inference from RGBD Images" (
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,9 +73,9 @@ def build_nyuv2(
             intrinsics=_read_intrinsics,
         )
         return FileDataset(chosen, readers, label_set, problems)
-    everything = NyuMat(root / _FILE, label_set, max_depth, raw_depth)
-    chosen = _choose(everything.items, split, calibration_fraction, root)
-    return everything.only(chosen)
+    dataset = NyuMat(root / _FILE, label_set, max_depth, raw_depth)
+    dataset.items = _choose(dataset.items, split, calibration_fraction, root)
+    return dataset
 
 
 def _choose(items: list[Item], split: str, calibration_fraction: float, root: Path) -> list[Item]:
@@ -160,14 +160,17 @@ class NyuMat(Dataset):
         self._file: Any = None
         self._owner = -1
         self.items = self._list()
+        self.close()
 
-    def only(self, items: Sequence[Item]) -> NyuMat:
-        """The same file, with some of its images."""
-        self.items = list(items)
-        return self
+    def close(self) -> None:
+        """Close the file; reading an image opens it again."""
+        if self._owner == os.getpid():
+            self._file.close()
+        self._file, self._owner = None, -1
 
     def _open(self) -> Any:
-        """The open file. Each process opens it for itself: HDF5 handles do not survive a fork."""
+        """The open file; each process opens it for itself, as HDF5 handles do not survive a
+        fork."""
         if self._owner != os.getpid():
             try:
                 import h5py

@@ -80,8 +80,15 @@ class Derived(Wrapper):
     lacks is missing too, so hide labels (`PartiallyAnnotated`) outside of this wrapper, not inside.
     """
 
-    def __init__(self, source: Dataset, tasks: Sequence[str] = ("normals", "edges")) -> None:
+    def __init__(
+        self, source: Dataset, tasks: Sequence[str] = ("normals", "edges"), window: int = 5
+    ) -> None:
         """
+        Args:
+            source: any data set.
+            tasks: of `normals` and `edges`, those to derive.
+            window: that normals are fitted in, pixels; noisy depth (Kinect, stereo) wants more.
+
         Raises:
             ValueError: a task cannot be derived from what the data set has.
         """
@@ -98,6 +105,7 @@ class Derived(Wrapper):
                     )
                 )
         self._derived = tuple(tasks)
+        self._window = window
         self.tasks = tuple(task for task in TASKS if task in (*source.tasks, *tasks))
 
     def change(self, sample: Sample, index: int) -> Sample:
@@ -107,7 +115,10 @@ class Derived(Wrapper):
             and sample.depth is not None
             and sample.intrinsics is not None
         ):
-            sample = replace(sample, normals=normals_from_depth(sample.depth, sample.intrinsics))
+            sample = replace(
+                sample,
+                normals=normals_from_depth(sample.depth, sample.intrinsics, window=self._window),
+            )
         if "edges" in self._derived and sample.edges is None and sample.labels is not None:
             sample = replace(sample, edges=edges_from_labels(sample.labels))
         return sample

@@ -131,12 +131,10 @@ def test_relabelled() -> None:
         },
     )
     labels = dataset[0].labels
-    assert labels is not None
     # camvid: sky building pole road pavement tree sign fence car pedestrian
     assert labels[0].tolist() == [10, 2, 5, 0, 1, 8, 7, 4, 13, 11]
     assert dataset.label_set == load_label_set("cityscapes")
     unmapped = Relabelled(Plain("a", 1), load_label_set("cityscapes"))[0].labels
-    assert unmapped is not None
     assert unmapped[0].tolist() == [10, 2, 5, 0, 255, 255, 255, 4, 13, 255]
     with pytest.raises(ValueError, match="cannot rename class 'lawn' to 'terrain'"):
         Relabelled(Plain("a", 1), load_label_set("cityscapes"), {"lawn": "terrain"})
@@ -148,7 +146,6 @@ def test_resized_and_subset() -> None:
     sample = dataset[0]
     assert (sample.name, sample.size, dataset.name(1)) == ("a7", (4, 5), "a2")
     assert sample.intrinsics == Intrinsics(6, 6, 2, 1.5, 5, 4)
-    assert sample.depth is not None
     assert sample.depth.max() == 5
 
 
@@ -157,9 +154,7 @@ def test_derived() -> None:
     assert dataset.tasks == ("semantic", "depth", "normals", "edges")
     sample = dataset[0]
     sample.check(11)
-    assert sample.normals is not None
     assert sample.normals[4, 5] == pytest.approx([0, 0, -1], abs=1e-5)
-    assert sample.edges is not None
     assert (sample.edges == 1).all()  # a class per column
     with pytest.raises(ValueError, match="cannot derive 'saliency'"):
         Derived(Plain("a", 1), ["saliency"])
@@ -201,7 +196,7 @@ def test_labels_in_a_ratio() -> None:
     with pytest.raises(ValueError, match="at least two tasks"):
         draw_annotation(names, ("semantic",), "one", seed=1)
     with pytest.raises(ValueError, match="unknown regime 'most'"):
-        draw_annotation(names, ("semantic", "depth"), "most", seed=1)  # type: ignore[arg-type]
+        draw_annotation(names, ("semantic", "depth"), "most", seed=1)
 
 
 def test_partial_annotation_is_kept_in_a_file(tmp_path: Path) -> None:
@@ -236,8 +231,8 @@ def test_a_batch_of_mixed_labels() -> None:
     assert batch["image"].shape == (2, 3, 8, 10)
     assert batch["image"].dtype == torch.uint8
     for field in ("labels", "depth", "normals", "edges"):
-        assert batch[f"has_{field}"].tolist() == [True, False]  # type: ignore[literal-required]
-        valid = batch[f"{field}_valid"]  # type: ignore[literal-required]
+        assert batch[f"has_{field}"].tolist() == [True, False]
+        valid = batch[f"{field}_valid"]
         assert valid.shape == (2, 8, 10)
         assert valid[0].any()
         assert not valid[1].any()
@@ -257,7 +252,6 @@ def test_a_batch_of_mixed_labels() -> None:
     # An unlabelled task gives no gradient and no NaN.
     logits = torch.zeros(2, 11, 8, 10, requires_grad=True)
     torch.nn.functional.cross_entropy(logits, batch["labels"], ignore_index=255).backward()
-    assert logits.grad is not None
     assert logits.grad[1].abs().sum() == 0
 
 

@@ -67,6 +67,17 @@ def test_camvid(camvid: Path, file: str, change: Break, says: str) -> None:
     assert says in problems[file]
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_cut_off_images_of_other_formats(camvid: Path, suffix: str) -> None:
+    png_path = camvid / "val" / "images" / "0016E5_07959.png"
+    path = png_path.with_suffix(suffix)
+    cv2.imwrite(str(path), cv2.imread(str(png_path)))
+    png_path.unlink()
+    assert found("camvid", camvid) == {}
+    cut(path)
+    assert found("camvid", camvid) == {f"val/images/{path.name}": "the image file is cut off"}
+
+
 def test_every_broken_file_is_listed(camvid: Path) -> None:
     broken = [
         "train/images/0001TP_00000.png",

@@ -32,7 +32,7 @@ def augmented(root: Path, seed: int = 4) -> Dataset:
 def epochs(loader: DataLoader[Batch], numbers: range = range(EPOCHS)) -> list[Batch]:
     batches = []
     for epoch in numbers:
-        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        loader.sampler.set_epoch(epoch)
         batches += list(loader)
     return batches
 
@@ -42,7 +42,7 @@ def assert_same(first: list[Batch], second: list[Batch]) -> None:
     for one, other in zip(first, second):
         assert one["name"] == other["name"]
         for key in ("image", "labels", "seed"):
-            assert torch.equal(one[key], other[key]), key  # type: ignore[literal-required]
+            assert torch.equal(one[key], other[key]), key
 
 
 def test_the_same_for_any_number_of_workers(camvid: Path) -> None:
@@ -64,7 +64,7 @@ def test_resuming_at_an_epoch_gives_that_epoch(camvid: Path) -> None:
 def test_an_epoch_that_was_left_early_does_not_disturb_the_next(camvid: Path) -> None:
     expected = epochs(make_loader(augmented(camvid), 2, shuffle=True), range(1, 2))
     loader = make_loader(augmented(camvid), 2, shuffle=True, workers=1)
-    loader.sampler.set_epoch(0)  # type: ignore[attr-defined]
+    loader.sampler.set_epoch(0)
     next(iter(loader))
     assert_same(epochs(loader, range(1, 2)), expected)
 
@@ -101,7 +101,7 @@ def test_a_lightning_run_sets_the_epoch_also_when_it_is_resumed(
 ) -> None:
     lightning = pytest.importorskip("lightning.pytorch")
 
-    class Recorder(lightning.LightningModule):  # type: ignore[misc, name-defined]
+    class Recorder(lightning.LightningModule):
         def __init__(self) -> None:
             super().__init__()
             self.weight = torch.nn.Parameter(torch.zeros(1))

@@ -38,7 +38,6 @@ def test_ddad(shared_data: Path) -> None:
     val = build_dataset("ddad", root, "val", held_out="CAMERA_01")
     assert [val.name(i) for i in range(3)] == ["CAMERA_01_0", "CAMERA_01_1", "CAMERA_01_2"]
     depth = val[0].depth
-    assert depth is not None
     assert 4000 < np.count_nonzero(depth) < 13000
 
 
@@ -50,16 +49,10 @@ def test_nyuv2(shared_data: Path) -> None:
     assert len(thirteen) == len(forty) == 8
     index = next(i for i in range(8) if forty.name(i) == "0433")
     both = forty[index].labels, thirteen[index].labels
-    assert both[0] is not None
-    assert both[1] is not None
     mapped = np.array([*FORTY_TO_THIRTEEN.values(), *[255] * 216], np.uint8)[both[0]]
     np.testing.assert_array_equal(mapped, both[1])
     sample = thirteen[0]
-    assert sample.depth is not None
-    assert sample.intrinsics is not None
-    assert sample.labels is not None
     normals = normals_from_depth(sample.depth, sample.intrinsics, window=7)
-    assert thirteen.label_set is not None
     floor = (sample.labels == thirteen.label_set.index("floor")) & (normals != 0).any(axis=-1)
     if floor.any():
         assert np.median(normals[floor][:, 1]) < -0.5  # floors face up
