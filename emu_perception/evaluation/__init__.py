@@ -1,5 +1,6 @@
 """How good a model is and what its uncertainties are worth: streaming, in constant memory."""
 
 from emu_perception.evaluation.evaluator import Evaluation, Evaluator
+from emu_perception.evaluation.fitting import DepthVarianceScaleFit, TemperatureFit
 
-__all__ = ["Evaluation", "Evaluator"]
+__all__ = ["DepthVarianceScaleFit", "Evaluation", "Evaluator", "TemperatureFit"]
