@@ -43,7 +43,7 @@ setup(
         "timm>=1.0.15",  # encoders: the Mix Transformer and every other backbone
         "safetensors>=0.4.3",  # model files that run no code when they are loaded
         "numpy>=1.26,<3",  # images and maps at the seam
-        "opencv-python-headless>=4.8,<6",  # reading, writing, resizing, undistorting; no X libraries
+        "opencv-python-headless>=4.8,<6",  # image files, resizing, undistorting; no X11
         "pillow>=10.3",  # lettering on picture panels
         "pydantic>=2.7,<3",  # configuration: an unknown or invalid key is an error
         "PyYAML>=6.0",  # label sets and configuration files

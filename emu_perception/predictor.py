@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +11,29 @@ import torch
 from torch import Tensor
 
 from emu_perception.camera import Intrinsics
-from emu_perception.engines.pytorch import PyTorchEngine, choose_device, choose_precision
+from emu_perception.engines.base import (
+    choose_device,
+    choose_engine,
+    choose_precision,
+    make_engine,
+)
 from emu_perception.labels import LabelSet
 from emu_perception.model_file import LoadedModel, ModelSpec, load_model
-from emu_perception.networks.decoder import resize
 from emu_perception.prediction import UNLABELLED, Prediction
-from emu_perception.uncertainty import DepthMaps, activate_depth, depth_maps, semantic_maps
 
 STRIDE = 32
 """Networks take heights and widths that are multiples of their coarsest feature scale."""
 SEMANTIC_MAPS = frozenset({"labels", "confidence", "semantic_uncertainty"})
 DEPTH_MAPS = frozenset({"depth", "depth_variance"})
+ENGINE_MAPS = {
+    "labels": {"classes"},
+    "confidence": {"confidence"},
+    "semantic_uncertainty": {"entropy"},
+    "probabilities": {"probabilities"},
+    "depth": {"mean"},
+    "depth_variance": {"mean", "variance"},
+}
+"""What an engine must compute for each map."""
 
 
 class Predictor:
@@ -31,6 +43,7 @@ class Predictor:
         model: what `load_model` returned.
         device: `auto`, `cpu` or `cuda`.
         precision: `auto`, `fp32`, `fp16` or `bf16`.
+        engine: `auto` (OpenVINO on a CPU where it is installed), `pytorch` or `openvino`.
 
     Attributes:
         min_confidence: labels below it become 255 with confidence 0; 0 keeps all of them.
@@ -39,32 +52,37 @@ class Predictor:
     Both may be changed between calls. A predictor serves one thread at a time.
     """
 
-    def __init__(self, model: LoadedModel, device: str = "auto", precision: str = "auto") -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        device: str = "auto",
+        precision: str = "auto",
+        engine: str = "auto",
+    ) -> None:
         self.spec: ModelSpec = model.spec
         self.path: Path = model.path
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.min_confidence = 0.0
         self.max_depth_std = math.inf
-        self._engine = PyTorchEngine(model.network, self.device, self.precision)
-        scale = 255.0 * torch.tensor(self.spec.normalization_std)
-        offset = torch.tensor(self.spec.normalization_mean) / torch.tensor(
-            self.spec.normalization_std
-        )
-        self._scale = (1.0 / scale).view(1, 3, 1, 1).to(self.device)
-        self._offset = offset.view(1, 3, 1, 1).to(self.device)
+        self.engine = choose_engine(engine, self.device)
+        self._engine = make_engine(self.engine, model, self.device, self.precision)
 
     @classmethod
     def from_file(
-        cls, path: str | Path, device: str = "auto", precision: str = "auto"
+        cls,
+        path: str | Path,
+        device: str = "auto",
+        precision: str = "auto",
+        engine: str = "auto",
     ) -> Predictor:
         """Load a model file, by path or by a shipped model's name; empty means the default.
 
         Raises:
             ModelFileError: the file is missing, damaged or of another kind.
-            ValueError: an unknown or unavailable device or precision.
+            ValueError: an unknown or unavailable device, precision or engine.
         """
-        return cls(load_model(path), device, precision)
+        return cls(load_model(path), device, precision, engine)
 
     @property
     def label_set(self) -> LabelSet | None:
@@ -123,14 +141,23 @@ class Predictor:
         size = tuple(output_size) if output_size is not None else (height, width)
         if min(size) < 1:
             raise ValueError(f"output_size must be positive, got {size}")
-        raw = self._engine.run(self._prepare(image))
-        semantic = self._semantic(raw.logits, wanted, size) if raw.logits is not None else {}
-        depth = {}
-        if raw.depth is not None and wanted & DEPTH_MAPS:
+        found = self._engine.run(
+            np.ascontiguousarray(image),
+            self.network_size(height, width),
+            size,
+            self._engine_maps(wanted),
+        )
+        if "mean" in found:
             ratio = self._focal_ratio(intrinsics, height, width)
-            depth = self._depth(raw.depth, ratio, intrinsics is None, size, semantic.get("classes"))
-        found = {**semantic, **depth}
-        return Prediction(**{n: m.cpu().numpy() for n, m in found.items() if n in wanted})
+            found.update(self._metric_depth(found, ratio, intrinsics is None))
+        if self.min_confidence > 0 and "confidence" in found:
+            doubtful = found["confidence"] < self.min_confidence
+            found["confidence"] = found["confidence"].masked_fill(doubtful, 0.0)
+            if "classes" in found:
+                found["classes"] = found["classes"].masked_fill(doubtful, UNLABELLED)
+        found["labels"] = found.pop("classes", None)
+        found["semantic_uncertainty"] = found.pop("entropy", None)
+        return Prediction(**{name: found[name].cpu().numpy() for name in wanted})
 
     def close(self) -> None:
         """Release the network; on a GPU its memory becomes free. The predictor is of no use after."""
@@ -147,14 +174,16 @@ class Predictor:
             )
         return frozenset(maps)
 
-    def _prepare(self, image: np.ndarray) -> Tensor:
-        size = self.network_size(*image.shape[:2])
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
-        x = pixels.permute(2, 0, 1)[None].float()
-        if size != image.shape[:2]:
-            # Without the low-pass filter, shrinking a large image would alias.
-            x = torch.nn.functional.interpolate(x, size=size, mode="bilinear", antialias=True)
-        return x * self._scale - self._offset
+    def _engine_maps(self, wanted: frozenset[str]) -> frozenset[str]:
+        maps = set().union(*(ENGINE_MAPS[name] for name in wanted))
+        if wanted & DEPTH_MAPS:
+            if self.max_depth_std < math.inf:
+                maps.add("variance")
+            if self.label_set is not None and self.label_set.without_depth:
+                maps.add("classes")
+        if wanted & {"labels"} and self.min_confidence > 0:
+            maps.add("confidence")
+        return frozenset(maps)
 
     def _focal_ratio(self, intrinsics: Intrinsics | None, height: int, width: int) -> float:
         """f / f0, with f the focal length in pixels of the network's input."""
@@ -168,56 +197,27 @@ class Predictor:
         seen = intrinsics.resized(columns, rows)
         return math.sqrt(seen.fx * seen.fy) / camera.canonical_focal_length
 
-    def _semantic(
-        self, logits: Tensor, wanted: frozenset[str], size: Sequence[int]
+    def _metric_depth(
+        self, found: dict[str, Tensor], focal_ratio: float, unknown_camera: bool
     ) -> dict[str, Tensor]:
-        depthless = bool(self.spec.label_set and self.spec.label_set.without_depth)
-        needed = wanted & (SEMANTIC_MAPS | {"probabilities"})
-        if not needed and not (wanted & DEPTH_MAPS and depthless):
-            return {}
-        full = resize(logits, size)
-        if not needed:
-            return {"classes": full[0].argmax(0)}
-        maps = semantic_maps(full[None], self.spec.calibration.temperature)
-        labels = maps.labels[0].to(torch.uint8)
-        confidence = maps.confidence[0]
-        if self.min_confidence > 0:
-            doubtful = confidence < self.min_confidence
-            labels = labels.masked_fill(doubtful, UNLABELLED)
-            confidence = confidence.masked_fill(doubtful, 0.0)
-        return {
-            "classes": maps.labels[0],
-            "labels": labels,
-            "confidence": confidence,
-            "semantic_uncertainty": maps.entropy[0],
-            "probabilities": maps.probabilities[0],
-        }
-
-    def _depth(
-        self,
-        raw: Tensor,
-        focal_ratio: float,
-        unknown_camera: bool,
-        size: Sequence[int],
-        classes: Tensor | None,
-    ) -> dict[str, Tensor]:
-        mean, variance = activate_depth(resize(raw, size)[None], dim=2)
-        maps: DepthMaps = depth_maps(mean, variance, self.spec.calibration.depth_variance_scale)
-        depth = maps.mean[0] * focal_ratio
-        spread = maps.variance[0] * focal_ratio**2
-        if unknown_camera and self.spec.camera is not None:
-            spread = spread + (self.spec.camera.assumed_focal_std * depth) ** 2
+        """Canonical mean and variance to metres, NaN where invalid."""
+        depth = found["mean"] * focal_ratio
         nearest, farthest = self.spec.depth_range
         invalid = (depth <= 0) | (depth < nearest) | (depth > farthest)
-        if self.max_depth_std < math.inf:
-            invalid |= spread > self.max_depth_std**2
-        if classes is not None and self.spec.label_set is not None:
-            for index in self.spec.label_set.without_depth_ids:
-                invalid |= classes == index
-        return {
-            "depth": depth.masked_fill(invalid, math.nan),
-            "depth_variance": spread.masked_fill(invalid, math.nan),
-        }
+        spread = None
+        if "variance" in found:
+            spread = found["variance"] * focal_ratio**2
+            if unknown_camera and self.spec.camera is not None:
+                spread = spread + (self.spec.camera.assumed_focal_std * depth) ** 2
+            if self.max_depth_std < math.inf:
+                invalid |= spread > self.max_depth_std**2
+        if self.label_set is not None and "classes" in found:
+            for index in self.label_set.without_depth_ids:
+                invalid |= found["classes"] == index
+        maps = {"depth": depth.masked_fill(invalid, math.nan)}
+        if spread is not None:
+            maps["depth_variance"] = spread.masked_fill(invalid, math.nan)
+        return maps
 
 
 def _check_image(image: np.ndarray) -> None:

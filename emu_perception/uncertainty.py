@@ -46,22 +46,30 @@ class DepthMaps(NamedTuple):
 
 def entropy(probabilities: Tensor, dim: int = 1) -> Tensor:
     """Shannon entropy in nats along `dim`; a probability of 0 contributes 0."""
-    return torch.special.entr(probabilities).sum(dim)
+    # Not torch.special.entr, which exporters do not know.
+    return -(probabilities * torch.log(probabilities.clamp_min(1e-30))).sum(dim)
+
+
+def mean_softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """`(M, B, C, H, W)` logits to the members' mean class probabilities `(B, C, H, W)`.
+
+    Upsample the logits before, not the probabilities after. The temperature divides the logits; 1
+    leaves them uncalibrated.
+    """
+    return torch.softmax(logits.float() / temperature, dim=2).mean(0)
 
 
 def semantic_maps(logits: Tensor, temperature: float = 1.0) -> SemanticMaps:
-    """Mean softmax of the members and its predictive entropy.
+    """Class, confidence, predictive entropy and mutual information of the members' softmaxes.
 
-    Args:
-        logits: `(M, B, C, H, W)` at the size wanted: upsample before the softmax, not after.
-        temperature: divides the logits; 1 leaves them uncalibrated.
+    Args: as `mean_softmax`.
     """
-    members = torch.softmax(logits.float() / temperature, dim=2)
-    probabilities = members.mean(0)
+    probabilities = mean_softmax(logits, temperature)
     confidence, labels = probabilities.max(1)
     total = entropy(probabilities)
     mutual = None
-    if len(members) > 1:
+    if len(logits) > 1:
+        members = torch.softmax(logits.float() / temperature, dim=2)
         mutual = (total - entropy(members, dim=2).mean(0)).clamp_min(0)
     return SemanticMaps(probabilities, labels, confidence, total, mutual)
 

@@ -89,7 +89,7 @@ def test_folded_maps_equal_the_unfolded_ones(image: np.ndarray) -> None:
 @given(height=st.integers(1, 150), width=st.integers(1, 150))
 def test_any_size(height: int, width: int) -> None:
     image = np.full((height, width, 3), 90, np.uint8)
-    p = Predictor(model(), device="cpu").predict(image)
+    p = Predictor(model(), device="cpu", engine="pytorch").predict(image)
     assert p.size == (height, width) and p.depth.shape == (height, width)
 
 
@@ -146,7 +146,9 @@ def test_invalid_depth(image: np.ndarray) -> None:
     assert np.isnan(p.depth[sky]).all()
     predictor.max_depth_std = float(np.nanmedian(p.depth_std))
     q = predictor.predict(image)
-    assert (np.isnan(q.depth) == (np.isnan(p.depth) | ~(p.depth_std <= predictor.max_depth_std))).all()
+    assert (
+        np.isnan(q.depth) == (np.isnan(p.depth) | ~(p.depth_std <= predictor.max_depth_std))
+    ).all()
     narrow = Predictor(model(depth_range=(0.1, 19.9)), device="cpu").predict(image)
     assert np.isnan(narrow.depth).any() and not (narrow.depth > 19.9).any()
 

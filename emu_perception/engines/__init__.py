@@ -1,1 +1,11 @@
-"""How a network is run. An engine maps normalised images to raw outputs on its device."""
+"""How a network is run: one interface, an engine per runtime, chosen by name or by `auto`."""
+
+from emu_perception.engines.base import (
+    ENGINES,
+    Engine,
+    choose_device,
+    choose_precision,
+    make_engine,
+)
+
+__all__ = ["ENGINES", "Engine", "choose_device", "choose_precision", "make_engine"]

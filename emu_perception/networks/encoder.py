@@ -118,7 +118,9 @@ def build_encoder(name: str, *, dropout: float = 0.0, drop_path: float = 0.0) ->
     if name.startswith("mit_"):
         settings["proj_drop_rate"] = dropout
     elif dropout:
-        raise ValueError(f"dropout in the encoder is for Mix Transformers (mit_b0 … b5), not '{name}'")
+        raise ValueError(
+            f"dropout in the encoder is for Mix Transformers (mit_b0 … b5), not '{name}'"
+        )
     if drop_path:
         settings["drop_path_rate"] = drop_path
     try:

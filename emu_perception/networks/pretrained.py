@@ -113,7 +113,9 @@ def load_segformer_weights(network: SegDepthFormer, path: str | Path) -> list[st
     try:
         network.encoder.load_state_dict(encoder)
     except RuntimeError as error:
-        raise ValueError(f"{path} does not fit the backbone '{network.backbone}': {error}") from error
+        raise ValueError(
+            f"{path} does not fit the backbone '{network.backbone}': {error}"
+        ) from error
     loaded = ["encoder"]
     head = {k[len("head.") :]: v for k, v in state.items() if k.startswith("head.")}
     if "semantic" in network.tasks:

@@ -62,7 +62,5 @@ def scale_invariant_log(
     return _masked_mean(per_image, valid.flatten(1).any(1))
 
 
-
-
 def _masked_mean(values: Tensor, valid: Tensor) -> Tensor:
     return (values * valid).sum() / valid.sum().clamp_min(1)

@@ -38,7 +38,8 @@ from emu_perception.uncertainty import activate_depth
 
 FOCAL = 400.0
 """Canonical focal length, pixels."""
-CROP = (288, 384)
+CROP = (256, 352)
+RENDERED = (288, 384)
 INPUT = (352, 480)
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
 FARTHEST = 120.0
@@ -81,7 +82,7 @@ def _read(path: Path, mode: int) -> np.ndarray:
 
 def _render(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     torch.set_num_threads(1)
-    frame = render_scene(seed, CROP, "street")
+    frame = render_scene(seed, RENDERED, "street")
     return frame.image, frame.labels, frame.depth.astype(np.float16), frame.intrinsics.fx
 
 
@@ -92,6 +93,20 @@ def render_scenes(first_seed: int, count: int) -> Images:
         frames = list(progress.track(results, total=count, description=f"rendering {count} scenes"))
     image, labels, depth, focal = zip(*frames, strict=True)
     return Images(np.stack(image), np.stack(labels), np.stack(depth), np.array(focal, np.float32))
+
+
+def load_scenes(first_seed: int, count: int, folder: Path | None) -> Images:
+    """`render_scenes`, kept in and taken from a folder if one is given."""
+    if folder is None:
+        return render_scenes(first_seed, count)
+    path = folder / f"street_{first_seed}_{count}_{RENDERED[0]}x{RENDERED[1]}.npz"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial.npz")
+        np.savez(partial, **vars(render_scenes(first_seed, count)))
+        partial.replace(path)
+    with np.load(path) as arrays:
+        return Images(**arrays)
 
 
 def augment(images: Images, index: int, rng: np.random.Generator) -> tuple[Tensor, ...]:
@@ -218,10 +233,15 @@ def calibrate(network: SegDepthFormer, real: Images, rendered: Images) -> Calibr
 def train(
     camvid: Annotated[Path, typer.Option(help="Folder with train/images and train/labels.")],
     out: Annotated[Path, typer.Option(help="The model file to write.")],
-    scenes: Annotated[int, typer.Option(help="How many scenes to render.")] = 3000,
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 2000,
+    scenes: Annotated[int, typer.Option(help="How many scenes to render.")] = 2000,
+    scene_folder: Annotated[
+        Path | None, typer.Option(help="Keep rendered scenes here and take them from here.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 1600,
     batch: Annotated[int, typer.Option(help="Images in a step.")] = 8,
-    rate: Annotated[float, typer.Option(help="Encoder learning rate; decoders ten times.")] = 1.5e-4,
+    rate: Annotated[
+        float, typer.Option(help="Encoder learning rate; decoders ten times.")
+    ] = 1.5e-4,
 ) -> None:
     """Train, calibrate and write the model file."""
     torch.manual_seed(0)
@@ -229,7 +249,8 @@ def train(
     # Consecutive frames of one drive, so that neighbours of the held-out ones are few.
     held = np.arange(len(real.focal)) >= len(real.focal) - CALIBRATION_IMAGES
     parts = [Images(*(getattr(real, n)[m] for n in real.__dict__)) for m in (~held, held)]
-    rendered, rendered_held = render_scenes(0, scenes), render_scenes(10_000_000, 40)
+    rendered = load_scenes(0, scenes, scene_folder)
+    rendered_held = load_scenes(10_000_000, 40, scene_folder)
 
     network = SegDepthFormer("tf_efficientnet_lite0", 11, width=128, drop_path=0.05)
     load_imagenet_lite0(network.encoder)

@@ -10,7 +10,10 @@ import torch
 
 from emu_perception.camera import Intrinsics
 from emu_perception.training.scenes.frame import SceneFrame
+from emu_perception.training.scenes.odd import odd_object
+from emu_perception.training.scenes.primitives import Rows, place
 from emu_perception.training.scenes.rendering import Camera, Hood, camera_pose, render
+from emu_perception.training.scenes.room import RoomBuilder
 from emu_perception.training.scenes.sensor import Sensor
 from emu_perception.training.scenes.street import StreetBuilder
 
@@ -64,6 +67,29 @@ def _street_camera(rng: np.random.Generator, builder: StreetBuilder, size: tuple
     return Camera(intrinsics, pose, Sensor.random(rng), _hood(rng, 0.22))
 
 
+def _room_camera(rng: np.random.Generator, builder: RoomBuilder, size: tuple[int, int]) -> Camera:
+    position, yaw = builder.viewpoint()
+    pitch, roll = np.clip(rng.normal(-9, 7), -28, 8), np.clip(rng.normal(0, 1.5), -4, 4)
+    pose = camera_pose(position, yaw, np.radians(pitch), np.radians(roll))
+    sensor = Sensor.random(rng)
+    return Camera(_intrinsics(rng, size, 0.7, 1.1), pose, replace(sensor, motion=0.0, brightness=sensor.brightness + 0.1))
+
+
+def _odd_rows(rng: np.random.Generator, camera: Camera, kind: str) -> list[Rows]:
+    """One to three odd objects on the ground in front of the camera."""
+    forward = camera.pose[:2, 2] / max(float(np.hypot(*camera.pose[:2, 2])), 1e-6)
+    right = np.array([forward[1], -forward[0]])
+    floor = 0.0 if kind == "room" else camera.pose[2, 3] - 1.4
+    near, far, scale = (1.0, 2.6, 0.4) if kind == "room" else (4.5, 16.0, 1.0)
+    rows = []
+    for index in range(rng.integers(1, 4)):
+        ahead = rng.uniform(near, far)
+        at = camera.pose[:2, 3] + ahead * forward + rng.uniform(-0.3, 0.3) * ahead * right
+        model = odd_object(rng, scale)
+        rows.append(place(model, (at[0], at[1], floor), rng.uniform(0, 2 * np.pi), instance=900000 + index))
+    return rows
+
+
 def render_scene(
     seed: int,
     size: tuple[int, int] = (256, 512),
@@ -91,10 +117,16 @@ def render_scene(
         raise ValueError(f"scenes need at least 16 x 16 pixels, got {size[0]} x {size[1]} (height x width)")
     rng = np.random.default_rng((seed, KINDS.index(kind)))
     if kind == "room":
-        raise NotImplementedError
-    builder = StreetBuilder(rng)
-    scene = builder.build()
-    camera = _street_camera(rng, builder, size)
+        room = RoomBuilder(rng)
+        scene = room.build()
+        camera = _room_camera(rng, room, size)
+    else:
+        street = StreetBuilder(rng)
+        scene = street.build()
+        camera = _street_camera(rng, street, size)
+    if odd_objects:
+        extra = _odd_rows(np.random.default_rng((seed, 9)), camera, kind)
+        scene = replace(scene, rows=np.concatenate([scene.rows, *extra]))
     return render(scene, camera, seed, device)
 
 

@@ -90,8 +90,10 @@ class Layout:
 
     def surface(self, s: float, t: float) -> float:
         """Height to stand on: with the kerb, off the road."""
-        d = self.road_distance(torch.tensor([s]), torch.tensor([t]))
-        return self.height(s, t) + (self.kerb if float(d[0]) > 0 else 0.0)
+        on_road = -self.left < t < self.right or any(
+            abs(s - j.s) < j.half_width and j.side * t >= 0 for j in self.junctions
+        )
+        return self.height(s, t) + (0.0 if on_road else self.kerb)
 
     def road_distance(self, s: Tensor, t: Tensor) -> Tensor:
         """Distance to the road's edge, negative on the road; corners are rounded."""

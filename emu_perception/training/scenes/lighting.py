@@ -32,8 +32,8 @@ class Light:
     cloud_seed: float
     haze: float
     """1/m."""
-    wires: tuple[tuple[float, float, float], ...] = ()
-    """Overhead wires along the street: t, height and sag, metres."""
+    bounce: float = 0.16
+    """Share of the light that comes back from the surroundings, from below and the sides."""
 
     def vector(self, name: str, device: torch.device) -> Tensor:
         return torch.tensor(getattr(self, name), device=device, dtype=torch.float32)
@@ -92,7 +92,7 @@ def visibility(view: View, depth: Tensor, points: Tensor, bias: float, blur: int
         fu, fv = (u - column).clamp(0, 1), (v - row).clamp(0, 1)
         flat, index = depth.flatten(), (row * size + column).long()
         z = camera[:, 2] - bias
-        near = [(flat[index + o] > z).float() for o in (0, 1, size, size + 1)]
+        near = [(flat.index_select(0, index + o) > z).float() for o in (0, 1, size, size + 1)]
         lit = (near[0] * (1 - fu) + near[1] * fu) * (1 - fv) + (near[2] * (1 - fu) + near[3] * fu) * fv
     outside = (u < 0) | (u > size - 1) | (v < 0) | (v > size - 1)
     return torch.where(outside, 1.0, lit)
@@ -110,7 +110,7 @@ def illuminate(
     sun = light.vector("sun", device) * (to_sun.clamp(min=0) * lit)[:, None]
     # Half of an upright face's sky is ground, which gives some of the light back.
     hemisphere = 0.5 + 0.5 * normals[:, 2]
-    bounce = 0.16 * (light.vector("ambient", device) + 0.35 * light.vector("sun", device))
+    bounce = light.bounce * (light.vector("ambient", device) + 0.35 * light.vector("sun", device))
     ambient = light.vector("ambient", device) * (hemisphere * openness)[:, None]
     ambient = ambient + bounce * ((1 - hemisphere) * (0.4 + 0.6 * openness))[:, None]
     color = look.albedo * (sun + ambient) + look.glow
@@ -132,7 +132,7 @@ def illuminate(
 
 def daylight(rng: np.random.Generator) -> Light:
     """A random hour and weather."""
-    weather = rng.choice(["sunny", "broken", "overcast", "dusk"], p=[0.42, 0.25, 0.25, 0.08])
+    weather = rng.choice(["sunny", "broken", "overcast", "dusk"], p=[0.45, 0.27, 0.22, 0.06])
     azimuth = rng.uniform(0, 2 * np.pi)
     elevation = np.radians(rng.uniform(12, 62) if weather != "dusk" else rng.uniform(3, 12))
     direction = (
@@ -148,7 +148,7 @@ def daylight(rng: np.random.Generator) -> Light:
         grey = rng.uniform(0.75, 1.25)
         zenith = np.array([0.86, 0.92, 1.0]) * grey
         horizon = np.array([0.95, 0.97, 1.0]) * grey * rng.uniform(0.7, 1.2)
-        ambient, clouds = zenith * rng.uniform(0.75, 0.95), rng.uniform(0, 0.9)
+        ambient, clouds = zenith * rng.uniform(0.4, 0.8), rng.uniform(0, 0.9)
     elif weather == "dusk":
         zenith = np.array([0.25, 0.32, 0.45]) * rng.uniform(0.7, 1.6)
         horizon = np.array([0.9, 0.75, 0.6]) * rng.uniform(0.7, 1.3)
@@ -158,10 +158,13 @@ def daylight(rng: np.random.Generator) -> Light:
         horizon = np.array([0.85, 0.95, 1.1]) * rng.uniform(0.8, 1.9)
         clouds = rng.uniform(0, 0.45) if weather == "sunny" else rng.uniform(0.4, 0.8)
         ambient = 0.45 * zenith + 0.25 * horizon + 0.45 * clouds
-    cloud = np.array([1.0, 1.0, 1.03]) * rng.uniform(0.9, 2.2 if strength[weather] > 1 else 1.2)
-    haze = float(np.exp(rng.uniform(np.log(2e-4), np.log(4e-3))))
-    if rng.random() < 0.06:
-        haze = rng.uniform(6e-3, 2e-2)
+    # What a camera sees of the sky outshines what reaches the ground of a built-up street.
+    glare = rng.uniform(1.0, 2.4)
+    zenith, horizon = zenith * glare, horizon * glare
+    cloud = glare * np.array([1.0, 1.0, 1.03]) * rng.uniform(0.9, 2.2 if strength[weather] > 1 else 1.2)
+    haze = float(np.exp(rng.uniform(np.log(5e-5), np.log(1.5e-3))))
+    if rng.random() < 0.05:
+        haze = rng.uniform(3e-3, 1.5e-2)
 
     def rgb(values: np.ndarray) -> tuple[float, float, float]:
         return float(values[0]), float(values[1]), float(values[2])

@@ -123,13 +123,16 @@ def facade(s: Samples) -> Look:
     albedo = torch.where(((sill | lintel) & (up < total - 0.3))[:, None], s.color2, wall)
     look = Look.matte(albedo)
     # Behind the panes: dark rooms, curtains, blinds, goods on display.
-    goods = noise.smooth(across * 3.1 + s.seed * 5, up * 2.3)[:3].T
+    shelf = noise.smooth(across * 2.7 + s.seed * 5, up * 1.9)
+    items = noise.fractal(across * 6 + s.seed, up * 4, s.footprint * 6, 3)
+    goods = (0.10 + 0.9 * (shelf[3] - 0.3).clamp(min=0) + 0.5 * items[0]).clamp(0.02, 1)[:, None]
+    goods = goods * (0.7 + 0.3 * shelf[:3].T + 0.25 * items[1:4].T)
     room = 0.015 + 0.03 * variety[:, None] + 0 * goods
     curtain = inside & ((variety * 17).remainder(1) < 0.45) & ~front
     edge = (fu - 0.5).abs() / width > 0.45 + 0.5 * (variety * 31).remainder(1)
     folds = 0.35 + 0.2 * (across * 40).sin() * (1 - s.footprint * 20).clamp(0, 1)
     room = torch.where((curtain & edge)[:, None], folds[:, None].expand(-1, 3), room)
-    room = torch.where(front[:, None], goods**2 * 0.4, room)
+    room = torch.where(front[:, None], goods * 0.3, room)
     shade = torch.minimum(edge_v / 0.5, torch.ones_like(up)) * 0.5 + 0.5
     look.albedo = torch.where(inside[:, None], room * shade[:, None], look.albedo)
     look.albedo = torch.where(frame[:, None], s.color2, look.albedo)
@@ -142,8 +145,8 @@ def facade(s: Samples) -> Look:
     text = (noise.cell(across * 5, up * 3, s.seed) > 0.45) & ((fv - 0.855).abs() < 0.05)
     text &= (across / bay * 0.37 + s.seed).remainder(1) < 0.6
     look.albedo = torch.where(fascia[:, None], torch.where(text[:, None], 0.8 - sign * 0.7, sign), look.albedo)
-    lit = inside & ((variety * 53).remainder(1) < 0.06)
-    look.glow = torch.where((lit & ~frame)[:, None], goods * torch.tensor([0.5, 0.4, 0.25], device=up.device), look.glow)
+    lit = inside & ((variety * 53).remainder(1) < 0.04)
+    look.glow = torch.where((lit & ~frame)[:, None], goods * torch.tensor([0.9, 0.7, 0.4], device=up.device), look.glow)
     return look
 
 
@@ -280,7 +283,7 @@ def pattern(s: Samples) -> Look:
         4,
     )
     share = (0.5 + 2.0 * n[0]).clamp(0, 1)
-    return Look.matte(_mix(s.color, s.color2, share) * (1 + 0.5 * n[1:4].T))
+    return Look.matte(_mix(s.color, s.color2, share) * (1 + 0.3 * n[1, :, None] + 0.12 * n[1:4].T))
 
 
 def glow(s: Samples) -> Look:
@@ -340,7 +343,7 @@ def look_of(samples: Samples) -> Look:
     for kind in kinds.unique().tolist():
         index = (kinds == kind).nonzero()[:, 0]
         look = _TEXTURES[Material(kind)](
-            Samples(*(getattr(samples, f)[index] for f in ("rows", "local", "unit", "point", "footprint")))
+            Samples(*(getattr(samples, f).index_select(0, index) for f in ("rows", "local", "unit", "point", "footprint")))
         )
         result.albedo[index], result.gloss[index], result.glow[index] = look.albedo, look.gloss, look.glow
     result.albedo.clamp_(0.003, 0.95)

@@ -20,10 +20,10 @@ def _tables(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     plane = generator.random((1, 4, _PLANE, _PLANE), np.float32)
     plane = np.concatenate([plane, plane[:, :, :1]], axis=2)
     plane = np.concatenate([plane, plane[..., :1]], axis=3)
-    # Fractal volume: white noise with a 1/f^1.3 spectrum, ranks spread evenly over 0-1.
+    # Fractal volume: white noise with a 1/f^1.1 spectrum, ranks spread evenly over 0-1.
     frequency = np.fft.fftfreq(_VOLUME) * _VOLUME
     radius = np.sqrt(sum(f**2 for f in np.meshgrid(frequency, frequency, frequency)))
-    spectrum = np.fft.fftn(generator.standard_normal((_VOLUME,) * 3)) / np.maximum(radius, 3.0) ** 1.3
+    spectrum = np.fft.fftn(generator.standard_normal((_VOLUME,) * 3)) / np.maximum(radius, 3.0) ** 1.1
     ranks = np.fft.ifftn(spectrum).real.ravel().argsort().argsort()
     volume = (ranks / ranks.size).astype(np.float32)
     uniform = generator.random(65536, np.float32)
@@ -56,14 +56,14 @@ def volume(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     index = x.floor().to(torch.int32).bitwise_and_(mask)
     index = (index << 6) + y.floor().to(torch.int32).bitwise_and_(mask)
     index = (index << 6) + z.floor().to(torch.int32).bitwise_and_(mask)
-    return _tables(x.device)[1][index]
+    return _tables(x.device)[1].index_select(0, index)
 
 
 def cell(i: Tensor, j: Tensor, salt: Tensor | float = 0.0) -> Tensor:
     """A uniform number in 0-1 for each integer cell `(i, j)` and salt (floats, floored)."""
     mixed = i.floor().long() * 7919 + j.floor().long() * 104729
     mixed = mixed + torch.as_tensor(salt, device=i.device).mul(997).floor().long() * 12289
-    return _tables(i.device)[2][(mixed ^ (mixed >> 7)) & 65535]
+    return _tables(i.device)[2].index_select(0, (mixed ^ (mixed >> 7)) & 65535)
 
 
 @lru_cache(maxsize=None)
@@ -76,7 +76,7 @@ def _twig_tables(device: torch.device) -> Tensor:
         x1, y1 = x + length * np.sin(angle), y - length * np.cos(angle)
         points = [(round(a * 8), round(b * 8)) for a, b in ((x, y), (x1, y1))]
         cv2.line(mask, points[0], points[1], 1, max(round(width), 1), cv2.LINE_8, 3)
-        if length < 7:
+        if length < 9:
             return
         for _ in range(generator.integers(2, 4)):
             grow(
@@ -84,13 +84,13 @@ def _twig_tables(device: torch.device) -> Tensor:
                 x1,
                 y1,
                 0.93 * angle + generator.normal(0, 0.42),
-                length * generator.uniform(0.66, 0.86),
+                length * generator.uniform(0.62, 0.8),
                 width * 0.68,
             )
 
     for mask in masks:
         for _ in range(3):
-            grow(mask, 256, 511, generator.normal(0, 0.3), 95, 11)
+            grow(mask, 256, 511, generator.normal(0, 0.3), 118, 9)
     return torch.from_numpy(masks.astype(bool)).to(device)
 
 

@@ -145,5 +145,5 @@ def paving(
     look = Look.matte(albedo)
     wet = ((coarse[0] + 0.35 * coarse[2] + style.wetness - 0.75) * 5).clamp(0, 1) * (region != GRASS)
     look.albedo = look.albedo * (1 - 0.55 * wet - 0.25 * style.wetness)[:, None]
-    look.gloss = wet * 0.9 + 0.05 * (region == ROAD)
+    look.gloss = wet * 0.65 + 0.05 * (region == ROAD)
     return look, region

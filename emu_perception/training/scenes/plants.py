@@ -67,7 +67,7 @@ def tree(rng: np.random.Generator, label: int, season: Season, height: float | N
               color=season.bark, seed=rng.uniform(0, 9), shade=0.9),
         limbs(np.tile(fork, (main, 1)), boughs, radius * 0.6, radius * 0.2, material=Material.BARK, label=label,
               color=season.bark, shade=0.6),
-        _blobs(rng, centre, size, label, season, rng.uniform(0.42, 0.58), rng.uniform(4.5, 9), dark),
+        _blobs(rng, centre, size, label, season, rng.uniform(0.38, 0.56), rng.uniform(11, 22), dark),
     ]  # fmt: skip
     return np.concatenate(parts)
 
@@ -86,7 +86,7 @@ def _conifer(rng: np.random.Generator, label: int, season: Season, height: float
         [
             limbs([(0, 0, -0.3)], [(0, 0, height * 0.9)], height * 0.018, 0.03, material=Material.BARK, label=label,
                   color=season.bark, shade=0.7),
-            _blobs(rng, centre, size, label, blue, rng.uniform(0.4, 0.52), rng.uniform(5, 9), 0.55 + 0.35 * level[ring]),
+            _blobs(rng, centre, size, label, blue, rng.uniform(0.36, 0.5), rng.uniform(12, 20), 0.55 + 0.35 * level[ring]),
         ]
     )  # fmt: skip
 
@@ -112,7 +112,7 @@ def bush(rng: np.random.Generator, label: int, season: Season, size: float | Non
     count = int(rng.integers(4, 9))
     centre = rng.normal(0, 0.4, (count, 3)) * size + (0, 0, 0.62 * size)
     radius = size * rng.uniform(0.45, 0.75, (count, 1)) * (1, 1, 0.85)
-    return _blobs(rng, centre, radius, label, season, rng.uniform(0.3, 0.5), rng.uniform(7, 13), 0.75)
+    return _blobs(rng, centre, radius, label, season, rng.uniform(0.28, 0.45), rng.uniform(15, 28), 0.75)
 
 
 def hedge(rng: np.random.Generator, label: int, season: Season, length: float, height: float) -> Rows:
@@ -123,9 +123,9 @@ def hedge(rng: np.random.Generator, label: int, season: Season, length: float, h
     size = np.stack([np.full(count, 0.42), np.full(count, 0.8), np.full(count, height * 0.54)], axis=1)
     core = primitives(
         Shape.BOX, (0, 0, height * 0.47), (0.3, length / 2, height * 0.47), material=Material.FOLIAGE, label=label,
-        color=season.leaf * 0.6, color2=season.leaf2 * 0.6, shade=0.7, param=(10, 0, 0, 0),
+        color=season.leaf * 0.6, color2=season.leaf2 * 0.6, shade=0.7, param=(22, 0, 0, 0),
     )  # fmt: skip
-    return np.concatenate([core, _blobs(rng, centre, size, label, season, 0.32, rng.uniform(9, 14), 0.85)])
+    return np.concatenate([core, _blobs(rng, centre, size, label, season, 0.3, rng.uniform(18, 32), 0.85)])
 
 
 def wood(rng: np.random.Generator, label: int, season: Season, length: float, height: float) -> Rows:
@@ -139,6 +139,6 @@ def wood(rng: np.random.Generator, label: int, season: Season, length: float, he
     core = primitives(
         Shape.ELLIPSOID, np.stack([centre[:, 0] + 0.5, y, top * 0.4], axis=1),
         np.stack([radius, radius * 1.1, top * 0.5], axis=1), material=Material.FOLIAGE, label=label,
-        cutout=Cutout.FOLIAGE, color=season.leaf * 0.6, color2=season.leaf2 * 0.6, shade=0.5, param=(2.5, 0.25, 0, 0),
+        cutout=Cutout.FOLIAGE, color=season.leaf * 0.6, color2=season.leaf2 * 0.6, shade=0.5, param=(8, 0.2, 0, 0),
     )  # fmt: skip
-    return np.concatenate([core, _blobs(rng, centre, size, label, season, 0.4, rng.uniform(2.5, 4), 0.75)])
+    return np.concatenate([core, _blobs(rng, centre, size, label, season, 0.36, rng.uniform(7, 12), 0.75)])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -66,6 +67,9 @@ PARAM = slice(31, 35)
 COLUMNS = 35
 
 
+_UPRIGHT = np.eye(3, dtype=np.float32).ravel()
+
+
 def primitives(
     shape: Shape,
     centre: ArrayLike,
@@ -87,34 +91,36 @@ def primitives(
     `color` is linear albedo, `shade` a factor on ambient light (how open the place is),
     `seed` and `param` belong to the material or cutout.
     """
-    centre = np.atleast_2d(np.asarray(centre, np.float32))
-    half = np.atleast_2d(np.asarray(half, np.float32))
-    rows = np.zeros((max(len(centre), len(half)), COLUMNS), np.float32)
+    centre, half = np.asarray(centre, np.float32), np.asarray(half, np.float32)
+    count = max(c.shape[0] if c.ndim == 2 else 1 for c in (centre, half))
+    rows = np.zeros((count, COLUMNS), np.float32)
     rows[:, SHAPE], rows[:, CUTOUT], rows[:, MATERIAL] = shape, cutout, material
     rows[:, LABEL], rows[:, SEED], rows[:, SHADE] = label, seed, shade
     rows[:, CENTRE], rows[:, HALF], rows[:, TAPER] = centre, half, taper
-    rows[:, AXES] = np.eye(3).ravel() if axes is None else np.reshape(axes, (-1, 9))
+    rows[:, AXES] = _UPRIGHT if axes is None else np.reshape(axes, (-1, 9))
     rows[:, COLOR] = color
     rows[:, COLOR2] = color if color2 is None else color2
     rows[:, PARAM] = param
     return rows
 
 
-def limbs(start: ArrayLike, end: ArrayLike, radius: ArrayLike, end_radius: ArrayLike, **more) -> Rows:
+def limbs(
+    start: ArrayLike, end: ArrayLike, radius: ArrayLike, end_radius: ArrayLike, **more: Any
+) -> Rows:
     """Tapered cylinders from `start` to `end`, `(3,)` or `(N, 3)`, radii in metres."""
-    start, end = (np.atleast_2d(np.asarray(p, np.float32)) for p in (start, end))
-    start, end = np.broadcast_arrays(start, end)
-    along = end - start
-    length = np.linalg.norm(along, axis=1, keepdims=True)
-    along = along / np.maximum(length, 1e-6)
-    helper = np.where(np.abs(along[:, :1]) < 0.9, [[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]])
-    side = np.cross(along, helper)
-    side /= np.linalg.norm(side, axis=1, keepdims=True)
-    axes = np.stack([side, np.cross(along, side), along], axis=1)
-    radius = np.broadcast_to(np.asarray(radius, np.float32), len(start))
-    end_radius = np.broadcast_to(np.asarray(end_radius, np.float32), len(start))
-    half = np.stack([radius, radius, length[:, 0] / 2], axis=1)
-    taper = np.stack([1 - end_radius / radius] * 2, axis=1)
+    start, end = np.asarray(start, np.float32), np.asarray(end, np.float32)
+    along = np.atleast_2d(end - start)
+    length = np.sqrt((along**2).sum(1))
+    x, y, z = (along / np.maximum(length, 1e-6)[:, None]).T
+    # Any two axes across will do: turn z about the horizontal axis to the limb (Frisvad 2012).
+    sign = np.where(z < 0, -1.0, 1.0)
+    a = -1 / (sign + z)
+    b = x * y * a
+    axes = np.stack([1 + sign * x * x * a, sign * b, -sign * x, b, sign + y * y * a, -y, x, y, z], axis=1)
+    half = np.empty((len(along), 3))
+    half[:, 0] = half[:, 1] = radius
+    half[:, 2] = length / 2
+    taper = np.repeat((1 - end_radius / half[:, 0])[:, None], 2, axis=1)
     return primitives(Shape.CONE, (start + end) / 2, half, axes=axes, taper=taper, **more)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from emu_perception.camera import Intrinsics
+from emu_perception.training.scenes import noise
 from emu_perception.training.scenes.caster import View, cast, local_maps
 from emu_perception.training.scenes.frame import SceneFrame
 from emu_perception.training.scenes.ground import Layout
@@ -23,6 +24,7 @@ from emu_perception.training.scenes.primitives import (
     LABEL,
     MATERIAL,
     ODD,
+    PARAM,
     SHADE,
     SHAPE,
     TAPER,
@@ -133,8 +135,12 @@ def _soften(normals: Tensor, samples: Samples) -> Tensor:
     bent = torch.einsum("nji,nj->ni", axes, unit.clamp(-1, 1) ** 7 * torch.tensor([1.0, 0.6, 0.8]).to(unit))
     normals = torch.where(metal[:, None], normals + 0.55 * bent, normals)
     leaf = kind == Material.FOLIAGE
-    jitter = torch.stack([(samples.point * f).sum(1).sin() for f in (23.0, 31.0, 37.0)], dim=1)
-    normals = torch.where(leaf[:, None], normals * 0.8 + 0.5 * jitter + torch.tensor([0, 0, 0.35]).to(unit), normals)
+    which = leaf.nonzero()[:, 0]
+    if len(which):
+        cell = samples.point[which] * samples.rows[which, PARAM.start, None]
+        jitter = torch.stack([noise.volume(*(cell + 7.0 * k).T) for k in range(1, 4)], dim=1) - 0.5
+        up = torch.tensor([0, 0, 0.35]).to(unit)
+        normals[which] = normals[which] * 0.8 + 1.1 * jitter + up
     return normals / normals.norm(dim=1, keepdim=True)
 
 
@@ -169,8 +175,8 @@ def _shade(scene: Scene, rows: Tensor, view: View, depth: Tensor, owner: Tensor,
     shading = torch.zeros((count, 3), device=device)
     hit = (owner >= 0).nonzero()[:, 0]
     if len(hit):
-        mine = rows[owner[hit].long()]
-        normals, samples = _surfaces(mine, view, points[hit], depth[hit])
+        mine = rows.index_select(0, owner.index_select(0, hit))
+        normals, samples = _surfaces(mine, view, points.index_select(0, hit), depth.index_select(0, hit))
         found = look_of(samples)
         look.albedo[hit], look.gloss[hit], look.glow[hit] = found.albedo, found.gloss, found.glow
         buffers.normals[hit], shading[hit] = normals, _soften(normals, samples)
@@ -195,20 +201,21 @@ def _shade(scene: Scene, rows: Tensor, view: View, depth: Tensor, owner: Tensor,
     seen = (depth < torch.inf).nonzero()[:, 0]
     lit = torch.ones(count, device=device)
     solid = rows[rows[:, MATERIAL] != Material.GLOW]
+    low = solid[solid[:, SHADE] < 1.0]  # what stands free, unlike walls
     forward = view.rotation[:, 2] * torch.tensor([1.0, 1.0, 0.0], device=device)
-    target = view.origin + 22.0 * forward / forward.norm().clamp(min=0.1)
-    shifted = points[seen] + 0.06 * buffers.normals[seen]
+    outdoors = scene.street is not None
+    target = view.origin + (20.0 if outdoors else 2.0) * forward / forward.norm().clamp(min=0.1)
+    shifted = points[seen] + (0.06 if outdoors else 0.02) * buffers.normals[seen]
     light = scene.light
     if max(light.sun) > 0:
-        sun_view, sun_depth = shadow_map(solid, target, light.vector("sun_direction", device), 42.0, 448)
-        lit[seen] = visibility(sun_view, sun_depth, shifted, 0.25)
-    if scene.street is not None:
-        # What stands low hides the sky from the ground beneath: cars, people, crowns of trees.
-        low = solid[solid[:, SHADE] < 1.0]
-        up = torch.tensor([0.0, 0.0, 1.0], device=device)
-        sky_view, sky_depth = shadow_map(low, target, up, 32.0, 256)
-        overhead = visibility(sky_view, sky_depth, shifted, 0.1, blur=5)
-        openness[seen] *= 0.25 + 0.75 * overhead
+        reach, casters, bias = (40.0, solid, 0.25) if outdoors else (4.5, low, 0.03)
+        sun_view, sun_depth = shadow_map(casters, target, light.vector("sun_direction", device), reach, 352)
+        lit[seen] = visibility(sun_view, sun_depth, shifted, bias)
+    # Cars, people and furniture hide the sky (the ceiling) from what is beneath.
+    above = low[low[:, MATERIAL] != Material.FOLIAGE]
+    up = torch.tensor([0.0, 0.0, 1.0], device=device)
+    sky_view, sky_depth = shadow_map(above, target, up, 32.0 if outdoors else 4.5, 256)
+    openness[seen] *= 0.25 + 0.75 * visibility(sky_view, sky_depth, shifted, 0.1, blur=5 if outdoors else 11)
     radiance = illuminate(
         light, Look(look.albedo[seen], look.gloss[seen], look.glow[seen]), shading[seen], rays[seen],
         depth[seen], lit[seen], openness[seen],
@@ -230,7 +237,7 @@ def _cover_with_hood(hood: Hood, radiance: Tensor, light: Light) -> Tensor:
     top = hood.height + hood.slope * x - hood.bulge * x * x
     mask = y < top
     inside = ((top - y) / max(hood.height, 0.02)).clamp(0, 1)[..., None]
-    mirror = light.vector("horizon", radiance.device) * (0.45 * (1 - inside) ** 2 + 0.02)
+    mirror = light.vector("horizon", radiance.device) * (0.22 * (1 - inside) ** 2 + 0.02)
     body = torch.tensor(hood.color, device=radiance.device) * light.vector("ambient", radiance.device)
     wave = 1 + 0.4 * torch.sin(9 * x + 14 * y)[..., None] * inside
     radiance[mask] = (mirror * wave + body)[mask]

@@ -21,7 +21,7 @@ _WALLS = np.array(
 
 def building(
     rng: np.random.Generator, label: int, width: float, depth: float, height: float, *,
-    wall: np.ndarray | None = None, pitched: bool = True, shop: bool = False, modern: bool = False,
+    wall: np.ndarray | None = None, pitched: bool = True, shop: bool = False, modern: bool = False, sign: int = 255,
 ) -> Rows:  # fmt: skip
     """A house or block: its front at x = 0, `width` along y, `depth` towards +x, `height` to the eaves."""
     index = int(rng.integers(len(_WALLS)))
@@ -70,6 +70,12 @@ def building(
             primitives(Shape.FRUSTUM, (-0.55, 0, 2.9), (0.8, width * 0.42, 0.3), taper=(0.9, 0.0),
                        material=Material.PATTERN, label=label, color=rng.uniform(0.02, 0.6, 3), color2=(0.6, 0.6, 0.55),
                        param=(0.6, 0, 0, 0))
+        )  # fmt: skip
+    if shop and rng.random() < 0.5:  # a board that hangs over the pavement
+        parts.append(
+            primitives(Shape.BOX, (-0.55, rng.uniform(-0.4, 0.4) * width, rng.uniform(3.0, 3.8)), (0.4, 0.06, 0.4),
+                       material=Material.SIGN, label=sign, color=rng.uniform(0.02, 0.7, 3), color2=rng.uniform(0.02, 0.7, 3),
+                       seed=seed, param=(0, 0, 0, 0))
         )  # fmt: skip
     if modern and rng.random() < 0.5:  # balconies or ledges
         levels = np.arange(1, floors) * (height / floors)
@@ -195,5 +201,5 @@ def fence(rng: np.random.Generator, label: int, length: float) -> Rows:
 def letter_box(rng: np.random.Generator, label: int) -> Rows:
     """A box, cabinet or bin on the pavement."""
     half = (rng.uniform(0.2, 0.4), rng.uniform(0.2, 0.5), rng.uniform(0.35, 0.7))
-    color = np.array([[0.4, 0.02, 0.02], [0.03, 0.12, 0.05], [0.2, 0.2, 0.2], [0.02, 0.02, 0.02]])[rng.integers(4)]
+    color = np.array([[0.4, 0.02, 0.02], [0.03, 0.12, 0.05], [0.2, 0.2, 0.2], [0.06, 0.06, 0.06]])[rng.integers(4)]
     return primitives(Shape.BOX, (0, 0, half[2]), half, label=label, color=color, **_METAL)

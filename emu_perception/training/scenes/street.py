@@ -81,7 +81,7 @@ class StreetBuilder:
         rng, d = self.rng, self.district
         curvature = 0.0 if rng.random() < 0.45 else float(rng.choice([-1, 1]) / rng.uniform(110, 700))
         profile = float(np.clip(rng.normal(0, 1.6e-4), -3e-4, 4e-4)) if rng.random() < 0.5 else 0.0
-        self.parking = [bool(rng.random() < d.parked * 1.3) for _ in range(2)]
+        self.parking = [bool(rng.random() < d.parked * 1.1) for _ in range(2)]
         widths = [rng.uniform(*d.half_width) + (1.6 if p else 0.0) for p in self.parking]
         sides = []
         for _ in range(2):
@@ -123,7 +123,7 @@ class StreetBuilder:
             lanes=tuple(np.array([-1.0, 1.0]) * width * 0.25) if width > 11 else (),
             roughness=float(rng.uniform(0.2, 1.1)),
             patches=float(rng.uniform(0, 0.25)),
-            wetness=float(rng.uniform(0.1, 0.7)) if rng.random() < 0.22 else 0.0,
+            wetness=float(rng.uniform(0.1, 0.7)) if rng.random() < 0.16 else 0.0,
             leaves=float(rng.uniform(0.05, 0.5)) if rng.random() < 0.3 else 0.0,
             stop_lines=tuple(j.s - self.driver_side * 0 - j.half_width - 3 for j in self.layout.junctions if rng.random() < 0.4),
             zebra=bool(rng.random() < 0.4),
@@ -173,7 +173,7 @@ class StreetBuilder:
                 model = roadside.building(
                     rng, label["building"], width, rng.uniform(8, 13), eaves, wall=wall * rng.uniform(0.92, 1.08),
                     pitched=bool(rng.random() < d.pitched), shop=bool(rng.random() < d.shops),
-                    modern=bool(rng.random() < d.modern),
+                    modern=bool(rng.random() < d.modern), sign=label["sign"],
                 )  # fmt: skip
                 self.put(model, middle, side * (base + back), turn)
                 if rng.random() < d.garden and back > 1.2:
@@ -263,8 +263,8 @@ class StreetBuilder:
         near = edge + 0.45
         posts: list[tuple[float, float, float, Callable[[], Rows], float]] = [
             # spacing low, high, distance from the kerb, model, turn
-            (22, 45, 0.0, lambda: roadside.lamp_post(rng, label["pole"]), turn),
-            (16, 70, 0.1, lambda: roadside.sign_post(rng, label["pole"], label["sign"]), 0.0 if side == self.driver_side else np.pi),
+            (16, 38, 0.0, lambda: roadside.lamp_post(rng, label["pole"]), turn),
+            (9, 40, 0.1, lambda: roadside.sign_post(rng, label["pole"], label["sign"]), 0.0 if side == self.driver_side else np.pi),
         ]  # fmt: skip
         if rng.random() < 0.25:
             posts.append((30, 45, 0.5, lambda: roadside.utility_pole(rng, label["pole"]), 0.0))
@@ -296,7 +296,7 @@ class StreetBuilder:
                     angle = 0.0 if side == self.driver_side else np.pi
                     self.put(roadside.traffic_light(rng, label["pole"], label["sign"]), junction.s + offset, side * near, angle)
         walk = max(land.pavement, 1.0)
-        for _ in range(rng.poisson(9 * d.people)):
+        for _ in range(rng.poisson(15 * d.people)):
             s = BEGIN + rng.uniform(0.15, 0.75) * (END - BEGIN)
             group = 1 + int(rng.random() < 0.3) + int(rng.random() < 0.1)
             heading = rng.choice([0.0, np.pi]) + rng.normal(0, 0.3)
@@ -342,13 +342,13 @@ class StreetBuilder:
             if rng.random() < 0.55 * flow:
                 self.put(traffic.car(rng, label["car"])[0], oncoming - pace * self.time, lane + rng.normal(0, 0.15), np.pi + rng.normal(0, 0.02), 0.0)
             oncoming += rng.uniform(10, 45)
-        for _ in range(rng.poisson(0.9 * d.people + 0.25)):
+        for _ in range(rng.poisson(1.5 * d.people + 0.4)):
             side = float(rng.choice([self.driver_side, other], p=[0.7, 0.3]))
             t = side * (self.edge(int(side)) - (2.2 if self.parking[int(side > 0)] else 0) - rng.uniform(0.5, 1.1))
             along = side == self.driver_side
             step = (4.5 if along else -4.5) * self.time
             self.put(traffic.bicyclist(rng, label["bicyclist"]), rng.uniform(5, 60) + step, t, 0.0 if along else np.pi, 0.0)
-        for _ in range(rng.poisson(0.35 * d.people)):
+        for _ in range(rng.poisson(0.6 * d.people)):
             s, t = rng.uniform(9, 60), rng.uniform(-self.layout.left, self.layout.right)
             heading = rng.choice([np.pi / 2, -np.pi / 2]) + rng.normal(0, 0.4)
             step = -float(np.sign(heading)) * 1.3 * self.time

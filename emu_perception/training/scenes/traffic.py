@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from emu_perception.training.scenes.primitives import Cutout, Material, Rows, Shape, limbs, primitives
+from emu_perception.training.scenes.primitives import (
+    CENTRE,
+    COLOR,
+    COLOR2,
+    HALF,
+    Cutout,
+    Material,
+    Rows,
+    Shape,
+    limbs,
+    primitives,
+)
 
 BLACK = (0.02, 0.02, 0.02)
 _PAINTS = np.array(
@@ -81,9 +92,9 @@ def car(rng: np.random.Generator, label: int) -> tuple[Rows, float]:
     radius = {"suv": 0.36, "van": 0.34}.get(kind, 0.31) * rng.uniform(0.95, 1.06)
     axle = half_l * 0.60
     # Wheel arches: dark discs a little larger than the wheels.
-    arches = _wheels(radius * 1.17, 0.1, half_w - 0.035, (axle, -axle), label)
-    arches[:, 25:31] = 0.012
-    parts += [arches, _wheels(radius, 0.2, half_w - 0.09, (axle, -axle), label)]
+    arches = _wheels(radius * 1.15, 0.1, half_w - 0.045, (axle, -axle), label)
+    arches[:, COLOR] = arches[:, COLOR2] = 0.012
+    parts += [arches, _wheels(radius, 0.22, half_w - 0.085, (axle, -axle), label)]
     mirrors = [(side * (half_w + 0.06), front - 0.35, belt + 0.06) for side in (-1, 1)]
     parts.append(primitives(Shape.ELLIPSOID, mirrors, (0.11, 0.07, 0.08), material=Material.PAINT, **common))
     return np.concatenate(parts), length
@@ -180,8 +191,8 @@ def person(rng: np.random.Generator, label: int) -> Rows:
         parts.append(primitives(Shape.BOX, (0.30, 0.05, 0.6), (0.05, 0.15, 0.16), color=rng.uniform(0.02, 0.6, 3), **cloth))
     parts += _head(rng, np.array([0, 0.02, 1.64]), label)
     rows = np.concatenate(parts)
-    rows[:, 8:11] *= size
-    rows[:, 20:23] *= size
+    rows[:, CENTRE] *= size
+    rows[:, HALF] *= size
     return rows
 
 

@@ -1,0 +1,98 @@
+"""The ends of every engine's graph: image to network input, raw outputs to maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from emu_perception.model_file import ModelSpec
+from emu_perception.networks.decoder import resize
+from emu_perception.uncertainty import activate_depth, depth_maps, entropy, mean_softmax
+
+SEMANTIC = ("classes", "confidence", "entropy", "probabilities")
+DEPTH = ("mean", "variance")
+MAPS = SEMANTIC + DEPTH
+
+
+def prepare(image: np.ndarray, size: Sequence[int], device: torch.device) -> Tensor:
+    """`(H, W, 3)` uint8 to `(1, 3, h, w)` in 0-255 on the device, low-pass filtered if shrunk."""
+    pixels = torch.from_numpy(image).to(device).permute(2, 0, 1)[None]
+    if tuple(size) == image.shape[:2]:
+        return pixels
+    if device.type == "cuda":
+        pixels = pixels.float()
+    return F.interpolate(pixels, size=tuple(size), mode="bilinear", antialias=True)
+
+
+class Normalization(nn.Module):
+    """0-255 to what the encoder was trained on."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        std = torch.tensor(spec.normalization_std)
+        self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1))
+        self.register_buffer(
+            "offset", (torch.tensor(spec.normalization_mean) / std).view(1, 3, 1, 1)
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """`(B, 3, H, W)` of any number type to float32."""
+        return image.float() * self.scale - self.offset
+
+
+class SemanticActivation(nn.Module):
+    """Upsampled logits to the wanted semantic maps; raw outputs are resized before the softmax."""
+
+    def __init__(self, wanted: Sequence[str], size: Sequence[int], temperature: float) -> None:
+        super().__init__()
+        self.wanted, self.size, self.temperature = tuple(wanted), tuple(size), temperature
+
+    def forward(self, logits: Tensor) -> tuple[Tensor, ...]:
+        """`(1, C, h, w)` to `(H, W)` maps in the order of `wanted`."""
+        full = resize(logits, self.size)
+        if self.wanted == ("classes",):
+            return (full[0].argmax(0).to(torch.uint8),)
+        probabilities = mean_softmax(full[None], self.temperature)[0]
+        confidence, classes = probabilities.max(0)
+        maps = {
+            "classes": classes.to(torch.uint8),
+            "confidence": confidence,
+            "probabilities": probabilities,
+        }
+        if "entropy" in self.wanted:
+            maps["entropy"] = entropy(probabilities, 0)
+        return tuple(maps[name] for name in self.wanted)
+
+
+class DepthActivation(nn.Module):
+    """Upsampled raw depth to mean and predictive variance."""
+
+    def __init__(self, wanted: Sequence[str], size: Sequence[int], variance_scale: float) -> None:
+        super().__init__()
+        self.wanted, self.size, self.variance_scale = tuple(wanted), tuple(size), variance_scale
+
+    def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
+        """`(1, 2, h, w)` to `(H, W)` maps in the order of `wanted`."""
+        mean, variance = activate_depth(resize(raw, self.size)[None], dim=2)
+        maps = depth_maps(mean, variance, self.variance_scale)
+        found = {"mean": maps.mean[0], "variance": maps.variance[0]}
+        return tuple(found[name] for name in self.wanted)
+
+
+def activations(
+    spec: ModelSpec, wanted: frozenset[str], size: Sequence[int]
+) -> dict[str, SemanticActivation | DepthActivation]:
+    """The modules that the wanted maps need, by task; their `wanted` names the outputs' order."""
+    found: dict[str, SemanticActivation | DepthActivation] = {}
+    semantic = tuple(name for name in SEMANTIC if name in wanted)
+    depth = tuple(name for name in DEPTH if name in wanted)
+    if semantic and "semantic" in spec.tasks:
+        found["semantic"] = SemanticActivation(semantic, size, spec.calibration.temperature)
+    if depth and "depth" in spec.tasks:
+        found["depth"] = DepthActivation(depth, size, spec.calibration.depth_variance_scale)
+    return found

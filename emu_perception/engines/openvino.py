@@ -1,0 +1,123 @@
+"""OpenVINO: the default on a CPU.
+
+The network is compiled once per input size; what turns raw outputs into maps is compiled once per
+set of wanted maps, which takes milliseconds, so a change of subscriptions is cheap.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import warnings
+from typing import Any
+
+import numpy as np
+
+# Where its telemetry package can be imported, OpenVINO reports every import and conversion over the
+# network, from a forked process each; a robot does not.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+import openvino
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from emu_perception.engines.activation import Normalization, activations, prepare
+from emu_perception.engines.base import fold
+from emu_perception.model_file import LoadedModel
+
+KEPT = 8
+"""Compiled sizes and sets of maps that are kept; the least recently used goes first."""
+
+
+class OpenVINOEngine:
+    """Runs a network's folded form with OpenVINO on the CPU."""
+
+    def __init__(self, model: LoadedModel, device: torch.device, precision: str) -> None:
+        if precision == "fp16":
+            raise ValueError("the engine 'openvino' runs fp32 or bf16 on a CPU, not fp16")
+        self._spec, self._device = model.spec, device
+        self._core = openvino.Core()
+        self._settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            # The threads that torch was given, so that one setting rules both.
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+        self._network: nn.Module | None = _Network(fold(model.network), model.spec)
+        self._compile_network = functools.lru_cache(KEPT)(self._compile_network_once)
+        self._compile_maps = functools.lru_cache(KEPT)(self._compile_maps_once)
+
+    def run(
+        self,
+        image: np.ndarray,
+        network_size: tuple[int, int],
+        output_size: tuple[int, int],
+        wanted: frozenset[str],
+    ) -> dict[str, Tensor]:
+        """See `Engine.run`."""
+        x = prepare(image, network_size, self._device).contiguous().numpy()
+        raw = dict(zip(self._spec.tasks, self._compile_network(network_size)(x), strict=True))
+        maps: dict[str, Tensor] = {}
+        for task, (names, request) in self._compile_maps(network_size, output_size, wanted).items():
+            results = request(raw[task])
+            # The next frame overwrites the request's own memory.
+            maps.update(
+                {n: torch.from_numpy(r.copy()) for n, r in zip(names, results, strict=True)}
+            )
+        return maps
+
+    def close(self) -> None:
+        """Release the compiled networks."""
+        self._network = None
+        self._compile_network.cache_clear()
+        self._compile_maps.cache_clear()
+
+    def _compile_network_once(self, size: tuple[int, int]) -> _Request:
+        assert self._network is not None, "the engine was closed"
+        example = torch.zeros((1, 3, *size), dtype=torch.uint8)
+        return self._compile(self._network, example)
+
+    def _compile_maps_once(
+        self, network_size: tuple[int, int], size: tuple[int, int], wanted: frozenset[str]
+    ) -> dict[str, tuple[tuple[str, ...], _Request]]:
+        compiled = {}
+        outputs = dict(
+            zip(self._spec.tasks, self._compile_network(network_size).shapes, strict=True)
+        )
+        for task, activation in activations(self._spec, wanted, size).items():
+            example = torch.zeros(outputs[task])
+            compiled[task] = (activation.wanted, self._compile(activation, example))
+        return compiled
+
+    def _compile(self, module: nn.Module, example: Tensor) -> _Request:
+        with warnings.catch_warnings(), torch.no_grad():
+            # Tracing fixes the sizes, as it should: one compiled form per size.
+            warnings.simplefilter("ignore")
+            model = openvino.convert_model(
+                module.eval(), example_input=example, input=list(example.shape)
+            )
+        return _Request(self._core.compile_model(model, "CPU", self._settings))
+
+
+class _Network(nn.Module):
+    """Normalisation and network as one graph, its raw outputs in the order of the tasks."""
+
+    def __init__(self, network: nn.Module, spec: Any) -> None:
+        super().__init__()
+        self.normalize, self.network = Normalization(spec), network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        return tuple(raw for raw in self.network(self.normalize(image)) if raw is not None)
+
+
+class _Request:
+    """One compiled model with its own buffers: arrays in, arrays out."""
+
+    def __init__(self, compiled: openvino.CompiledModel) -> None:
+        self._request = compiled.create_infer_request()
+        self.shapes = [tuple(output.shape) for output in compiled.outputs]
+
+    def __call__(self, array: np.ndarray) -> list[np.ndarray]:
+        result = self._request.infer([array], share_inputs=True, share_outputs=True)
+        return [result[i] for i in range(len(self.shapes))]

@@ -1,0 +1,148 @@
+"""Pixels out of image messages.
+
+Works on every object with the fields of sensor_msgs/Image or CompressedImage: rclpy's messages and
+those that rosbags reads. Colours are converted by cv_bridge in a full ROS installation, elsewhere
+by rosbags-image. Both trust what a message says of itself, and both ignore padding in some cases,
+so they are given pixels that were checked and packed here.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from emu_perception.ros.errors import BadInput, InputError
+
+MAX_IMAGE_PIXELS = 1 << 24
+"""4096 x 4096: more is taken for a broken message."""
+_COLOR_LAYOUTS = ("rgb", "bgr", "rgba", "bgra")
+_BAYER = ("bayer_rggb", "bayer_bggr", "bayer_gbrg", "bayer_grbg")
+ENCODINGS: dict[str, tuple[str, int]] = {
+    **{f"{name}8": ("u1", len(name)) for name in _COLOR_LAYOUTS},
+    **{f"{name}16": ("u2", len(name)) for name in _COLOR_LAYOUTS},
+    **{f"{name}8": ("u1", 1) for name in ("mono", *_BAYER)},
+    **{f"{name}16": ("u2", 1) for name in ("mono", *_BAYER)},
+    **dict.fromkeys(("yuv422", "uyvy", "yuv422_yuy2", "yuyv"), ("u1", 2)),
+    **dict.fromkeys(("nv12", "nv21"), ("u1", 1)),
+}
+"""Encodings that can be shown as RGB: sample type and samples per pixel of a row."""
+_HALF_SIZE_COLOR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
+"""Half as many rows of colour follow the rows of brightness; neither library converts these."""
+
+
+def rgb_from_image(message: Any, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarray:
+    """An Image as `(H, W, 3)` uint8 RGB; rgb8 without padding is not copied.
+
+    Raises:
+        InputError: its encoding, size, step or data cannot be used.
+    """
+    encoding = message.encoding
+    if encoding not in ENCODINGS:
+        raise InputError(
+            BadInput.ENCODING,
+            f"the image's encoding is '{encoding}', expected one of {', '.join(sorted(ENCODINGS))}",
+        )
+    pixels = _pixels(message, max_pixels)
+    if encoding == "rgb8":
+        return pixels
+    try:
+        if encoding in _HALF_SIZE_COLOR:
+            return cv2.cvtColor(pixels, _HALF_SIZE_COLOR[encoding])
+        return np.ascontiguousarray(_convert(pixels, encoding))
+    except Exception as error:  # either library raises types of its own
+        raise InputError(
+            BadInput.ENCODING,
+            f"a {message.width} x {message.height} image in '{encoding}' cannot be converted to "
+            f"RGB: {error}",
+        ) from error
+
+
+def _pixels(message: Any, max_pixels: int) -> np.ndarray:
+    """`(H, W)` or `(H, W, C)` as stored, packed, in this machine's byte order."""
+    height, width, step, encoding = message.height, message.width, message.step, message.encoding
+    check_size(height, width, max_pixels)
+    sample, channels = ENCODINGS[encoding]
+    row = width * channels * np.dtype(sample).itemsize
+    if step < row:
+        raise InputError(
+            BadInput.LAYOUT,
+            f"the image's step is {step} bytes, but {width} pixels of '{encoding}' need {row}",
+        )
+    rows = height * 3 // 2 if encoding in _HALF_SIZE_COLOR else height
+    data = np.frombuffer(message.data, np.uint8)
+    if data.size != rows * step:
+        raise InputError(
+            BadInput.LAYOUT,
+            f"the image has {data.size} bytes of data, expected {rows * step}: {rows} rows of "
+            f"{step} bytes",
+        )
+    order = ">" if message.is_bigendian else "<"
+    packed = np.ascontiguousarray(data.reshape(rows, step)[:, :row]).view(order + sample)
+    packed = packed.astype(packed.dtype.newbyteorder("="), copy=False)
+    return packed.reshape((rows, width, channels) if channels > 1 else (rows, width))
+
+
+def check_size(height: int, width: int, max_pixels: int) -> None:
+    """InputError for an image without pixels or with too many."""
+    if height < 1 or width < 1:
+        raise InputError(BadInput.EMPTY, f"the image is {width} x {height} pixels: it is empty")
+    if height * width > max_pixels:
+        raise InputError(
+            BadInput.TOO_LARGE,
+            f"the image is {width} x {height} = {height * width} pixels, the parameter "
+            f"max_image_pixels allows {max_pixels}",
+        )
+
+
+def _convert(pixels: np.ndarray, encoding: str) -> np.ndarray:
+    try:
+        from cv_bridge import CvBridge
+    except Exception:  # not installed, or built for another NumPy
+        from rosbags.image.image import convert_color
+
+        return convert_color(pixels, encoding, "rgb8")
+    packed = SimpleNamespace(
+        encoding=encoding,
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        step=pixels.nbytes // pixels.shape[0],
+        is_bigendian=sys.byteorder == "big",
+        data=pixels.tobytes(),
+    )
+    return CvBridge().imgmsg_to_cv2(packed, desired_encoding="rgb8")
+
+
+def rgb_from_compressed(message: Any, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarray:
+    """A CompressedImage (JPEG, PNG, WebP, …) as `(H, W, 3)` uint8 RGB.
+
+    Raises:
+        InputError: its data is no complete picture, or too large a one.
+    """
+    data = np.frombuffer(message.data, np.uint8)
+    if data.size == 0:
+        raise InputError(BadInput.EMPTY, "the compressed image has no data")
+    what = f"the compressed image ({data.size} bytes, format '{message.format}')"
+    if "compressedDepth" in message.format:
+        raise InputError(BadInput.ENCODING, f"{what} holds depth, expected a colour picture")
+    try:
+        # Reads the header alone: a small file may unpack to gigabytes.
+        with Image.open(io.BytesIO(data.data)) as picture:
+            width, height = picture.size
+            kind = picture.format
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(BadInput.CORRUPT, f"{what} is no picture: {error}") from None
+    check_size(height, width, max_pixels)
+    # The decoder fills what is missing of a JPEG with grey, and says so on stderr alone.
+    if kind == "JPEG" and b"\xff\xd9" not in data[-64:].tobytes():
+        raise InputError(BadInput.CORRUPT, f"{what} ends before its end-of-image marker")
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(data, flags)
+    if image is None:
+        raise InputError(BadInput.CORRUPT, f"{what} is damaged: it cannot be decoded")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -1,0 +1,102 @@
+"""The node's state as one DiagnosticStatus."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+from emu_perception.ros.parameters import Settings
+from emu_perception.ros.statistics import Snapshot
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """What the counters don't know."""
+
+    name: str
+    """Fully qualified node name."""
+    lifecycle: str
+    """Label of the lifecycle state."""
+    input_topic: str = ""
+    model: str = ""
+    device: str = ""
+    precision: str = ""
+    failure: str = ""
+    """Why the last transition failed."""
+
+
+def diagnose(state: NodeState, counts: Snapshot, settings: Settings) -> DiagnosticStatus:
+    """Level, message and values for /diagnostics."""
+    status = DiagnosticStatus(name=state.name, hardware_id=state.device or "none")
+    findings = _findings(state, counts, settings)
+    status.level = max((level for level, _ in findings), default=OK)
+    status.message = "; ".join(message for _, message in findings) or _activity(state, counts)
+    values = {
+        "state": state.lifecycle,
+        "input": state.input_topic,
+        "model": state.model,
+        "device": state.device,
+        "precision": state.precision,
+        "rate [Hz]": f"{counts.rate:.2f}",
+        "received": counts.received,
+        "answered": counts.answered,
+        "dropped": counts.lost + counts.overtaken,
+        "dropped before the node": counts.lost,
+        "dropped for a newer one": counts.overtaken,
+        "jumps back in time": counts.time_jumps,
+    }
+    for name in ("latency", "inference", "overhead"):
+        found = counts.percentiles(name)
+        for label, value in zip(("p50", "p95", "max"), found or ()):
+            values[f"{name} {label} [ms]"] = f"{1e3 * value:.2f}"
+    for name, unit in (("semantic_uncertainty", ""), ("depth_uncertainty", " [m]")):
+        mean = counts.mean(name)
+        if mean is not None:
+            values[f"mean {name.replace('_', ' ')}{unit}"] = f"{mean:.4f}"
+    values.update({f"bad input: {kind}": count for kind, count in sorted(counts.bad.items())})
+    status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+    return status
+
+
+def _activity(state: NodeState, counts: Snapshot) -> str:
+    if state.lifecycle != "active":
+        return state.lifecycle
+    return "running" if counts.listening_since is not None else "idle: nobody subscribes"
+
+
+def _findings(state: NodeState, counts: Snapshot, settings: Settings) -> list[tuple[bytes, str]]:
+    findings = []
+    if state.failure:
+        findings.append((ERROR, state.failure))
+    if state.lifecycle == "active" and counts.listening_since is not None:
+        findings += _staleness(state, counts, settings)
+        findings += _uncertainty(counts, settings)
+    findings += [(WARN, message) for message in counts.recent_bad.values()]
+    return findings
+
+
+def _staleness(state: NodeState, counts: Snapshot, settings: Settings) -> list[tuple[bytes, str]]:
+    limit = settings.alarm_staleness
+    newest = counts.last_received or counts.listening_since
+    age = time.monotonic() - newest if newest is not None else 0.0
+    if limit <= 0 or age <= limit:
+        return []
+    return [(ERROR, f"no image on {state.input_topic} for {age:.1f} s")]
+
+
+def _uncertainty(counts: Snapshot, settings: Settings) -> list[tuple[bytes, str]]:
+    findings = []
+    for name, limit, unit in (
+        ("semantic_uncertainty", settings.alarm_semantic_uncertainty, ""),
+        ("depth_uncertainty", settings.alarm_depth_uncertainty, " m"),
+    ):
+        mean = counts.mean(name)
+        if limit > 0 and mean is not None and mean > limit:
+            findings.append(
+                (WARN, f"mean {name.replace('_', ' ')} {mean:.3g}{unit} is above {limit:g}{unit}")
+            )
+    return findings

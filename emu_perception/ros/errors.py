@@ -1,0 +1,28 @@
+"""What can be wrong with the node's input, by kind: the words that diagnostics count them under."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class BadInput(str, Enum):
+    """Kinds of bad input; the values are the names in diagnostics."""
+
+    ENCODING = "encoding"
+    LAYOUT = "step or data length"
+    EMPTY = "zero size"
+    TOO_LARGE = "too large"
+    CORRUPT = "corrupt image file"
+    SIZE_CHANGE = "size change"
+    CAMERA_INFO = "camera_info"
+    MODEL_FILE = "model file"
+    PARAMETER = "parameter"
+    INFERENCE = "inference"
+
+
+class InputError(ValueError):
+    """Input that cannot be used; the message says what, where and what was expected."""
+
+    def __init__(self, kind: BadInput, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind

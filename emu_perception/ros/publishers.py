@@ -1,0 +1,97 @@
+"""The node's outputs as lifecycle publishers, and who listens to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from rclpy.event_handler import PublisherEventCallbacks
+from rclpy.lifecycle import LifecyclePublisher
+from rclpy.lifecycle.node import LifecycleNodeMixin
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+
+from emu_perception.outputs import POINTS_TOPIC, available_outputs
+from emu_perception.ros.messages import LabelInfo
+
+CAMERA_INFO_TOPIC = "depth/camera_info"
+LABEL_INFO_TOPIC = "semantic/label_info"
+DEPTH = 5
+"""Messages kept for a slow subscriber."""
+
+
+class OutputPublishers:
+    """One publisher per output that the model can fill.
+
+    Args:
+        node: its owner.
+        available_maps: names of the `Prediction` fields of the model.
+        on_match: called when a subscriber comes or goes.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNodeMixin,
+        available_maps: Collection[str],
+        on_match: Callable[[], None],
+    ) -> None:
+        self._node = node
+        self._on_match = on_match
+        self._publishers: dict[str, LifecyclePublisher] = {}
+        self._label_info: LifecyclePublisher | None = None
+        try:
+            for topic in available_outputs(available_maps):
+                self._create(Image, topic)
+            if "depth" in available_maps:
+                self._create(CameraInfo, CAMERA_INFO_TOPIC)
+                self._create(PointCloud2, POINTS_TOPIC)
+            if "labels" in available_maps and LabelInfo is not None:
+                self._label_info = node.create_lifecycle_publisher(
+                    LabelInfo,
+                    LABEL_INFO_TOPIC,
+                    QoSProfile(
+                        depth=1,
+                        reliability=ReliabilityPolicy.RELIABLE,
+                        durability=DurabilityPolicy.TRANSIENT_LOCAL,
+                    ),
+                )
+        except Exception:
+            self.destroy()
+            raise
+
+    def _create(self, message_type: Any, topic: str) -> None:
+        self._publishers[topic] = self._node.create_lifecycle_publisher(
+            message_type,
+            topic,
+            # A profile of its own for each: overriding by parameters changes the object.
+            QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE),
+            event_callbacks=PublisherEventCallbacks(matched=lambda _: self._on_match()),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
+    def wanted(self) -> list[str]:
+        """Topics that somebody subscribes to."""
+        return [t for t, p in self._publishers.items() if p.get_subscription_count() > 0]
+
+    def publish(self, topic: str, message: Any) -> None:
+        """Publish on one of the `wanted` topics."""
+        self._publishers[topic].publish(message)
+
+    @property
+    def has_label_info(self) -> bool:
+        """Whether class names are published: vision_msgs is installed, the model has classes."""
+        return self._label_info is not None
+
+    def publish_label_info(self, message: Any) -> None:
+        """Publish the class names; late subscribers get them too."""
+        if self._label_info is not None:
+            self._label_info.publish(message)
+
+    def destroy(self) -> None:
+        """Take the topics off the graph."""
+        for publisher in (*self._publishers.values(), self._label_info):
+            if publisher is not None:
+                self._node.destroy_lifecycle_publisher(publisher)
+        self._publishers.clear()
+        self._label_info = None

@@ -1,0 +1,154 @@
+"""What happened on the way through the node: counted from several threads, read once a second."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from emu_perception.ros.errors import BadInput
+
+WINDOW = 5.0
+"""Seconds over which rates, latencies and means are taken."""
+LOG_INTERVAL = 1.0
+"""Seconds for which a kind of bad input is logged only once."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answered frame."""
+
+    time: float
+    """Steady clock, seconds, when the last output was published."""
+    latency: float
+    """Seconds from the image's callback to the last output."""
+    inference: float
+    """Seconds inside the predictor."""
+    overhead: float
+    """Seconds of the node's own work: converting, rendering, publishing."""
+    semantic_uncertainty: float | None = None
+    """Mean over the image, 0–1; None where it was not computed."""
+    depth_uncertainty: float | None = None
+    """Mean standard deviation over the valid depth, metres."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The counters at one moment."""
+
+    answers: tuple[Answer, ...]
+    """Of the last `WINDOW` seconds."""
+    received: int
+    answered: int
+    lost: int
+    """Sent by the publisher, never seen by the node."""
+    overtaken: int
+    """Received, but a newer frame came before its turn."""
+    time_jumps: int
+    bad: dict[str, int] = field(default_factory=dict)
+    recent_bad: dict[str, str] = field(default_factory=dict)
+    """Kinds that occurred since the last snapshot, with the newest message."""
+    last_received: float | None = None
+    """Steady clock, seconds; None before the first image since listening began."""
+    listening_since: float | None = None
+    """Steady clock, seconds; None while there is no input subscription."""
+
+    def percentiles(self, name: str) -> tuple[float, float, float] | None:
+        """Median, 95th percentile and maximum of an `Answer`'s field."""
+        values = [getattr(answer, name) for answer in self.answers]
+        if not values:
+            return None
+        return float(np.median(values)), float(np.percentile(values, 95)), max(values)
+
+    def mean(self, name: str) -> float | None:
+        """Mean of an `Answer`'s field over those that have it."""
+        values = [v for a in self.answers if (v := getattr(a, name)) is not None]
+        return float(np.mean(values)) if values else None
+
+    @property
+    def rate(self) -> float:
+        """Answers per second."""
+        if len(self.answers) < 2:
+            return 0.0
+        return (len(self.answers) - 1) / max(self.answers[-1].time - self.answers[0].time, 1e-9)
+
+
+class Statistics:
+    """Thread-safe counters of one node."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._answers: deque[Answer] = deque(maxlen=4096)
+        self._counts: Counter[str] = Counter()
+        self._bad: Counter[str] = Counter()
+        self._recent_bad: dict[str, str] = {}
+        self._logged: dict[str, tuple[float, int]] = {}
+        self._last_received: float | None = None
+        self._listening_since: float | None = None
+
+    def listening(self, on: bool) -> None:
+        """The input subscription was created or dropped."""
+        with self._lock:
+            self._listening_since = time.monotonic() if on else None
+            self._last_received = None
+            self._answers.clear()
+
+    def received(self, lost: int) -> None:
+        """An image came; `lost` ones before it did not."""
+        with self._lock:
+            self._last_received = time.monotonic()
+            self._counts["received"] += 1
+            self._counts["lost"] += lost
+
+    def overtaken(self) -> None:
+        """A received image was replaced by a newer one."""
+        with self._lock:
+            self._counts["overtaken"] += 1
+
+    def answered(self, answer: Answer) -> None:
+        """An image was answered."""
+        with self._lock:
+            self._counts["answered"] += 1
+            self._answers.append(answer)
+
+    def time_jumped(self) -> None:
+        """Stamps went back in time: what was measured before says nothing about now."""
+        with self._lock:
+            self._counts["time_jumps"] += 1
+            self._answers.clear()
+
+    def bad(self, kind: BadInput, message: str) -> str | None:
+        """Count bad input; returns what to log, None if this kind was logged a moment ago."""
+        now = time.monotonic()
+        with self._lock:
+            self._bad[kind.value] += 1
+            self._recent_bad[kind.value] = message
+            last, silent = self._logged.get(kind.value, (-LOG_INTERVAL, 0))
+            if now - last < LOG_INTERVAL:
+                self._logged[kind.value] = (last, silent + 1)
+                return None
+            self._logged[kind.value] = (now, 0)
+            return f"{message} ({silent} more since the last message)" if silent else message
+
+    def snapshot(self) -> Snapshot:
+        """The counters now; starts a new period of `recent_bad`."""
+        with self._lock:
+            oldest = time.monotonic() - WINDOW
+            while self._answers and self._answers[0].time < oldest:
+                self._answers.popleft()
+            recent, self._recent_bad = self._recent_bad, {}
+            return Snapshot(
+                answers=tuple(self._answers),
+                received=self._counts["received"],
+                answered=self._counts["answered"],
+                lost=self._counts["lost"],
+                overtaken=self._counts["overtaken"],
+                time_jumps=self._counts["time_jumps"],
+                bad=dict(self._bad),
+                recent_bad=recent,
+                last_received=self._last_received,
+                listening_since=self._listening_since,
+            )
