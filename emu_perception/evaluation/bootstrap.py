@@ -53,7 +53,7 @@ class GroupedSums:
     """Coarse sums by group."""
 
     def __init__(self) -> None:
-        self.frames = np.zeros(GROUPS, np.int64)
+        self.frames: np.ndarray = np.zeros(GROUPS, np.int64)
         self.sums: Sums = {}
 
     def add(self, group: int, sums: Mapping[str, np.ndarray]) -> None:

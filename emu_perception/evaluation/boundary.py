@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-_NEIGHBOURS = np.ones((3, 3), np.uint8)
+_NEIGHBOURS: np.ndarray = np.ones((3, 3), np.uint8)
 
 
 def boundary(labels: np.ndarray) -> np.ndarray:
@@ -27,7 +27,7 @@ def boundary(labels: np.ndarray) -> np.ndarray:
 
 def near_boundary(labels: np.ndarray, distance: int) -> np.ndarray:
     """bool `(H, W)`: at most `distance` rows and columns away from a `boundary` pixel."""
-    square = np.ones((2 * distance + 1, 2 * distance + 1), np.uint8)
+    square: np.ndarray = np.ones((2 * distance + 1, 2 * distance + 1), np.uint8)
     return cv2.dilate(boundary(labels), square).view(bool)
 
 

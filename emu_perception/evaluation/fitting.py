@@ -67,13 +67,13 @@ class TemperatureFit:
         if self.pixels_per_image is not None and len(chosen) > self.pixels_per_image:
             generator = np.random.default_rng((self.seed, self.images))
             chosen = np.sort(generator.choice(chosen, self.pixels_per_image, replace=False))
-        truth = labels.reshape(-1).take(chosen).astype(np.intp)
+        truth: np.ndarray = labels.reshape(-1).take(chosen).astype(np.intp)
         flat = scores.reshape(len(scores), -1)
         if truth.size and truth.max() >= len(scores):
             raise ValueError(f"label {truth.max()} among {len(scores)} classes")
         for start in range(0, len(chosen), _CHUNK):
             part = slice(start, start + _CHUNK)
-            values = flat.take(chosen[part], axis=1).astype(np.float32)
+            values: np.ndarray = flat.take(chosen[part], axis=1).astype(np.float32)
             if probabilities is not None:
                 values = np.log(np.maximum(values, np.float32(1e-30)))
             self._add(values, truth[part])
@@ -118,8 +118,9 @@ class TemperatureFit:
             return float(1 / inverse[-1])
         left = int(np.flatnonzero(slope < 0)[-1])
         width = inverse[left + 1] - inverse[left]
-        curvature = self._sums[2, ::-1][left : left + 2] * width
-        t = _root_of_cubic(slope[left], slope[left + 1], *curvature)
+        start, end = (float(slope[left + i]) for i in (0, 1))
+        start_slope, end_slope = (float(self._sums[2, ::-1][left + i] * width) for i in (0, 1))
+        t = _root_of_cubic(start, end, start_slope, end_slope)
         return float(1 / (inverse[left] + t * width))
 
     def loss(self) -> float:

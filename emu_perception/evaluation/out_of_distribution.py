@@ -31,7 +31,7 @@ def out_of_distribution_sums(prediction: Prediction, mask: np.ndarray) -> Sums:
     if prediction.confidence is not None:
         scores["confidence"] = 1 - prediction.confidence
     judged = np.flatnonzero(mask != UNLABELLED)
-    unknown = mask.reshape(-1).take(judged).astype(bool)
+    unknown: np.ndarray = mask.reshape(-1).take(judged).astype(bool)
     return {
         name: ranking.split_count(ranking.quantise(score.reshape(-1).take(judged)), unknown)
         for name, score in scores.items()

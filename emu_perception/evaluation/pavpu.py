@@ -34,7 +34,8 @@ def pavpu_sums(uncertainty: np.ndarray, accurate: np.ndarray, always_uncertain: 
     """
     counts = np.zeros(5)
     if uncertainty.size:
-        certain = uncertainty < uncertainty.mean(dtype=np.float64)
+        # A plain float, so that the comparison stays in the array's own type.
+        certain = uncertainty < float(uncertainty.mean(dtype=np.float64))
         both, n_certain = np.count_nonzero(certain & accurate), np.count_nonzero(certain)
         inaccurate = accurate.size - np.count_nonzero(accurate)
         counts[:] = both, n_certain, inaccurate - (n_certain - both), inaccurate, accurate.size

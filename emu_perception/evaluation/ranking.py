@@ -11,7 +11,6 @@ take it as random, and `auroc_bound` and `area_bound` say how much that can chan
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -19,7 +18,9 @@ import numpy as np
 MANTISSA_BITS = 8
 OCTAVES = (-24, 16)
 BINS = (OCTAVES[1] - OCTAVES[0]) << MANTISSA_BITS
-_LANES = 8
+_CUTS = 2.0 ** np.arange(-20, 0, 0.125)
+_COPIES = 8
+_FEW_BINS = 4096
 _SHIFT = 23 - MANTISSA_BITS
 _OFFSET = (OCTAVES[0] + 127) << MANTISSA_BITS
 
@@ -67,8 +68,12 @@ def count(indices: np.ndarray, size: int) -> np.ndarray:
     """
     if indices.size == 0:
         return np.zeros(size)
-    histogram = cv2.calcHist([indices.reshape(1, -1)], [0], None, [size], [0, size])
-    return histogram.reshape(size).astype(np.float64)
+    copies = _COPIES if size <= _FEW_BINS else 1
+    if copies > 1:
+        indices = _taking_turns(indices, size, np.uint16)
+    bins = copies * size
+    histogram = cv2.calcHist([indices.reshape(1, -1)], [0], None, [bins], [0, bins])
+    return histogram.reshape(copies, size).sum(axis=0, dtype=np.float64)
 
 
 def split_count(bins: np.ndarray, flags: np.ndarray, size: int = BINS) -> np.ndarray:
@@ -83,18 +88,24 @@ def split_count(bins: np.ndarray, flags: np.ndarray, size: int = BINS) -> np.nda
 
 def weighted_count(bins: np.ndarray, weights: np.ndarray, size: int = BINS) -> np.ndarray:
     """`(size,)` float64: the sum of the weights in each bin."""
-    if size > _LANES * 256:
+    if size > _FEW_BINS:
         return np.bincount(bins, weights, minlength=size)
-    # Neighbouring pixels share few bins, and each addition to a bin waits for the one before. So
-    # pixels take turns at several copies of the bins.
-    lanes = _lane_starts(-(-len(bins) // 65536) * 65536, size)[: len(bins)]
-    sums = np.bincount(bins + lanes, weights, minlength=_LANES * size)
-    return sums.reshape(_LANES, size).sum(axis=0)
+    sums = np.bincount(_taking_turns(bins, size, np.intp), weights, minlength=_COPIES * size)
+    return sums.reshape(_COPIES, size).sum(axis=0)
 
 
-@lru_cache(maxsize=8)
-def _lane_starts(length: int, size: int) -> np.ndarray:
-    return np.arange(length, dtype=np.intp) % _LANES * size
+def _taking_turns(bins: np.ndarray, size: int, kind: type[np.integer]) -> np.ndarray:
+    """The pixels' bins, dealt out to `_COPIES` copies of a histogram of `size` bins.
+
+    With few bins, neighbouring pixels share one, and each addition to it would have to wait for
+    the one before.
+    """
+    turns = np.arange(4096, dtype=kind) % _COPIES * kind(size)
+    whole = len(bins) // 4096 * 4096
+    dealt = np.empty(len(bins), kind)
+    np.add(bins[:whole].reshape(-1, 4096), turns, out=dealt[:whole].reshape(-1, 4096))
+    np.add(bins[whole:], turns[: len(bins) - whole], out=dealt[whole:])
+    return dealt
 
 
 def coarsened(histogram: np.ndarray, factor: int) -> np.ndarray:
@@ -172,8 +183,7 @@ def area_under_risk_coverage(
     if not total:
         return None
     # Cutting wide bins keeps the two-point rule below exact enough where the curve bends.
-    cuts = np.round(total * 2.0 ** np.arange(-20, 0, 0.125))
-    ends = np.unique(np.concatenate([retained, cuts]))
+    ends = np.sort(np.concatenate([retained, np.round(total * _CUTS)]))
     starts, sizes = ends[:-1], np.diff(ends)
     # Gauss's rule for the discrete uniform distribution on 1 … n, exact for cubic polynomials.
     offset = np.sqrt(np.maximum(sizes**2 - 1, 0) / 12)

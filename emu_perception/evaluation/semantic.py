@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 
 from emu_perception.evaluation import calibration, pavpu, ranking, sparsification
@@ -94,7 +93,7 @@ def semantic_sums(
             sums["depth_histogram"] = ranking.split_count(bins, ~correct)
     if prediction.probabilities is not None:
         rows = prediction.probabilities.reshape(classes, -1)
-        of_truth = rows.reshape(-1).take(truth.astype(np.intp) * labels.size + labelled)
+        of_truth: np.ndarray = rows.reshape(-1).take(truth.astype(np.intp) * labels.size + labelled)
         sums["likelihood"] = _likelihood(rows, of_truth, None if everything else labelled)
         sums |= calibration.classwise_sums(map(select, rows), truth, classes)
     return sums
@@ -110,10 +109,11 @@ def _confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.nda
                 f"but the label set has ids 0 to {classes - 1} (and {UNLABELLED} = unlabelled); "
                 "is it labelled with another label set?"
             )
-    side = classes + 1
-    pair = [np.minimum(ids, np.uint8(classes)) for ids in (truth, predicted)]
-    counts = cv2.calcHist(pair, [0, 1], None, [side, side], [0, side, 0, side])
-    return counts[:classes].astype(np.float64)
+    side, last = classes + 1, np.uint8(classes)
+    # 255 is the only id above the classes: it becomes the last row and column.
+    rows, columns = (np.minimum(ids, last).reshape(-1) for ids in (truth, predicted))
+    pairs = ranking.count(rows * np.uint16(side) + columns, side * side)
+    return pairs.reshape(side, side)[:classes]
 
 
 def _calibration_sums(
@@ -158,7 +158,7 @@ def _uncertainty_sums(
     if not void_as_inaccurate:
         return sums | pavpu.pavpu_sums(chosen, correct)
     void = labels.reshape(-1) == UNLABELLED
-    accurate = np.zeros(labels.size, bool)
+    accurate: np.ndarray = np.zeros(labels.size, bool)
     accurate[~void] = correct
     bins = ranking.quantise(uncertainty.reshape(-1)[void])
     sums["void_histogram"] = ranking.count(bins, ranking.BINS)

@@ -20,14 +20,14 @@ def accuracy(label_set, rates, rng, clips=None):
     evaluator = Evaluator(label_set)
     for i, (prediction, truth) in enumerate(labelled_rows(rates, rng)):
         evaluator.update(prediction, truth, clip=None if clips is None else clips[i])
-    return evaluator.result(replicates=300)
+    return evaluator.result(replicates=200)
 
 
-@pytest.mark.parametrize("images", [40, 400], ids=["fewer than groups", "more than groups"])
+@pytest.mark.parametrize("images", [40, 300], ids=["fewer than groups", "more than groups"])
 def test_the_interval_is_as_wide_as_the_spread_between_sets(label_set, images):
     rng = np.random.default_rng(0)
     widths, means = [], []
-    for _ in range(10):
+    for _ in range(6):
         result = accuracy(label_set, rng.beta(4, 2, images), rng)
         low, high = result["intervals"]["semantic.pixel_accuracy"]
         assert low < result["semantic.pixel_accuracy"] < high
@@ -36,7 +36,7 @@ def test_the_interval_is_as_wide_as_the_spread_between_sets(label_set, images):
         np.mean([(t == p.labels).mean() for p, t in labelled_rows(rng.beta(4, 2, images), rng)])
         for _ in range(100)
     ]
-    assert np.mean(widths) == pytest.approx(2 * 1.96 * np.std(means), rel=0.25)
+    assert np.mean(widths) == pytest.approx(2 * 1.96 * np.std(means), rel=0.3)
 
 
 def test_frames_that_resemble_one_another_need_their_clip_named(label_set):
@@ -74,14 +74,14 @@ def test_intervals_surround_every_headline_figure(label_set, make_frame):
 def test_paired_differences_are_sharper_than_two_intervals(label_set, make_frame):
     first, second = Evaluator(label_set, (0.5, 80.0)), Evaluator(label_set, (0.5, 80.0))
     rng = np.random.default_rng(0)
-    for seed in range(40):
+    for seed in range(30):
         prediction, labels, depth = make_frame(seed)
         # The second model is the first with a few more correct labels.
         repaired = np.where((rng.random(labels.shape) < 0.02) & (labels != 255), labels, 255)
         better = np.where(repaired == 255, prediction.labels, repaired).astype(np.uint8)
         first.update(prediction, labels, depth)
         second.update(replace(prediction, labels=better), labels, depth)
-    differences = first.differences(second, replicates=200)
+    differences = first.differences(second, replicates=100)
     difference, low, high = differences["semantic.pixel_accuracy"]
     one, other = first.result(200), second.result(0)
     expected = other["semantic.pixel_accuracy"] - one["semantic.pixel_accuracy"]
