@@ -73,6 +73,8 @@ class FoldedDecoders(nn.Module):
             scale.weight.data.copy_(weight[..., None, None])
             self.scales.append(scale)
         self.scales[0].bias.data.copy_(torch.cat([bias for _, bias in folded]))
+        # Does nothing in eval(); Monte Carlo Dropout samples it.
+        self.dropouts = nn.ModuleList(nn.Dropout2d(d.dropout.p) for d in decoders)
         self.predictions = nn.ModuleList()
         for decoder in decoders:
             predict = nn.Conv2d(decoder.predict.in_channels, decoder.predict.out_channels, 1)
@@ -86,7 +88,10 @@ class FoldedDecoders(nn.Module):
         for scale, feature in zip(self.scales[1:], features[1:], strict=True):
             total = total + resize(scale(feature), total.shape[-2:])
         parts = torch.relu(total).split(self.widths, dim=1)
-        return [predict(part) for predict, part in zip(self.predictions, parts, strict=True)]
+        return [
+            predict(dropout(part))
+            for predict, dropout, part in zip(self.predictions, self.dropouts, parts, strict=True)
+        ]
 
 
 def _fold(decoder: MLPDecoder) -> tuple[list[Tensor], Tensor]:
