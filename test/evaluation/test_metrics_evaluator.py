@@ -243,6 +243,12 @@ def test_invalid_depth_counts_as_inaccurate_but_has_no_error(label_set, make_fra
     assert whole["valid_fraction"] == pytest.approx(1 - holes.mean())
     assert whole["delta1"] == pytest.approx(rest["delta1"] * (1 - holes.mean()))
     assert whole["p_uncertain_inaccurate"] > rest["p_uncertain_inaccurate"]
+    # At any coverage the holes lie above the threshold, and they are most of the inaccurate pixels.
+    point = whole["sweep"][9]
+    assert point["coverage"] == 0.5
+    accurate = point["p_accurate_certain"]
+    inaccurate = 1 - whole["delta1"]
+    assert point["p_uncertain_inaccurate"] == pytest.approx(1 - 0.5 * (1 - accurate) / inaccurate)
     for name in ("rmse", "absrel", "nll", "coverage_1sigma", "ause", "error_auroc", "aurc"):
         assert whole[name] == rest[name], name
 

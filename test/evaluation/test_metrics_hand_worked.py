@@ -58,6 +58,17 @@ def test_pavpu_of_two_images_averaged_and_pooled(task, label_set):
     assert [values["pooled"][m] for m in MEASURES] == pytest.approx([0.6, 0.6, 0.6])
 
 
+def test_where_all_pixels_are_equally_uncertain_none_is_certain(label_set):
+    labels = row([0, 0, 1], np.uint8)
+    evaluator = Evaluator(label_set)
+    uncertainty = np.full_like(labels, 0.1, np.float32)
+    evaluator.update(
+        Prediction(labels=labels, semantic_uncertainty=uncertainty), np.zeros_like(labels)
+    )
+    values = evaluator.result(0)["semantic"]
+    assert [values[m] for m in MEASURES] == [None, 1, 1 / 3]
+
+
 def test_pavpu_at_eighty_percent_coverage(task, label_set):
     # The 8 least uncertain of 10 pixels reach up to 0.5, and 4 of them are accurate. Of the 5
     # inaccurate pixels only that of 0.65 is among the two beyond, beside the accurate one of 0.6.
