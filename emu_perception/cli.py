@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from emu_perception import __version__
-from emu_perception.commands import demo, model, predict, scenes
+from emu_perception.commands import data, demo, evaluate, model, predict, scenes, train
 
 # A traceback is shown with --debug only; what people are expected to get wrong is told in a line.
 app = typer.Typer(
@@ -23,6 +23,11 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("predict")(predict.predict)
 app.command("scenes")(scenes.scenes)
+app.command("evaluate")(evaluate.evaluate)
+app.command("calibrate")(evaluate.calibrate)
+app.command("distill")(train.distill)
+app.add_typer(train.app, name="train")
+app.add_typer(data.app, name="data")
 app.add_typer(model.app, name="model")
 
 

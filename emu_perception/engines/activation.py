@@ -73,12 +73,18 @@ class SemanticActivation(nn.Module):
         probabilities, entropies = torch.zeros(()), torch.zeros(())
         for i in range(count):
             full = resize(members[i, :, : self.classes], self.size)
-            own = mean_softmax(full[None], self.temperature)[0]
+            own = mean_softmax(full[None], self.temperature if count == 1 else 1.0)[0]
             probabilities = own if i == 0 else probabilities + own
             if count > 1 and "mutual_information" in self.wanted:
                 entropies = entropy(own, 0) if i == 0 else entropies + entropy(own, 0)
         if count > 1:
             probabilities = probabilities / count
+            uncalibrated = probabilities
+            if self.temperature != 1:
+                # Pool, then calibrate (Rahaman and Thiery, NeurIPS 2021): a temperature for the
+                # mean, which is what was fitted.
+                pooled = torch.log(probabilities.clamp_min(1e-30)) / self.temperature
+                probabilities = torch.softmax(pooled, dim=0)
         confidence, classes = probabilities.max(0)
         maps = {
             "classes": classes.to(torch.uint8),
@@ -89,7 +95,9 @@ class SemanticActivation(nn.Module):
             maps["entropy"] = entropy(probabilities, 0)
         if "mutual_information" in self.wanted:
             if count > 1:
-                mutual = (maps["entropy"] - entropies / count).clamp_min(0)
+                # The members' disagreement is not a matter of calibration.
+                mutual = (entropy(uncalibrated, 0) - entropies / count).clamp_min(0)
+                mutual = torch.minimum(mutual, maps["entropy"])
             else:
                 full = resize(members[0, :, self.classes :].float(), self.size)[0, 0]
                 mutual = torch.minimum(F.softplus(full), maps["entropy"])
