@@ -96,7 +96,7 @@ class SupervisedModule(L.LightningModule):
         return total
 
     def on_validation_epoch_start(self) -> None:
-        classes = self.classes or 0
+        classes = self.classes or 1
         self._confusion = torch.zeros(classes, classes, dtype=torch.int64, device=self.device)
         self._squared_error = torch.zeros(2, dtype=torch.float32, device=self.device)
 

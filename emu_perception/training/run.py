@@ -159,6 +159,10 @@ def train(config: TrainConfig, resume: str = "auto", *, progress: bool = True) -
     trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=False)
     if trainer.interrupted:
         raise KeyboardInterrupt
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, EMAWeightAveraging):
+            # Lightning leaves this out where the last epoch's checkpoint was all there was to load.
+            callback.on_train_end(trainer, module)
     if trainer.is_global_zero:
         figures = {k: round(float(v), 6) for k, v in trainer.callback_metrics.items()}
         measured = {k: v for k, v in figures.items() if k.startswith("validation/")}

@@ -15,6 +15,7 @@ import yaml
 pytest.importorskip("lightning")
 
 import tiny
+
 from emu_perception.model_file import load_model
 from emu_perception.predictor import Predictor
 from emu_perception.training import run
@@ -99,6 +100,8 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_weights(
     assert checkpoint.exists()
     continued = run.train(tiny.config(data, cut, **epochs), progress=False)
     assert same(reference, continued)
+    continued.unlink()  # as if cut between the last checkpoint and the model file
+    assert same(reference, run.train(tiny.config(data, cut, **epochs), progress=False))
 
 
 def test_finished_members_are_skipped(ensemble: Path, data: Path) -> None:

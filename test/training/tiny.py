@@ -28,7 +28,7 @@ def write_data(root: Path, count: int = 6) -> Path:
     return root
 
 
-def values(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
+def values(data: Path, out: Path, /, **changes: Any) -> dict[str, Any]:
     split = {"name": "nyuv2", "root": str(data), "split": "all", "options": {"classes": 13}}
     found: dict[str, Any] = {
         "output": str(out),
@@ -54,5 +54,5 @@ def values(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
     return found
 
 
-def config(data: Path, out: Path, **changes: Any) -> TrainConfig:
+def config(data: Path, out: Path, /, **changes: Any) -> TrainConfig:
     return TrainConfig.model_validate(values(data, out, **changes))
