@@ -30,7 +30,8 @@ class Intrinsics:
             )
         if self.width < 1 or self.height < 1:
             raise ValueError(
-                f"the image size must be positive, got {self.width} x {self.height} (width x height)"
+                f"the image size must be positive, got {self.width} x {self.height} "
+                "(width x height)"
             )
 
     @classmethod

@@ -8,9 +8,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from emu_perception import __version__
 from emu_perception.commands import data, demo, evaluate, model, predict, scenes, train
+
+EXTRAS = {"rosbags": "bags", "rclpy": "ros", "lightning": "train", "openvino": "openvino"}
+"""Modules that not every installation has, and the extra that brings them."""
 
 # A traceback is shown with --debug only; what people are expected to get wrong is told in a line.
 app = typer.Typer(
@@ -53,17 +57,24 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        if os.environ.get("EMU_DEBUG") or not _expected(error):
+        message = _explanation(error)
+        if os.environ.get("EMU_DEBUG") or message is None:
             raise
-        Console(stderr=True, highlight=False).print("[bold red]Error:[/]", str(error), markup=True)
+        Console(stderr=True).print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)
         sys.exit(1)
 
 
-def _expected(error: Exception) -> bool:
+def _explanation(error: Exception) -> str | None:
+    """What to tell the user; None for what only a programmer can mend."""
     from emu_perception.demo import DemoError
 
+    if isinstance(error, ModuleNotFoundError):
+        module = (error.name or "").partition(".")[0]
+        if module in EXTRAS:
+            extra = EXTRAS[module]
+            return f"{module} is not installed: install emu_perception with its extra [{extra}]"
     # ValueError covers bags, model files, label sets and configurations.
-    return isinstance(error, ValueError | OSError | DemoError)
+    return str(error) if isinstance(error, ValueError | OSError | DemoError) else None
 
 
 if __name__ == "__main__":

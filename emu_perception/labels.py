@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,9 @@ class LabelSet:
             )
         for name, color in zip(self.names, self.colors, strict=True):
             if len(color) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in color):
-                raise ValueError(f"{where}: the colour of '{name}' is not three integers 0–255: {color}")
+                raise ValueError(
+                    f"{where}: the colour of '{name}' is not three integers 0–255: {color}"
+                )
         unknown = set(self.without_depth) - set(self.names)
         if unknown:
             raise ValueError(f"{where}: without_depth names unknown classes: {sorted(unknown)}")
@@ -96,9 +98,9 @@ class LabelSet:
             ) from error
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_label_set(name_or_path: str) -> LabelSet:
-    """A shipped label set by name (`camvid`, `cityscapes`, `nyuv2_40`, …) or a YAML file by path."""
+    """A shipped label set by name (`camvid`, `cityscapes`, …) or a YAML file by path."""
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         try:

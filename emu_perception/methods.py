@@ -58,7 +58,7 @@ def deep_ensemble(models: Sequence[LoadedModel]) -> LoadedModel:
     )
     network = spec.build()
     assert isinstance(network, DeepEnsemble)
-    for member, model in zip(network.members, models, strict=True):
+    for member, model in zip(network.networks(), models, strict=True):
         member.load_state_dict(model.network.state_dict())
     return LoadedModel(network.eval(), spec, models[0].path)
 

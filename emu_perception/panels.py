@@ -5,22 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from emu_perception.drawing import (
+    BACKGROUND,
+    BAR,
+    GAP,
+    INVALID,
+    MARGIN,
+    SMALL_SIZE,
+    TEXT,
+    TEXT_SIZE,
+    TITLE_SIZE,
+    Scale,
+    Tile,
+    draw_legend,
+    draw_scale,
+    draw_tile,
+    font,
+    paste,
+)
 from emu_perception.labels import LabelSet
-from emu_perception.prediction import UNLABELLED, Prediction
-from emu_perception.visualization import colorize_labels, colorize_scalar, colormap_table
-
-BACKGROUND = (19, 22, 28)
-TEXT = (236, 239, 244)
-FAINT = (150, 158, 172)
-INVALID = (62, 67, 78)
-MARGIN = 32
-GAP = 24
-BAR = 12
-TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 21, 17, 15
+from emu_perception.prediction import Prediction
+from emu_perception.visualization import colorize_labels, colorize_scalar
 
 
 @dataclass(frozen=True)
@@ -29,21 +37,6 @@ class Scales:
 
     depth: float
     depth_std: float
-
-
-@dataclass(frozen=True)
-class _Scale:
-    vmax: float
-    unit: str
-    colormap: str
-
-
-@dataclass(frozen=True)
-class _Tile:
-    title: str
-    picture: np.ndarray
-    note: str = ""
-    scale: _Scale | None = None
 
 
 def panel(
@@ -71,7 +64,7 @@ def panel(
         `(H', W', 3)` uint8 RGB.
     """
     tiles = _tiles(image, prediction, label_set, scales or common_scales([prediction]))
-    columns: list[list[_Tile | None]] = [[tiles["image"], None]]
+    columns: list[list[Tile | None]] = [[tiles["image"], None]]
     for upper, lower in (("labels", "semantic_uncertainty"), ("depth", "depth_std")):
         if upper in tiles:
             columns.append([tiles[upper], tiles.get(lower)])
@@ -90,18 +83,18 @@ def panel(
     )
     draw = ImageDraw.Draw(canvas)
     if title:
-        draw.text((MARGIN, MARGIN - 6), title, TEXT, _font(TITLE_SIZE + 3))
+        draw.text((MARGIN, MARGIN - 6), title, TEXT, font(TITLE_SIZE + 3))
     for c, column in enumerate(columns):
         for r, tile in enumerate(column):
             x, y = MARGIN + c * (tile_width + GAP), top + r * (cell_height + GAP)
             if tile is not None:
-                _draw_tile(canvas, tile, x, y, tile_width, tile_height)
+                draw_tile(canvas, tile, x, y, tile_width, tile_height)
     if prediction.labels is not None and label_set is not None:
         y = top + cell_height + GAP
-        draw.text((MARGIN, y), "Classes in this image", TEXT, _font(TITLE_SIZE))
+        draw.text((MARGIN, y), "Classes in this image", TEXT, font(TITLE_SIZE))
         y += TITLE_SIZE + 14
         shares = _class_shares([prediction.labels])
-        _draw_legend(draw, shares, label_set, (MARGIN, y, tile_width, top + 2 * cell_height - y))
+        draw_legend(draw, shares, label_set, (MARGIN, y, tile_width, top + 2 * cell_height - y))
     return np.asarray(canvas)
 
 
@@ -138,20 +131,20 @@ def contact_sheet(
     canvas = Image.new("RGB", (width, height), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     if title:
-        draw.text((MARGIN, MARGIN - 6), title, TEXT, _font(TITLE_SIZE + 3))
+        draw.text((MARGIN, MARGIN - 6), title, TEXT, font(TITLE_SIZE + 3))
     for c, name in enumerate(names):
         x, y = MARGIN + c * (tile_width + gap), top
-        draw.text((x, y), rows[0][name].title, TEXT, _font(TEXT_SIZE + 1))
+        draw.text((x, y), rows[0][name].title, TEXT, font(TEXT_SIZE + 1))
         y += TITLE_SIZE + 8
         for row, tile_height in zip(rows, heights, strict=True):
-            _paste(canvas, row[name].picture, x, y, tile_width, tile_height)
+            paste(canvas, row[name].picture, x, y, tile_width, tile_height)
             y += tile_height + gap
         scale = rows[0][name].scale
         if scale is not None:
-            _draw_scale(draw, scale, x, y, tile_width)
+            draw_scale(draw, scale, x, y, tile_width)
     if shares and label_set is not None:
         y = top + body + BAR + 6 + SMALL_SIZE + GAP
-        _draw_legend(
+        draw_legend(
             draw, shares, label_set, (MARGIN, y, width - 2 * MARGIN, height - y), percent=False
         )
     return np.asarray(canvas)
@@ -160,7 +153,7 @@ def contact_sheet(
 def common_scales(predictions: Sequence[Prediction]) -> Scales:
     """Round ends of the scales that suit all of the predictions."""
     return Scales(
-        _fitted_max([p.depth for p in predictions], 99),
+        _fitted_max([p.depth for p in predictions], 97),
         _fitted_max([p.depth_std for p in predictions], 98),
     )
 
@@ -173,33 +166,36 @@ def _tiles(
     prediction: Prediction,
     label_set: LabelSet | None,
     scales: Scales,
-) -> dict[str, _Tile]:
-    tiles = {"image": _Tile("Image", image, f"{image.shape[1]} x {image.shape[0]}")}
+) -> dict[str, Tile]:
+    tiles = {"image": Tile("Image", image, f"{image.shape[1]} x {image.shape[0]}")}
     if prediction.labels is not None and label_set is not None:
-        tiles["labels"] = _Tile("Semantic class", colorize_labels(prediction.labels, label_set))
+        tiles["labels"] = Tile("Semantic class", colorize_labels(prediction.labels, label_set))
     if prediction.semantic_uncertainty is not None and label_set is not None:
         values = prediction.semantic_uncertainty / np.float32(np.log(max(len(label_set), 2)))
         tiles["semantic_uncertainty"] = _scalar_tile(
-            "Semantic uncertainty", "entropy / ln C", values, _Scale(1.0, "", "magma")
+            "Semantic uncertainty", "entropy / ln C", values, Scale(1.0, "", "magma")
         )
     if prediction.depth is not None:
-        scale = _Scale(scales.depth, "m", "turbo_r")
+        scale = Scale(scales.depth, "m", "turbo_r", (0.0, 0.05, 0.2, 0.5, 1.0), root=True)
         tiles["depth"] = _scalar_tile("Depth", "", prediction.depth, scale)
     std = prediction.depth_std
     if std is not None:
-        scale = _Scale(scales.depth_std, "m", "magma")
+        scale = Scale(scales.depth_std, "m", "magma")
         tiles["depth_std"] = _scalar_tile("Depth uncertainty", "standard deviation", std, scale)
     return tiles
 
 
-def _scalar_tile(title: str, what: str, values: np.ndarray, scale: _Scale) -> _Tile:
+def _scalar_tile(title: str, what: str, values: np.ndarray, scale: Scale) -> Tile:
     valid = values[np.isfinite(values)]
     notes = [what] if what else []
     notes.append(f"mean {valid.mean():.3g} {scale.unit}".strip() if valid.size else "all invalid")
     if 0 < valid.size < values.size:
         notes.append("grey: none")
-    picture = colorize_scalar(values, 0, scale.vmax, scale.colormap, INVALID)
-    return _Tile(title, picture, ", ".join(notes), scale)
+    if scale.root:
+        picture = colorize_scalar(np.sqrt(values), 0, scale.vmax**0.5, scale.colormap, INVALID)
+    else:
+        picture = colorize_scalar(values, 0, scale.vmax, scale.colormap, INVALID)
+    return Tile(title, picture, ", ".join(notes), scale)
 
 
 def _fitted_max(maps: Sequence[np.ndarray | None], percentile: float) -> float:
@@ -219,93 +215,3 @@ def _class_shares(maps: Sequence[np.ndarray]) -> list[tuple[int, float]]:
     counts = sum((np.bincount(m.ravel(), minlength=256) for m in maps), np.zeros(256, np.int64))
     order = np.argsort(-counts, kind="stable")
     return [(int(i), float(counts[i] / counts.sum())) for i in order if counts[i]]
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    # Pillow carries this font inside, so pictures look the same on every machine.
-    return ImageFont.load_default(size)
-
-
-def _paste(
-    canvas: Image.Image, picture: np.ndarray, x: int, y: int, width: int, height: int
-) -> None:
-    shrinking = picture.shape[1] > width
-    interpolation = cv2.INTER_AREA if shrinking else cv2.INTER_NEAREST
-    tile = Image.fromarray(cv2.resize(picture, (width, height), interpolation=interpolation))
-    mask = Image.new("L", (width, height), 0)
-    ImageDraw.Draw(mask).rounded_rectangle((0, 0, width - 1, height - 1), 6, 255)
-    canvas.paste(tile, (x, y), mask)
-
-
-def _draw_tile(canvas: Image.Image, tile: _Tile, x: int, y: int, width: int, height: int) -> None:
-    draw = ImageDraw.Draw(canvas)
-    draw.text((x, y), tile.title, TEXT, _font(TITLE_SIZE))
-    draw.text((x + width, y + TITLE_SIZE), tile.note, FAINT, _font(SMALL_SIZE), anchor="rs")
-    y += TITLE_SIZE + 12
-    _paste(canvas, tile.picture, x, y, width, height)
-    if tile.scale is not None:
-        _draw_scale(draw, tile.scale, x, y + height + 10, width)
-
-
-def _draw_scale(draw: ImageDraw.ImageDraw, scale: _Scale, x: int, y: int, width: int) -> None:
-    table = colormap_table(scale.colormap)
-    for column in range(width):
-        color = tuple(int(v) for v in table[1 + column * 254 // max(width - 1, 1)])
-        draw.line((x + column, y, x + column, y + BAR), color)
-    divisions = 4
-    for tick in range(divisions + 1):
-        position = x + round(tick * (width - 1) / divisions)
-        draw.line((position, y + BAR, position, y + BAR + 4), FAINT)
-        text = f"{scale.vmax * tick / divisions:.3g}"
-        if tick == divisions and scale.unit:
-            text += f" {scale.unit}"
-        anchor = "la" if tick == 0 else "ra" if tick == divisions else "ma"
-        draw.text((position, y + BAR + 6), text, FAINT, _font(SMALL_SIZE), anchor=anchor)
-
-
-def _draw_legend(
-    draw: ImageDraw.ImageDraw,
-    shares: Sequence[tuple[int, float]],
-    label_set: LabelSet,
-    box: tuple[int, int, int, int],
-    percent: bool = True,
-) -> None:
-    """Swatches with names in a box `(x, y, width, height)`; what does not fit is counted."""
-    x, y, width, height = box
-    step = TEXT_SIZE + 12
-    rows = max(1, height // step)
-    columns = max(1, width // 200) if not percent else min(max(1, -(-len(shares) // rows)), 2)
-    rows = min(rows, -(-len(shares) // columns))
-    shown = len(shares) if len(shares) <= rows * columns else rows * columns - 1
-    column_width = width // columns
-    for n, (class_id, share) in enumerate(shares[:shown]):
-        # Down the columns in a tall box, along the rows in a flat one.
-        if percent:
-            column, row = divmod(n, rows)
-        else:
-            row, column = divmod(n, columns)
-        left, top = x + column * column_width, y + row * step
-        known = class_id < len(label_set)
-        color = label_set.colors[class_id] if known else (0, 0, 0)
-        draw.rounded_rectangle((left, top, left + 26, top + TEXT_SIZE + 2), 4, color, FAINT)
-        name = label_set.names[class_id] if known else "unlabelled"
-        if not known and class_id != UNLABELLED:
-            name = f"unknown id {class_id}"
-        draw.text((left + 38, top + TEXT_SIZE // 2 + 1), name, TEXT, _font(TEXT_SIZE), anchor="lm")
-        if percent:
-            draw.text(
-                (left + column_width - GAP, top + TEXT_SIZE // 2 + 1),
-                "< 0.1 %" if share < 0.001 else f"{share:.1%}".replace("%", " %"),
-                FAINT,
-                _font(SMALL_SIZE),
-                anchor="rm",
-            )
-    if shown < len(shares):
-        left, top = x + (columns - 1) * column_width, y + (rows - 1) * step
-        draw.text(
-            (left + 38, top + TEXT_SIZE // 2 + 1),
-            f"and {len(shares) - shown} more",
-            FAINT,
-            _font(TEXT_SIZE),
-            anchor="lm",
-        )

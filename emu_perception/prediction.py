@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 UNLABELLED = 255
-"""Class id of pixels without a label: void in ground truth, not confident enough in a prediction."""
+"""Class id of pixels without a label: void in ground truth, too uncertain in a prediction."""
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,12 @@ ENGINE_MAPS = {
     "depth_epistemic": {"mean", "epistemic_variance"},
 }
 """What an engine must compute for each map."""
+OWN_NAMES = {
+    "classes": "labels",
+    "entropy": "semantic_uncertainty",
+    "mutual_information": "semantic_epistemic",
+}
+"""`Prediction` fields that engines call otherwise."""
 
 
 class Predictor:
@@ -145,7 +151,7 @@ class Predictor:
                 f"the image is {width} x {height} (width x height)"
             )
         wanted = self._check_maps(maps)
-        size = tuple(output_size) if output_size is not None else (height, width)
+        size = (height, width) if output_size is None else output_size
         if min(size) < 1:
             raise ValueError(f"output_size must be positive, got {size}")
         found = self._engine.run(
@@ -162,13 +168,11 @@ class Predictor:
             found["confidence"] = found["confidence"].masked_fill(doubtful, 0.0)
             if "classes" in found:
                 found["classes"] = found["classes"].masked_fill(doubtful, UNLABELLED)
-        found["labels"] = found.pop("classes", None)
-        found["semantic_uncertainty"] = found.pop("entropy", None)
-        found["semantic_epistemic"] = found.pop("mutual_information", None)
-        return Prediction(**{name: found[name].cpu().numpy() for name in wanted})
+        named = {OWN_NAMES.get(name, name): value for name, value in found.items()}
+        return Prediction(**{name: named[name].cpu().numpy() for name in wanted})
 
     def close(self) -> None:
-        """Release the network; on a GPU its memory becomes free. The predictor is of no use after."""
+        """Release the network and the device's memory; the predictor is of no use afterwards."""
         self._engine.close()
 
     def _check_maps(self, maps: Collection[str] | None) -> frozenset[str]:

@@ -36,4 +36,6 @@ def find_resource(*parts: str) -> Path:
         if path.exists():
             return path
     looked = ", ".join(str(d) for d in share_directories()) or "no share folder at all"
-    raise FileNotFoundError(f"{'/'.join(parts)} is not among the package's files (looked in {looked})")
+    raise FileNotFoundError(
+        f"{'/'.join(parts)} is not among the package's files (looked in {looked})"
+    )

@@ -28,7 +28,7 @@ def test_sky_has_no_depth() -> None:
 
 
 def test_label_set_errors(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown label set 'mars'.*camvid"):
+    with pytest.raises(ValueError, match=r"unknown label set 'mars'.*camvid"):
         load_label_set("mars")
     with pytest.raises(KeyError, match="no class 'cat'; it has sky"):
         load_label_set("camvid").index("cat")

@@ -53,7 +53,7 @@ def test_round_trip(path: Path) -> None:
 
 
 def test_missing_and_damaged_files(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="no model file 'nowhere.safetensors'"):
+    with pytest.raises(ModelFileError, match=r"no model file 'nowhere\.safetensors'"):
         load_model("nowhere.safetensors")
     whole = path.read_bytes()
     for length in (0, 4, 100, len(whole) // 2, len(whole) - 1):
@@ -73,7 +73,7 @@ def test_description_that_does_not_fit_its_weights(path: Path) -> None:
         load_model(path)
     unknown = spec(architecture="nonesuch")
     save_model(path, spec().build(), unknown)
-    with pytest.raises(ModelFileError, match="unknown architecture 'nonesuch'; known: .*segdepth"):
+    with pytest.raises(ModelFileError, match=r"unknown architecture 'nonesuch'; known: .*segdepth"):
         load_model(path)
 
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emu_perception.drawing import INVALID
 from emu_perception.labels import LabelSet, load_label_set
-from emu_perception.panels import INVALID, Scales, common_scales, contact_sheet, panel
+from emu_perception.panels import Scales, common_scales, contact_sheet, panel
 from emu_perception.prediction import Prediction
 from emu_perception.visualization import colormap_table
 

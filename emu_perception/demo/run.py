@@ -17,7 +17,9 @@ from emu_perception.demo.drive import image_stamps
 from emu_perception.demo.processes import Child, Children, ros_environment, terminated_as_exit
 from emu_perception.model_file import ModelSpec, read_spec
 
-NODE = "emu_node"
+NODE_MODULE = "emu_perception.ros.node"
+NODE = "emu_perception"
+"""Its name in the ROS graph."""
 MAP_TOPICS = {
     "semantic": ("/semantic/labels", "/semantic/confidence", "/semantic/uncertainty"),
     "depth": ("/depth/image", "/depth/uncertainty"),
@@ -101,7 +103,7 @@ def run_demo(
 
     with terminated_as_exit(), Children(ros_environment(), logs) as children:
         begin = time.monotonic()
-        node = children.start(NODE, "emu_perception.ros.node", _ros_args(parameters, remappings))
+        node = children.start("node", NODE_MODULE, _ros_args(parameters, remappings))
         recorder = children.start(
             "recorder",
             "emu_perception.ros.bag_recorder",

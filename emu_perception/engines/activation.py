@@ -32,6 +32,9 @@ def prepare(image: np.ndarray, size: Sequence[int], device: torch.device) -> Ten
 class Normalization(nn.Module):
     """0-255 to what the encoder was trained on."""
 
+    scale: Tensor
+    offset: Tensor
+
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         std = torch.tensor(spec.normalization_std)

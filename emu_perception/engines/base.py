@@ -120,4 +120,5 @@ def make_engine(name: str, model: LoadedModel, device: torch.device, precision: 
 
 def fold(network: nn.Module) -> nn.Module:
     """The network's form for inference: folded, where it can be."""
-    return network.fold() if hasattr(network, "fold") else network
+    form = getattr(network, "fold", None)
+    return form() if callable(form) else network

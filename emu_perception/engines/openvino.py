@@ -12,12 +12,6 @@ import warnings
 from typing import Any
 
 import numpy as np
-
-# Where its telemetry package can be imported, OpenVINO reports every import and conversion over the
-# network, from a forked process each; a robot does not.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-
-import openvino
 import torch
 import torch.nn as nn
 from torch import Tensor
@@ -25,6 +19,12 @@ from torch import Tensor
 from emu_perception.engines.activation import Normalization, activations, prepare
 from emu_perception.engines.base import fold
 from emu_perception.model_file import LoadedModel
+
+# Where its telemetry package can be imported, OpenVINO reports every import and conversion over the
+# network, from a forked process each; a robot does not.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+import openvino  # noqa: E402
 
 KEPT = 8
 """Compiled sizes and sets of maps that are kept; the least recently used goes first."""

@@ -20,7 +20,8 @@ class PyTorchEngine:
         self._normalize = Normalization(model.spec).to(device)
         self._network = (
             fold(model.network)
-            .to(device=device, dtype=self._dtype, memory_format=torch.channels_last)
+            .to(device=device, dtype=self._dtype)
+            .to(memory_format=torch.channels_last)
             .eval()
         )
 

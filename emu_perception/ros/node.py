@@ -192,7 +192,9 @@ class EmuNode(LifecycleNodeMixin, Node):
 
         settings = self._settings
         try:
-            predictor = Predictor.from_file(settings.model, settings.device, settings.precision)
+            predictor = Predictor.from_file(
+                settings.model, settings.device, settings.precision, settings.engine
+            )
         except ModelFileError as error:
             raise InputError(BadInput.MODEL_FILE, str(error)) from error
         except ValueError as error:
@@ -200,7 +202,8 @@ class EmuNode(LifecycleNodeMixin, Node):
         # The first inference takes longer: here it delays nobody.
         predictor.predict(np.zeros((*predictor.spec.input_size, 3), np.uint8))
         self.get_logger().info(
-            f"model {predictor.path} on {predictor.device}, {predictor.precision}"
+            f"model {predictor.path} on {predictor.device} with {predictor.engine}, "
+            f"{predictor.precision}"
         )
         return predictor
 
@@ -245,13 +248,12 @@ class EmuNode(LifecycleNodeMixin, Node):
         if source is None or outputs is None or self._state != "active":
             return
         wanted = self._settings.monitor_rate > 0 or bool(outputs.wanted())
-        was_open = source.is_open
-        if wanted:
-            source.open()
-        else:
-            source.close()
-        if wanted != was_open:
+        if wanted != source.is_open:
             self._statistics.listening(wanted)
+        try:
+            source.open() if wanted else source.close()
+        except Exception as error:  # such as an override that is no QoS
+            self._report(BadInput.PARAMETER, f"cannot subscribe to {source.topic}: {error}")
 
     def _receive(self, frame: Frame, lost: int) -> None:
         worker = self._worker
@@ -318,7 +320,7 @@ class EmuNode(LifecycleNodeMixin, Node):
                 failure=state.failure,
                 input_topic=source.topic,
                 model=predictor.path.name,
-                device=str(predictor.device),
+                device=f"{predictor.device} ({predictor.engine})",
                 precision=predictor.precision,
             )
         message = DiagnosticArray(header=Header(stamp=self.get_clock().now().to_msg()))

@@ -74,6 +74,11 @@ class Settings:
         change=UNCONFIGURED,
         choices=("auto", "fp32", "fp16", "bf16"),
     )
+    engine: str = _parameter(
+        "auto",
+        "What runs the network; auto: OpenVINO on a CPU where it is installed, else PyTorch.",
+        change=UNCONFIGURED,
+    )
     image_transport: str = _parameter(
         "raw",
         "raw subscribes to the image topic, compressed to its /compressed sibling.",
@@ -173,6 +178,12 @@ class Settings:
         return self.max_depth_std or math.inf
 
 
+_TYPE_NAMES: dict[type, tuple[str, str]] = {
+    bool: ("true or false", ""),
+    int: ("an integer", ""),
+    float: ("a number with a decimal point", ", as in 80.0"),
+    str: ("a string", ", if need be in quotes"),
+}
 _FIELDS = {f.name: f for f in fields(Settings)}
 
 
@@ -186,12 +197,13 @@ def declare_parameters(node: Node) -> Settings:
         try:
             node.declare_parameter(name, spec.default, _descriptor(name))
         except InvalidParameterTypeException as error:
-            hint = "; write a decimal point: 80.0" if isinstance(spec.default, float) else ""
-            raise ParameterError(
-                f"parameter '{name}' must be a {type(spec.default).__name__}{hint} ({error})"
-            ) from error
+            kind, hint = _TYPE_NAMES[type(spec.default)]
+            raise ParameterError(f"parameter '{name}' must be {kind}{hint}: {error}") from error
         except InvalidParameterValueException as error:
-            raise ParameterError(f"parameter '{name}': {error}") from error
+            low, high = spec.metadata["limits"]
+            raise ParameterError(
+                f"parameter '{name}' must be from {low:g} to {high:g}: {error}"
+            ) from error
     settings = read_settings(node)
     problem = find_problem(node.get_parameters(list(_FIELDS)), configured=False)
     if problem:

@@ -36,8 +36,8 @@ class SupervisedModule(L.LightningModule):
         self.network = network
         self.normalization = Normalization(spec)
         self.classes = len(spec.label_set) if spec.label_set and "semantic" in spec.tasks else None
-        self._confusion: Tensor | None = None
-        self._squared_error = torch.zeros(2, dtype=torch.float64)
+        self._confusion = torch.zeros(0)
+        self._squared_error = torch.zeros(0)
 
     def run_network(self, image: Tensor) -> RawOutputs:
         """Raw maps `(B, C, h, w)` of a training batch."""
@@ -107,7 +107,7 @@ class SupervisedModule(L.LightningModule):
         size = len(batch["image"])
         self.log("validation/loss", total, prog_bar=True, batch_size=size, sync_dist=True)
         if outputs.logits is not None:
-            assert self._confusion is not None and self.classes is not None
+            assert self.classes is not None
             truth, known = batch["labels"], batch["labels"] != UNLABELLED
             index = truth[known] * self.classes + outputs.logits.argmax(1)[known]
             counts = torch.bincount(index, minlength=self.classes**2)
@@ -118,8 +118,9 @@ class SupervisedModule(L.LightningModule):
             self._squared_error += torch.stack([(errors**2).sum(), valid.sum().float()])
 
     def on_validation_epoch_end(self) -> None:
-        confusion = self.all_gather(self._confusion).reshape(-1, *self._confusion.shape).sum(0)
-        squares, pixels = self.all_gather(self._squared_error).reshape(-1, 2).sum(0)
+        gather: Any = self.all_gather
+        confusion = gather(self._confusion).reshape(-1, *self._confusion.shape).sum(0)
+        squares, pixels = gather(self._squared_error).reshape(-1, 2).sum(0)
         hits = confusion.diagonal().double()
         union = confusion.sum(0) + confusion.sum(1) - hits
         figures = {}
@@ -131,7 +132,7 @@ class SupervisedModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.config.optimizer
-        encoder = list(self.network.encoder.parameters())
+        encoder = list(self.network.get_submodule("encoder").parameters())
         inside = {id(p) for p in encoder}
         heads = [p for p in self.network.parameters() if id(p) not in inside]
         optimizer = torch.optim.AdamW(

@@ -67,25 +67,23 @@ def pool_members(raw: RawOutputs, size: tuple[int, int]) -> Targets:
     found: dict[str, Tensor] = {}
     if raw.logits is not None:
         members = raw.logits if raw.logits.dim() == 5 else raw.logits[None]
-        total, own = 0.0, 0.0
+        total = own = torch.zeros((), device=members.device)
         for member in members:
             probabilities = torch.softmax(resize(member.float(), size), dim=1)
             total, own = total + probabilities, own + entropy(probabilities)
-        assert isinstance(total, Tensor) and isinstance(own, Tensor)
         found["probabilities"] = total / len(members)
         mutual = entropy(found["probabilities"]) - own / len(members)
         found["mutual_information"] = mutual.clamp_min(0)
     if raw.depth is not None:
         members = raw.depth if raw.depth.dim() == 5 else raw.depth[None]
         # Welford's sums: the difference of two large means would lose the small variance.
-        mean, aleatoric, squares = 0.0, 0.0, 0.0
+        mean = aleatoric = squares = torch.zeros((), device=members.device)
         for count, member in enumerate(members, start=1):
             own_mean, own_variance = activate_depth(resize(member.float(), size))
             step = own_mean - mean
             mean = mean + step / count
             squares = squares + step * (own_mean - mean)
             aleatoric = aleatoric + own_variance
-        assert isinstance(squares, Tensor) and isinstance(aleatoric, Tensor)
         found["epistemic_variance"] = squares / len(members)
         found["variance"] = aleatoric / len(members) + found["epistemic_variance"]
     return Targets(**found)

@@ -71,6 +71,20 @@ def test_intervals_surround_every_headline_figure(label_set, make_frame):
     assert evaluator.result(replicates=0)["intervals"] == {}
 
 
+def test_intervals_move_with_the_figure_they_are_of():
+    groups = bootstrap.GroupedSums()
+    for group in range(9):
+        groups.add(group, {"total": np.float64(group)})
+
+    def headline(sums):
+        return {"total": float(sums["total"]), "undefined": None}
+
+    low, high = bootstrap.intervals(groups, headline, {"total": 36.0})["total"]
+    assert low < 36 < high
+    moved = bootstrap.intervals(groups, headline, {"total": 37.5, "undefined": 1.0})
+    assert moved == {"total": (pytest.approx(low + 1.5), pytest.approx(high + 1.5))}
+
+
 def test_paired_differences_are_sharper_than_two_intervals(label_set, make_frame):
     first, second = Evaluator(label_set, (0.5, 80.0)), Evaluator(label_set, (0.5, 80.0))
     rng = np.random.default_rng(0)

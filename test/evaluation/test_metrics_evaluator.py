@@ -195,6 +195,19 @@ def test_depth_reliability_follows_the_true_noise(label_set, make_frame):
     assert deviations == sorted(deviations)
 
 
+def test_sparsification_curves_drop_the_most_uncertain_pixels(result, pixels):
+    wrong = pixels["truth"] != pixels["labels"]
+    squared = (pixels["mean"] - pixels["y"]).astype(float) ** 2
+    for task, score, errors, measure in (
+        ("semantic", pixels["entropy"], wrong, lambda x: x),
+        ("depth", pixels["variance"], squared, np.sqrt),
+    ):
+        curves = result[task]["sparsification"]
+        for removed, error in zip(curves["fraction_removed"], curves["uncertainty"]):
+            kept = np.argsort(score)[: round((1 - removed) * len(score))]
+            assert error == pytest.approx(measure(errors[kept].mean()), rel=0.02, abs=2e-3)
+
+
 def test_sparsification_curves_start_together_and_the_oracle_is_lowest(result):
     for task in ("semantic", "depth"):
         curves = result[task]["sparsification"]

@@ -1,4 +1,4 @@
-"""Published weights are read by renaming keys; both namings are written here from a real network."""
+"""Published weights are read by renaming keys; both namings are written from a real network."""
 
 from pathlib import Path
 
@@ -99,7 +99,7 @@ def test_published_files_load(naming: str, suffix: str, tmp_path: Path) -> None:
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="found 'conv1.weight'"):
+    with pytest.raises(ValueError, match=r"found 'conv1\.weight'"):
         convert_segformer_state({"conv1.weight": torch.zeros(1)})
     state = as_published(SegDepthFormer("mit_b0", 3), "nvlabs")
     torch.save(state, tmp_path / "b0.pth")

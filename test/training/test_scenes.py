@@ -10,11 +10,18 @@ import torch
 
 from emu_perception.camera import Intrinsics
 from emu_perception.labels import load_label_set
-from emu_perception.training.scenes import SceneFrame, SceneStream, StreetDrive, render_batch, render_scene
+from emu_perception.training.scenes import (
+    SceneFrame,
+    SceneStream,
+    StreetDrive,
+    render_batch,
+    render_scene,
+)
 from emu_perception.training.scenes.ground import Layout, Side
 from emu_perception.training.scenes.lighting import Light
 from emu_perception.training.scenes.primitives import Shape, place, primitives
-from emu_perception.training.scenes.rendering import Camera, Scene, camera_pose, render
+from emu_perception.training.scenes.rendering import render
+from emu_perception.training.scenes.scene import Camera, Scene, camera_pose
 from emu_perception.training.scenes.sensor import Sensor
 
 SIZE = (72, 128)
@@ -101,8 +108,8 @@ def test_odd_objects_change_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
-    [(dict(kind="garden"), "street, room"), (dict(size=(8, 100)), "16 x 16")],
+    ("arguments", "message"),
+    [({"kind": "garden"}, "street, room"), ({"size": (8, 100)}, "16 x 16")],
 )
 def test_wrong_arguments_are_explained(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -126,7 +133,9 @@ def test_a_known_point_projects_where_the_intrinsics_say() -> None:
     intrinsics = Intrinsics(120.0, 118.0, 60.3, 40.7, 128, 80)
     pose = camera_pose((1.0, -2.0, 1.5), np.radians(20), np.radians(-4), np.radians(3))
     target = np.array([3.5, 6.0, 1.1])
-    rows = place(primitives(Shape.ELLIPSOID, (0, 0, 0), (0.25, 0.25, 0.25), label=8), target, instance=1)
+    rows = place(
+        primitives(Shape.ELLIPSOID, (0, 0, 0), (0.25, 0.25, 0.25), label=8), target, instance=1
+    )
     frame = _look_at(rows, intrinsics, pose)
     x, y, z = pose[:3, :3].T @ (target - pose[:3, 3])
     v, u = (i.mean() for i in np.nonzero(frame.labels == 8))
@@ -178,7 +187,9 @@ def test_near_things_hide_far_ones_and_reach_behind_the_camera() -> None:
     far = place(primitives(Shape.BOX, (0, 0, 0), (3, 0.5, 3), label=3), (0, 9, 0), instance=2)
     wall = place(primitives(Shape.BOX, (0, 0, 0), (0.1, 30, 3), label=4), (-2, 0, 0), instance=3)
     intrinsics = Intrinsics.from_field_of_view(100, 60, 90)
-    frame = _look_at(np.concatenate([far, near, wall]), intrinsics, camera_pose((0, 0, 0), 0.0, 0.0, 0.0))
+    frame = _look_at(
+        np.concatenate([far, near, wall]), intrinsics, camera_pose((0, 0, 0), 0.0, 0.0, 0.0)
+    )
     assert frame.labels[30, 50] == 2 and frame.depth[30, 50] == pytest.approx(3.5, abs=1e-4)
     assert frame.labels[30, 65] == 3 and frame.labels[30, 0] == 4
     x = intrinsics.rays()[30, 0, 0]
@@ -211,7 +222,9 @@ def test_curved_street_coordinates_invert() -> None:
         layout = Layout(4.0, 4.0, curvature, 0.0, (side, side), ())
         for s, t in ((0.0, 3.0), (60.0, -2.5), (-30.0, 8.0)):
             x, y, _ = layout.world(s, t)
-            back = layout.street(torch.tensor([x], dtype=torch.float64), torch.tensor([y], dtype=torch.float64))
+            back = layout.street(
+                torch.tensor([x], dtype=torch.float64), torch.tensor([y], dtype=torch.float64)
+            )
             np.testing.assert_allclose([float(b[0]) for b in back], (s, t), atol=1e-6)
 
 
@@ -240,10 +253,15 @@ def test_drive_frames_reproject_into_one_another() -> None:
     for i in (0, 1):
         a, b = frames[i], frames[i + 1]
         static = np.isin(a.labels, (1, 3, 4)) & ~a.edges & (a.depth < 60)
-        points = np.concatenate([k.rays(), np.ones((96, 160, 1))], axis=2)[static] * a.depth[static][:, None]
+        points = (
+            np.concatenate([k.rays(), np.ones((96, 160, 1))], axis=2)[static]
+            * a.depth[static][:, None]
+        )
         world = points @ drive.poses[i][:3, :3].T + drive.poses[i][:3, 3]
         x, y, z = ((world - drive.poses[i + 1][:3, 3]) @ drive.poses[i + 1][:3, :3]).T
-        u, v = (np.round(f * p / z + c).astype(int) for f, p, c in ((k.fx, x, k.cx), (k.fy, y, k.cy)))
+        u, v = (
+            np.round(f * p / z + c).astype(int) for f, p, c in ((k.fx, x, k.cx), (k.fy, y, k.cy))
+        )
         inside = (z > 0.5) & (u >= 1) & (u < 159) & (v >= 1) & (v < 95)
         u, v, z = u[inside], v[inside], z[inside]
         same = (b.labels[v, u] == a.labels[static][inside]) & ~b.edges[v, u]

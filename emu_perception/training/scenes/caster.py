@@ -6,7 +6,6 @@ and resolved in a z-buffer. The same code serves perspective and orthographic (s
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from emu_perception.training.scenes import noise
+from emu_perception.training.scenes.intersect import INTERSECT, TAPERED
 from emu_perception.training.scenes.primitives import (
     AXES,
     CENTRE,
@@ -29,7 +29,9 @@ from emu_perception.training.scenes.primitives import (
 
 _NEAR = 0.15
 _CORNERS = torch.tensor(list(product((-1.0, 1.0), repeat=3)))
-_EDGES = torch.tensor([(a, b) for a in range(8) for b in range(a + 1, 8) if bin(a ^ b).count("1") == 1])
+_EDGES = torch.tensor(
+    [(a, b) for a in range(8) for b in range(a + 1, 8) if bin(a ^ b).count("1") == 1]
+)
 Vector = tuple[Tensor, Tensor, Tensor]
 
 
@@ -143,61 +145,16 @@ def _ellipsoid_bounds(rows: Tensor, view: View, box: Tensor) -> Tensor:
     return torch.where((a > 1e-3)[:, None], torch.stack(result, dim=1), box)
 
 
-def _box(o: list[Tensor], d: list[Tensor], taper: list[Tensor]) -> tuple[Tensor, Tensor]:
-    near = far = None
-    for axis in range(3):
-        inverse = 1 / torch.where(d[axis].abs() < 1e-9, 1e-9, d[axis])
-        middle, reach = -o[axis] * inverse, inverse.abs()
-        first, last = middle - reach, middle + reach
-        near = first if near is None else torch.maximum(near, first)
-        far = last if far is None else torch.minimum(far, last)
-    assert near is not None and far is not None
-    return near, far
-
-
-def _frustum(o: list[Tensor], d: list[Tensor], taper: list[Tensor]) -> tuple[Tensor, Tensor]:
-    inverse = 1 / torch.where(d[2].abs() < 1e-9, 1e-9, d[2])
-    near, far = -o[2] * inverse - inverse.abs(), -o[2] * inverse + inverse.abs()
-    for axis in range(2):
-        k = taper[axis] * 0.5
-        for sign in (1.0, -1.0):
-            distance = 1 - k - (sign * o[axis] + k * o[2])
-            slope = sign * d[axis] + k * d[2]
-            t = distance / torch.where(slope.abs() < 1e-9, 1e-9, slope)
-            near = torch.where(slope < 0, torch.maximum(near, t), near)
-            far = torch.where(slope < 0, far, torch.minimum(far, t))
-    return near, far
-
-
-def _ellipsoid(o: list[Tensor], d: list[Tensor], taper: list[Tensor]) -> tuple[Tensor, Tensor]:
-    a = d[0] * d[0] + d[1] * d[1] + d[2] * d[2]
-    b = (o[0] * d[0] + o[1] * d[1] + o[2] * d[2]) / a
-    c = (o[0] * o[0] + o[1] * o[1] + o[2] * o[2] - 1) / a
-    root = (b * b - c).sqrt()  # NaN where missed: no comparison holds
-    return -b - root, root - b
-
-
-def _cone(o: list[Tensor], d: list[Tensor], taper: list[Tensor]) -> tuple[Tensor, Tensor]:
-    k = taper[0] * 0.5
-    r, slope = 1 - k - k * o[2], -k * d[2]
-    a = (d[0] * d[0] + d[1] * d[1] - slope * slope).clamp(min=1e-9)
-    b = (o[0] * d[0] + o[1] * d[1] - r * slope) / a
-    root = (b * b - (o[0] * o[0] + o[1] * o[1] - r * r) / a).sqrt()
-    inverse = 1 / torch.where(d[2].abs() < 1e-9, 1e-9, d[2])
-    middle, reach = -o[2] * inverse, inverse.abs()
-    return torch.maximum(-b - root, middle - reach), torch.minimum(root - b, middle + reach)
-
-
-_TAPERED = (Shape.FRUSTUM, Shape.CONE)
-_INTERSECT: dict[Shape, Callable[[list[Tensor], list[Tensor], list[Tensor]], tuple[Tensor, Tensor]]] = {
-    Shape.BOX: _box,
-    Shape.FRUSTUM: _frustum,
-    Shape.ELLIPSOID: _ellipsoid,
-    Shape.CONE: _cone,
-}
-
-
-def _solid(cutout: Cutout, view: View, rows: Tensor, which: Tensor, facing: Tensor, x: Tensor, y: Tensor, depth: Tensor) -> Tensor:
+def _solid(
+    cutout: Cutout,
+    view: View,
+    rows: Tensor,
+    which: Tensor,
+    facing: Tensor,
+    x: Tensor,
+    y: Tensor,
+    depth: Tensor,
+) -> Tensor:
     """Which hits `(N,)` fall on the surface and not in one of its holes."""
     point = view.points(x, y, depth)
     if cutout == Cutout.FOLIAGE:
@@ -213,7 +170,9 @@ def _solid(cutout: Cutout, view: View, rows: Tensor, which: Tensor, facing: Tens
     unit = local / mine[:, HALF]
     if cutout == Cutout.RAILING:  # vertical bars at a pitch, rails at top and bottom
         pitch, bar = mine[:, PARAM.start], mine[:, PARAM.start + 1]
-        return ((local[:, 0] / pitch).remainder(1.0) < bar) | (unit[:, 2].abs() > mine[:, PARAM.start + 2])
+        return ((local[:, 0] / pitch).remainder(1.0) < bar) | (
+            unit[:, 2].abs() > mine[:, PARAM.start + 2]
+        )
     if cutout == Cutout.RING:  # tyre, rim and a few spokes
         radius = unit[:, :2].norm(dim=1)
         turn = torch.atan2(unit[:, 1], unit[:, 0])
@@ -242,7 +201,9 @@ def cast(
     maps = local_maps(rows)
     start = torch.einsum("pij,pj->pi", maps, view.origin - rows[:, CENTRE])
     # One contiguous row per coefficient: index_select on those is several times faster than [].
-    table = torch.cat([(maps @ view.rotation).flatten(1), start, rows[:, TAPER]], dim=1).T.contiguous()
+    table = torch.cat(
+        [(maps @ view.rotation).flatten(1), start, rows[:, TAPER]], dim=1
+    ).T.contiguous()
     left, top, wide, nearest = (c.contiguous() for c in (left, top, wide, nearest))
     groups = rows[:, SHAPE].long() * len(Cutout) + rows[:, CUTOUT].long()
     # Solid groups before those with holes: what they hide is then never looked at.
@@ -275,8 +236,8 @@ def cast(
                 d = [m[i] * x + m[i + 1] * y + m[i + 2] for i in (0, 3, 6)]
             else:
                 o = [m[9 + i // 3] + m[i] * x + m[i + 1] * y for i in (0, 3, 6)]
-            taper = [c.index_select(0, which) for c in table[12:]] if kind in _TAPERED else []
-            near, far = _INTERSECT[kind](o, d, taper)
+            taper = [c.index_select(0, which) for c in table[12:]] if kind in TAPERED else []
+            near, far = INTERSECT[kind](o, d, taper)
             for t in (near, far) if cutout != Cutout.NONE else (near,):
                 hit = ((t > _NEAR) & (t < seen) & (near < far)).nonzero()[:, 0]
                 if len(hit) == 0:

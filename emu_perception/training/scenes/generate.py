@@ -12,15 +12,18 @@ from emu_perception.camera import Intrinsics
 from emu_perception.training.scenes.frame import SceneFrame
 from emu_perception.training.scenes.odd import odd_object
 from emu_perception.training.scenes.primitives import Rows, place
-from emu_perception.training.scenes.rendering import Camera, Hood, camera_pose, render
+from emu_perception.training.scenes.rendering import render
 from emu_perception.training.scenes.room import RoomBuilder
+from emu_perception.training.scenes.scene import Camera, Hood, camera_pose
 from emu_perception.training.scenes.sensor import Sensor
 from emu_perception.training.scenes.street import StreetBuilder
 
 KINDS = ("street", "room")
 
 
-def _intrinsics(rng: np.random.Generator, size: tuple[int, int], low: float, high: float) -> Intrinsics:
+def _intrinsics(
+    rng: np.random.Generator, size: tuple[int, int], low: float, high: float
+) -> Intrinsics:
     height, width = size
     focal = width * float(np.exp(rng.uniform(np.log(low), np.log(high))))
     shift = np.clip(rng.normal(0, 0.012, 2), -0.03, 0.03)
@@ -47,7 +50,9 @@ def _hood(rng: np.random.Generator, chance: float) -> Hood | None:
     )
 
 
-def _street_camera(rng: np.random.Generator, builder: StreetBuilder, size: tuple[int, int]) -> Camera:
+def _street_camera(
+    rng: np.random.Generator, builder: StreetBuilder, size: tuple[int, int]
+) -> Camera:
     intrinsics = _intrinsics(rng, size, 0.5, 1.2)
     direction = rng.choice(["forward", "turned", "side", "back"], p=[0.66, 0.14, 0.15, 0.05])
     yaw = {
@@ -58,12 +63,16 @@ def _street_camera(rng: np.random.Generator, builder: StreetBuilder, size: tuple
     }[str(direction)]
     pitch = np.clip(rng.normal(-0.5, 2.6), -6, 6)
     roll = np.clip(rng.normal(0, 1.1), -3, 3)
-    lane = builder.lane + np.clip(rng.normal(0, 0.4), -1, 1)
+    lane = builder.lane + np.clip(rng.normal(0, 0.3), -0.6, 0.6)
     if rng.random() < 0.05:  # from the pavement, as a small robot sees it
         lane = builder.driver_side * (builder.edge(int(builder.driver_side)) + 1.0)
     x, y, heading = builder.layout.world(0.0, float(lane))
-    height = float(np.clip(rng.normal(1.4, 0.2), 1.0, 2.0)) + builder.layout.surface(0.0, float(lane))
-    pose = camera_pose((x, y, height), heading + np.radians(yaw), np.radians(pitch), np.radians(roll))
+    height = float(np.clip(rng.normal(1.4, 0.2), 1.0, 2.0)) + builder.layout.surface(
+        0.0, float(lane)
+    )
+    pose = camera_pose(
+        (x, y, height), heading + np.radians(yaw), np.radians(pitch), np.radians(roll)
+    )
     return Camera(intrinsics, pose, Sensor.random(rng), _hood(rng, 0.22))
 
 
@@ -72,7 +81,11 @@ def _room_camera(rng: np.random.Generator, builder: RoomBuilder, size: tuple[int
     pitch, roll = np.clip(rng.normal(-9, 7), -28, 8), np.clip(rng.normal(0, 1.5), -4, 4)
     pose = camera_pose(position, yaw, np.radians(pitch), np.radians(roll))
     sensor = Sensor.random(rng)
-    return Camera(_intrinsics(rng, size, 0.7, 1.1), pose, replace(sensor, motion=0.0, brightness=sensor.brightness + 0.1))
+    return Camera(
+        _intrinsics(rng, size, 0.7, 1.1),
+        pose,
+        replace(sensor, motion=0.0, brightness=sensor.brightness + 0.1),
+    )
 
 
 def _odd_rows(rng: np.random.Generator, camera: Camera, kind: str) -> list[Rows]:
@@ -86,7 +99,9 @@ def _odd_rows(rng: np.random.Generator, camera: Camera, kind: str) -> list[Rows]
         ahead = rng.uniform(near, far)
         at = camera.pose[:2, 3] + ahead * forward + rng.uniform(-0.3, 0.3) * ahead * right
         model = odd_object(rng, scale)
-        rows.append(place(model, (at[0], at[1], floor), rng.uniform(0, 2 * np.pi), instance=900000 + index))
+        rows.append(
+            place(model, (at[0], at[1], floor), rng.uniform(0, 2 * np.pi), instance=900000 + index)
+        )
     return rows
 
 
@@ -114,7 +129,9 @@ def render_scene(
     if kind not in KINDS:
         raise ValueError(f"unknown kind of scene '{kind}': choose one of {', '.join(KINDS)}")
     if min(size) < 16:
-        raise ValueError(f"scenes need at least 16 x 16 pixels, got {size[0]} x {size[1]} (height x width)")
+        raise ValueError(
+            f"scenes need at least 16 x 16 pixels, got {size[0]} x {size[1]} (height x width)"
+        )
     rng = np.random.default_rng((seed, KINDS.index(kind)))
     if kind == "room":
         room = RoomBuilder(rng)
@@ -144,7 +161,10 @@ def render_batch(
 
 @dataclass(frozen=True)
 class SceneStream:
-    """Endless scenes with seeds `first`, `first + step`, …; one stream per worker with a common step."""
+    """Endless scenes with seeds `first`, `first + step`, …
+
+    For several workers give each its own `first` and all the same `step`, and one torch thread.
+    """
 
     size: tuple[int, int] = (256, 512)
     kind: str = "street"
@@ -172,12 +192,14 @@ class StreetDrive:
     rate: float = 10.0
     device: torch.device | str = "cpu"
     poses: tuple[np.ndarray, ...] = field(init=False, compare=False)
-    """4x4 camera-to-world matrices, one per frame; the world is x right, y forward, z up, metres."""
+    """4x4 camera-to-world matrices, one per frame; the world is x right, y forward, z up (m)."""
     intrinsics: Intrinsics = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.frames < 1 or self.rate <= 0:
-            raise ValueError(f"a drive needs frames and a rate, got {self.frames} frames at {self.rate} Hz")
+            raise ValueError(
+                f"a drive needs frames and a rate, got {self.frames} frames at {self.rate} Hz"
+            )
         rng = self._rng(1)
         layout_owner = self._builder(0.0)
         speed = rng.uniform(8, 12)
@@ -188,14 +210,20 @@ class StreetDrive:
         for stamp in self.stamps:
             s = speed * stamp
             t = layout_owner.lane + sway * np.sin(2 * np.pi * stamp / period + phase)
-            drift = np.arctan(sway * 2 * np.pi / period * np.cos(2 * np.pi * stamp / period + phase) / speed)
+            drift = np.arctan(
+                sway * 2 * np.pi / period * np.cos(2 * np.pi * stamp / period + phase) / speed
+            )
             x, y, heading = layout_owner.layout.world(s, t)
             climb = np.arctan(2 * layout_owner.layout.profile * y)
             bounce = 0.012 * np.sin(7.1 * stamp + phase)
             z = layout_owner.layout.height(s, t) + height + bounce
-            poses.append(camera_pose((x, y, z), heading + drift, pitch + climb + 0.3 * bounce, roll))
+            poses.append(
+                camera_pose((x, y, z), heading + drift, pitch + climb + 0.3 * bounce, roll)
+            )
         object.__setattr__(self, "poses", tuple(poses))
-        object.__setattr__(self, "intrinsics", Intrinsics.from_field_of_view(self.size[1], self.size[0], 62.0))
+        object.__setattr__(
+            self, "intrinsics", Intrinsics.from_field_of_view(self.size[1], self.size[0], 62.0)
+        )
 
     def _rng(self, stream: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, 2, stream))
@@ -215,4 +243,9 @@ class StreetDrive:
         sensor = replace(Sensor.random(self._rng(3)), motion=0.6, jpeg=0, blur=0.55)
         for index, (stamp, pose) in enumerate(zip(self.stamps, self.poses, strict=True)):
             scene = self._builder(stamp).build()
-            yield render(scene, Camera(self.intrinsics, pose, sensor), self.seed * 100003 + index, self.device)
+            yield render(
+                scene,
+                Camera(self.intrinsics, pose, sensor),
+                self.seed * 100003 + index,
+                self.device,
+            )

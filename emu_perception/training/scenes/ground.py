@@ -123,19 +123,22 @@ class Layout:
         """
         d = view.directions(x, y)
         low, high = self._reach(view, d, 0.0), self._reach(view, d, self.kerb)
+        low = torch.where(low < torch.inf, low, high)
+        met = (high < torch.inf).nonzero()[:, 0]
         edge = []
         for depth in (high, low):
-            px, py, _ = view.points(x, y, depth.nan_to_num(posinf=_FARTHEST))
-            edge.append(self.road_distance(*self.street(px, py)))
+            px, py, _ = view.points(*(c.index_select(0, met) for c in (x, y, depth)))
+            away = torch.full_like(x, 50.0)
+            edge.append(away.index_copy_(0, met, self.road_distance(*self.street(px, py))))
         d_high, d_low = edge
         face = (d_high < 0) & (d_low >= 0)
         share = (-d_high / (d_low - d_high).clamp(min=1e-4)).clamp(0, 1)
         depth = torch.where(d_high >= 0, high, low)
         depth = torch.where(face, high + share * (low - high), depth)
         distance = torch.where(d_high >= 0, d_high, torch.where(face, 0.0, d_low))
-        py = view.points(x, y, depth.nan_to_num(posinf=_FARTHEST))
-        normals = torch.stack([0 * x, -2 * self.profile * py[1], torch.ones_like(x)], dim=1)
-        tangent = py[0].sign()
+        px, py, _ = view.points(x, y, depth.nan_to_num(posinf=_FARTHEST))
+        normals = torch.stack([0 * x, -2 * self.profile * py, torch.ones_like(x)], dim=1)
+        tangent = px.sign()
         normals[face] = torch.stack([-tangent, 0 * x, 0.15 + 0 * x], dim=1)[face]
         for side, sign in zip(self.sides, (-1.0, 1.0), strict=True):
             if side.bank_slope > 0:
@@ -147,7 +150,12 @@ class Layout:
                 depth = torch.where(on, bank, depth)
                 distance = torch.where(on, 50.0, distance)
                 tilt = torch.stack(
-                    [torch.full_like(x, -sign * slope), -2 * self.profile * bank_y, torch.ones_like(x)], 1
+                    [
+                        torch.full_like(x, -sign * slope),
+                        -2 * self.profile * bank_y,
+                        torch.ones_like(x),
+                    ],
+                    1,
                 )
                 normals = torch.where(on[:, None], tilt, normals)
         return depth, distance, normals / normals.norm(dim=1, keepdim=True)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from emu_perception.training.scenes import noise
 from emu_perception.training.scenes.caster import View, cast
-from emu_perception.training.scenes.materials import Look
+from emu_perception.training.scenes.look import Look
 
 
 @dataclass(frozen=True)
@@ -83,23 +83,35 @@ def visibility(view: View, depth: Tensor, points: Tensor, bias: float, blur: int
         # Averaging exponentials of depth stands for averaging many comparisons.
         sharpness = 2.0
         base = depth.nan_to_num(posinf=260.0).clamp(max=260.0) - 200.0
-        smooth = F.avg_pool2d(torch.exp(sharpness * base.clamp(-30, 30))[None, None], blur, 1, blur // 2)
+        smooth = F.avg_pool2d(
+            torch.exp(sharpness * base.clamp(-30, 30))[None, None], blur, 1, blur // 2
+        )
         grid = torch.stack([u, v], dim=1)[None, None] * (2 / (size - 1)) - 1
         mean = F.grid_sample(smooth, grid, align_corners=True, padding_mode="border")[0, 0, 0]
-        lit = (mean * torch.exp(-sharpness * (camera[:, 2] - 200.0 - bias).clamp(-30, 30))).clamp(0, 1)
+        lit = (mean * torch.exp(-sharpness * (camera[:, 2] - 200.0 - bias).clamp(-30, 30))).clamp(
+            0, 1
+        )
     else:
         column, row = u.floor().clamp(0, size - 2), v.floor().clamp(0, size - 2)
         fu, fv = (u - column).clamp(0, 1), (v - row).clamp(0, 1)
         flat, index = depth.flatten(), (row * size + column).long()
         z = camera[:, 2] - bias
         near = [(flat.index_select(0, index + o) > z).float() for o in (0, 1, size, size + 1)]
-        lit = (near[0] * (1 - fu) + near[1] * fu) * (1 - fv) + (near[2] * (1 - fu) + near[3] * fu) * fv
+        lit = (near[0] * (1 - fu) + near[1] * fu) * (1 - fv) + (
+            near[2] * (1 - fu) + near[3] * fu
+        ) * fv
     outside = (u < 0) | (u > size - 1) | (v < 0) | (v > size - 1)
     return torch.where(outside, 1.0, lit)
 
 
 def illuminate(
-    light: Light, look: Look, normals: Tensor, rays: Tensor, distance: Tensor, lit: Tensor, openness: Tensor
+    light: Light,
+    look: Look,
+    normals: Tensor,
+    rays: Tensor,
+    distance: Tensor,
+    lit: Tensor,
+    openness: Tensor,
 ) -> Tensor:
     """`(N, 3)` radiance towards the camera.
 
@@ -114,7 +126,7 @@ def illuminate(
     ambient = light.vector("ambient", device) * (hemisphere * openness)[:, None]
     ambient = ambient + bounce * ((1 - hemisphere) * (0.4 + 0.6 * openness))[:, None]
     color = look.albedo * (sun + ambient) + look.glow
-    glossy = (look.gloss > 0.01).nonzero()[:, 0]
+    glossy = (look.gloss > 0.06).nonzero()[:, 0]
     if len(glossy):
         d = rays[glossy] / rays[glossy].norm(dim=1, keepdim=True)
         n = normals[glossy]
@@ -142,7 +154,12 @@ def daylight(rng: np.random.Generator) -> Light:
     )
     warmth = float(np.clip(1.15 - elevation, 0, 1)) * rng.uniform(0.3, 1)
     tint = np.array([1.0, 0.93 - 0.18 * warmth, 0.82 - 0.42 * warmth])
-    strength = {"sunny": rng.uniform(2.2, 4.5), "broken": rng.uniform(0.8, 3.0), "overcast": 0.0, "dusk": 0.6}
+    strength = {
+        "sunny": rng.uniform(2.2, 4.5),
+        "broken": rng.uniform(0.8, 3.0),
+        "overcast": 0.0,
+        "dusk": 0.6,
+    }
     sun = tint * strength[weather]
     if weather == "overcast":
         grey = rng.uniform(0.75, 1.25)
@@ -161,7 +178,9 @@ def daylight(rng: np.random.Generator) -> Light:
     # What a camera sees of the sky outshines what reaches the ground of a built-up street.
     glare = rng.uniform(1.0, 2.4)
     zenith, horizon = zenith * glare, horizon * glare
-    cloud = glare * np.array([1.0, 1.0, 1.03]) * rng.uniform(0.9, 2.2 if strength[weather] > 1 else 1.2)
+    cloud = (
+        glare * np.array([1.0, 1.0, 1.03]) * rng.uniform(0.9, 2.2 if strength[weather] > 1 else 1.2)
+    )
     haze = float(np.exp(rng.uniform(np.log(5e-5), np.log(1.5e-3))))
     if rng.random() < 0.05:
         haze = rng.uniform(3e-3, 1.5e-2)
@@ -170,6 +189,13 @@ def daylight(rng: np.random.Generator) -> Light:
         return float(values[0]), float(values[1]), float(values[2])
 
     return Light(
-        direction, rgb(sun), rgb(zenith), rgb(horizon), rgb(ambient), rgb(cloud), float(clouds),
-        float(rng.uniform(0, 200)), float(haze),
+        direction,
+        rgb(sun),
+        rgb(zenith),
+        rgb(horizon),
+        rgb(ambient),
+        rgb(cloud),
+        float(clouds),
+        float(rng.uniform(0, 200)),
+        float(haze),
     )

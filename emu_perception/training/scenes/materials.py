@@ -3,157 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from emu_perception.training.scenes import noise
-from emu_perception.training.scenes.primitives import COLOR, COLOR2, HALF, MATERIAL, PARAM, SEED, Material
-
-
-FACADE_SUNK = 1.0
-"""How far a facade's box reaches into the ground, metres."""
-
-
-@dataclass
-class Samples:
-    """Visible surface points of one material, `(N, …)` tensors."""
-
-    rows: Tensor
-    local: Tensor
-    """Metres along the primitive's axes, from its centre."""
-    unit: Tensor
-    point: Tensor
-    """World coordinates, metres."""
-    footprint: Tensor
-    """A pixel's size at the surface, metres."""
-
-    @property
-    def seed(self) -> Tensor:
-        return self.rows[:, SEED]
-
-    @property
-    def color(self) -> Tensor:
-        return self.rows[:, COLOR]
-
-    @property
-    def color2(self) -> Tensor:
-        return self.rows[:, COLOR2]
-
-    def param(self, index: int) -> Tensor:
-        return self.rows[:, PARAM.start + index]
-
-    def wall(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Across, height above the base, and whether the face is upright."""
-        size = self.unit.abs()
-        sideways = size[:, 0] > size[:, 1]
-        across = torch.where(sideways, self.local[:, 1] + 31.0, self.local[:, 0])
-        upright = torch.maximum(size[:, 0], size[:, 1]) >= size[:, 2] - 1e-3
-        return across, self.local[:, 2] + self.rows[:, HALF.start + 2], upright
-
-
-@dataclass
-class Look:
-    """Linear albedo `(N, 3)`, gloss `(N,)` 0–1 and emitted light `(N, 3)`."""
-
-    albedo: Tensor
-    gloss: Tensor
-    glow: Tensor
-
-    @classmethod
-    def matte(cls, albedo: Tensor) -> Look:
-        zero = torch.zeros_like(albedo)
-        return cls(albedo, zero[:, 0].clone(), zero)
-
-
-def _mix(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
-    return a + (b - a) * share[:, None]
-
-
-def _stains(s: Samples, scale: float, strength: float, octaves: int = 4) -> Tensor:
-    """`(N,)` factor around 1 that varies over the surface."""
-    x = (s.point[:, 0] + s.point[:, 1] * 0.7) * scale + s.seed * 13
-    y = (s.point[:, 2] * 1.3 + s.point[:, 1] * 0.3) * scale
-    return 1 + strength * noise.fractal(x, y, s.footprint * scale, octaves)[0]
-
-
-def bricks(across: Tensor, up: Tensor, footprint: Tensor, width: float, height: float) -> Tensor:
-    """`(N,)` factor on albedo: mortar lines and tone from brick to brick."""
-    course = (up / height).floor()
-    shift = across / width + 0.5 * course.remainder(2)
-    fade = (1.5 - footprint / height * 2).clamp(0, 1)
-    tone = noise.cell(shift, course) - 0.5
-    line = ((up / height).remainder(1) < 0.14) | (shift.remainder(1) < 0.06)
-    return 1 + fade * (0.35 * tone + 0.35 * line)
-
-
-def facade(s: Samples) -> Look:
-    """Walls with rows of windows, doors or shop fronts. Parameters: bay, floor height, style, shop."""
-    across, up, upright = s.wall()
-    up = up - FACADE_SUNK
-    bay, floor, style, shop = (s.param(i).clamp(min=0.01) if i < 2 else s.param(i) for i in range(4))
-    wall = s.color * _stains(s, 0.6, 0.35)[:, None]
-    brick = (style.remainder(1.0) < 0.5)[:, None]
-    wall = torch.where(brick, wall * bricks(across, up, s.footprint, 0.23, 0.075)[:, None], wall)
-    # Dirt from the ground up and down from the eaves.
-    wall = wall * (1 - 0.25 * torch.exp(-up.clamp(min=0) / 0.8))[:, None]
-    column, storey = (across / bay).floor(), (up / floor).floor()
-    fu, fv = (across / bay).remainder(1), (up / floor).remainder(1)
-    variety = noise.cell(column, storey, s.seed)
-    width = 0.28 + 0.12 * ((s.seed * 7.31).remainder(1)) + 0.15 * (style >= 2)
-    low, high = 0.27 + 0 * up, 0.74 + 0.12 * ((s.seed * 3.7).remainder(1))
-    total = s.rows[:, HALF.start + 2] * 2 - FACADE_SUNK
-    ground_floor = storey == 0
-    door = ground_floor & (noise.cell(column, storey + 7, s.seed) < 0.3) & (shop < 0.5)
-    low = torch.where(door, 0.0, low)
-    width = torch.where(door, 0.5 / bay, width)
-    front = ground_floor & (shop > 0.5)
-    low = torch.where(front, 0.14, low)
-    high = torch.where(front, 0.72, high)
-    width = torch.where(front, 0.46, width)
-    inside = (fv > low) & (fv < high) & ((fu - 0.5).abs() < width) & upright
-    inside &= (up < total - 0.3) & (up > 0) & ((variety < 0.93) | front)
-    edge_u = ((width - (fu - 0.5).abs()) * bay).clamp(min=0)
-    edge_v = torch.minimum(fv - low, high - fv).clamp(min=0) * floor
-    mullion = ((fu - 0.5).abs() * bay < 0.04) | ((fv - (low + high) / 2).abs() * floor < 0.03)
-    frame = inside & ((torch.minimum(edge_u, edge_v) < 0.07) | (mullion & ~front & (variety > 0.25)))
-    sill = upright & ((fv - low + 0.02).abs() < 0.02) & ((fu - 0.5).abs() < width + 0.03) & ~front
-    lintel = upright & ((fv - high - 0.03).abs() < 0.03) & ((fu - 0.5).abs() < width + 0.02) & ~front
-    albedo = torch.where(((sill | lintel) & (up < total - 0.3))[:, None], s.color2, wall)
-    look = Look.matte(albedo)
-    # Behind the panes: dark rooms, curtains, blinds, goods on display.
-    shelf = noise.smooth(across * 2.7 + s.seed * 5, up * 1.9)
-    items = noise.fractal(across * 6 + s.seed, up * 4, s.footprint * 6, 3)
-    goods = (0.10 + 0.9 * (shelf[3] - 0.3).clamp(min=0) + 0.5 * items[0]).clamp(0.02, 1)[:, None]
-    goods = goods * (0.7 + 0.3 * shelf[:3].T + 0.25 * items[1:4].T)
-    room = 0.015 + 0.03 * variety[:, None] + 0 * goods
-    curtain = inside & ((variety * 17).remainder(1) < 0.45) & ~front
-    edge = (fu - 0.5).abs() / width > 0.45 + 0.5 * (variety * 31).remainder(1)
-    folds = 0.35 + 0.2 * (across * 40).sin() * (1 - s.footprint * 20).clamp(0, 1)
-    room = torch.where((curtain & edge)[:, None], folds[:, None].expand(-1, 3), room)
-    room = torch.where(front[:, None], goods * 0.3, room)
-    shade = torch.minimum(edge_v / 0.5, torch.ones_like(up)) * 0.5 + 0.5
-    look.albedo = torch.where(inside[:, None], room * shade[:, None], look.albedo)
-    look.albedo = torch.where(frame[:, None], s.color2, look.albedo)
-    panel = (s.seed * 11.3).remainder(1)[:, None] * s.color2 + 0.05
-    look.albedo = torch.where((door & inside & ~frame)[:, None], panel, look.albedo)
-    look.gloss = torch.where(inside & ~frame & ~door, 0.9, 0.0)
-    # Fascia with lettering above a shop front.
-    fascia = front & (fv > 0.76) & (fv < 0.95) & upright
-    sign = s.color2 * 0.7 + 0.3 * torch.stack([(s.seed * k).sin().abs() for k in (3.1, 5.7, 9.3)], 1)
-    text = (noise.cell(across * 5, up * 3, s.seed) > 0.45) & ((fv - 0.855).abs() < 0.05)
-    text &= (across / bay * 0.37 + s.seed).remainder(1) < 0.6
-    look.albedo = torch.where(fascia[:, None], torch.where(text[:, None], 0.8 - sign * 0.7, sign), look.albedo)
-    lit = inside & ((variety * 53).remainder(1) < 0.04)
-    look.glow = torch.where((lit & ~frame)[:, None], goods * torch.tensor([0.9, 0.7, 0.4], device=up.device), look.glow)
-    return look
+from emu_perception.training.scenes.facade import facade
+from emu_perception.training.scenes.look import Look, Samples, bricks, mix, stains
+from emu_perception.training.scenes.primitives import (
+    HALF,
+    MATERIAL,
+    Material,
+)
 
 
 def roof(s: Samples) -> Look:
     """Tiles or slates in courses."""
     up, across = s.local[:, 2], s.local[:, 0] + s.local[:, 1]
-    return Look.matte(s.color * (bricks(across, up, s.footprint, 0.3, 0.16) * _stains(s, 0.5, 0.4))[:, None])
+    return Look.matte(
+        s.color * (bricks(across, up, s.footprint, 0.3, 0.16) * stains(s, 0.5, 0.4))[:, None]
+    )
 
 
 def foliage(s: Samples) -> Look:
@@ -165,7 +33,7 @@ def foliage(s: Samples) -> Look:
     tone = 0.30 + 0.9 * fine**1.5 + 0.5 * (coarse - 0.5)
     # Under and inside the crown it is dark.
     tone = tone * (0.72 + 0.28 * s.unit[:, 2])
-    return Look.matte(_mix(s.color, s.color2, coarse) * tone[:, None])
+    return Look.matte(mix(s.color, s.color2, coarse) * tone[:, None])
 
 
 def bark(s: Samples) -> Look:
@@ -193,12 +61,16 @@ def paint(s: Samples) -> Look:
     white = torch.tensor([0.75, 0.75, 0.72], device=x.device).expand_as(albedo)
     red = torch.tensor([0.45, 0.02, 0.02], device=x.device).expand_as(albedo)
     yellow = torch.tensor([0.75, 0.6, 0.05], device=x.device).expand_as(albedo)
-    albedo = torch.where(plate[:, None], torch.where((front | (s.seed > 50))[:, None], white, yellow), albedo)
+    albedo = torch.where(
+        plate[:, None], torch.where((front | (s.seed > 50))[:, None], white, yellow), albedo
+    )
     albedo = torch.where(lamp[:, None], torch.where(front[:, None], white, red), albedo)
     look = Look.matte(albedo)
     look.gloss = torch.where(bumper | grille | plate, 0.05, 0.75)
     lit = lamp & (s.param(0) > 0.5)
-    look.glow = torch.where(lit[:, None], torch.where(front[:, None], white * 2.5, red * 1.6), look.glow)
+    look.glow = torch.where(
+        lit[:, None], torch.where(front[:, None], white * 2.5, red * 1.6), look.glow
+    )
     return look
 
 
@@ -207,7 +79,9 @@ def cabin(s: Samples) -> Look:
     x, y, z = s.unit.T
     roof_ = z > 0.86
     edge = z < -0.82
-    pillar = ((y.abs() > 0.86 - 0.2 * (z + 1) * s.param(0)) & (x.abs() > 0.72)) | ((y + 0.05).abs() < 0.035)
+    pillar = ((y.abs() > 0.86 - 0.2 * (z + 1) * s.param(0)) & (x.abs() > 0.72)) | (
+        (y + 0.05).abs() < 0.035
+    )
     glass = ~roof_ & ~edge & ~pillar
     if_van = s.param(1) > 0.5  # panel vans have windows in front only
     glass &= ~(if_van & (y < 0.45))
@@ -228,7 +102,9 @@ def tyre(s: Samples) -> Look:
 
 def cloth(s: Samples) -> Look:
     """Clothes: folds, now and then stripes or a print in the second colour."""
-    folds = noise.fractal(s.local[:, 0] * 6 + s.seed, s.local[:, 2] * 3 + s.local[:, 1] * 4, s.footprint * 6, 3)[0]
+    folds = noise.fractal(
+        s.local[:, 0] * 6 + s.seed, s.local[:, 2] * 3 + s.local[:, 1] * 4, s.footprint * 6, 3
+    )[0]
     stripe = ((s.local[:, 2] * 22).sin() > 0.2) & (s.seed.remainder(1) < 0.15)
     return Look.matte(torch.where(stripe[:, None], s.color2, s.color) * (1 + 0.6 * folds)[:, None])
 
@@ -241,10 +117,16 @@ def sign(s: Samples) -> Look:
     edge = torch.maximum(x.abs(), z.abs())
     round_ = torch.hypot(x, z)
     edge = torch.where(style >= 2, round_, edge)
-    rows_of_text = ((z * 3.5).remainder(1) > 0.45) & (noise.cell(x * 9 + s.seed, (z * 3.5).floor()) > 0.35)
-    blot = torch.where(style >= 1, noise.smooth(x * 2 + s.seed * 9, z * 2)[0] > 0.62, rows_of_text & (edge < 0.75))
+    rows_of_text = ((z * 3.5).remainder(1) > 0.45) & (
+        noise.cell(x * 9 + s.seed, (z * 3.5).floor()) > 0.35
+    )
+    blot = torch.where(
+        style >= 1, noise.smooth(x * 2 + s.seed * 9, z * 2)[0] > 0.62, rows_of_text & (edge < 0.75)
+    )
     albedo = torch.where((edge > 0.8)[:, None], s.color2, s.color)
-    albedo = torch.where((blot & (edge < 0.8))[:, None], (s.color2 + 0.1) * (1 - 0.5 * s.color), albedo)
+    albedo = torch.where(
+        (blot & (edge < 0.8))[:, None], (s.color2 + 0.1) * (1 - 0.5 * s.color), albedo
+    )
     metal = torch.full_like(albedo, 0.22)
     look = Look.matte(torch.where(back[:, None], metal, albedo))
     look.gloss = torch.full_like(x, 0.1)
@@ -254,7 +136,7 @@ def sign(s: Samples) -> Look:
 def brick(s: Samples) -> Look:
     """Garden walls."""
     across, up, upright = s.wall()
-    tone = bricks(across, up, s.footprint, 0.23, 0.075) * _stains(s, 0.9, 0.5)
+    tone = bricks(across, up, s.footprint, 0.23, 0.075) * stains(s, 0.9, 0.5)
     top = ~upright | (s.unit[:, 2] > 0.9)
     return Look.matte(torch.where(top[:, None], s.color2, s.color) * tone[:, None])
 
@@ -283,7 +165,7 @@ def pattern(s: Samples) -> Look:
         4,
     )
     share = (0.5 + 2.0 * n[0]).clamp(0, 1)
-    return Look.matte(_mix(s.color, s.color2, share) * (1 + 0.3 * n[1, :, None] + 0.12 * n[1:4].T))
+    return Look.matte(mix(s.color, s.color2, share) * (1 + 0.3 * n[1, :, None] + 0.12 * n[1:4].T))
 
 
 def glow(s: Samples) -> Look:
@@ -311,7 +193,7 @@ def books(s: Samples) -> Look:
 
 def plain(s: Samples) -> Look:
     """One colour, a little uneven; `param` 3: gloss."""
-    look = Look.matte(s.color * _stains(s, 1.7, 0.3, 3)[:, None])
+    look = Look.matte(s.color * stains(s, 1.7, 0.3, 3)[:, None])
     look.gloss = s.param(3).clone()
     return look
 
@@ -343,8 +225,17 @@ def look_of(samples: Samples) -> Look:
     for kind in kinds.unique().tolist():
         index = (kinds == kind).nonzero()[:, 0]
         look = _TEXTURES[Material(kind)](
-            Samples(*(getattr(samples, f).index_select(0, index) for f in ("rows", "local", "unit", "point", "footprint")))
+            Samples(
+                *(
+                    getattr(samples, f).index_select(0, index)
+                    for f in ("rows", "local", "unit", "point", "footprint")
+                )
+            )
         )
-        result.albedo[index], result.gloss[index], result.glow[index] = look.albedo, look.gloss, look.glow
+        result.albedo[index], result.gloss[index], result.glow[index] = (
+            look.albedo,
+            look.gloss,
+            look.glow,
+        )
     result.albedo.clamp_(0.003, 0.95)
     return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ _PLANE = 256
 _VOLUME = 64
 
 
-@lru_cache(maxsize=None)
+@cache
 def _tables(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     generator = np.random.default_rng(20240210)
     plane = generator.random((1, 4, _PLANE, _PLANE), np.float32)
@@ -23,7 +23,9 @@ def _tables(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     # Fractal volume: white noise with a 1/f^1.1 spectrum, ranks spread evenly over 0-1.
     frequency = np.fft.fftfreq(_VOLUME) * _VOLUME
     radius = np.sqrt(sum(f**2 for f in np.meshgrid(frequency, frequency, frequency)))
-    spectrum = np.fft.fftn(generator.standard_normal((_VOLUME,) * 3)) / np.maximum(radius, 3.0) ** 1.1
+    spectrum = (
+        np.fft.fftn(generator.standard_normal((_VOLUME,) * 3)) / np.maximum(radius, 3.0) ** 1.1
+    )
     ranks = np.fft.ifftn(spectrum).real.ravel().argsort().argsort()
     volume = (ranks / ranks.size).astype(np.float32)
     uniform = generator.random(65536, np.float32)
@@ -45,8 +47,16 @@ def fractal(x: Tensor, y: Tensor, footprint: Tensor, octaves: int = 4) -> Tensor
     total = torch.zeros((4, x.shape[0]), device=x.device)
     for octave in range(octaves):
         scale = 2.17**octave
-        weight = (1.3 - footprint * scale).clamp(0, 1) / (1.6**octave)
-        total += weight * (smooth(x * scale + 17.3 * octave, y * scale - 9.1 * octave) - 0.5)
+        weight = (1.3 - footprint * scale).clamp(min=0, max=1) / (1.6**octave)
+        seen = (weight > 0).nonzero()[:, 0]
+        if len(seen) == 0:
+            break
+        if len(seen) == len(x):
+            total += weight * (smooth(x * scale + 17.3 * octave, y * scale - 9.1 * octave) - 0.5)
+        else:
+            u, v = x.index_select(0, seen), y.index_select(0, seen)
+            value = smooth(u * scale + 17.3 * octave, v * scale - 9.1 * octave) - 0.5
+            total.index_add_(1, seen, weight.index_select(0, seen) * value)
     return total
 
 
@@ -66,13 +76,15 @@ def cell(i: Tensor, j: Tensor, salt: Tensor | float = 0.0) -> Tensor:
     return _tables(i.device)[2].index_select(0, (mixed ^ (mixed >> 7)) & 65535)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _twig_tables(device: torch.device) -> Tensor:
     """`(8, 512, 512)` bool silhouettes of leafless trees."""
     generator = np.random.default_rng(7)
     masks = np.zeros((8, 512, 512), np.uint8)
 
-    def grow(mask: np.ndarray, x: float, y: float, angle: float, length: float, width: float) -> None:
+    def grow(
+        mask: np.ndarray, x: float, y: float, angle: float, length: float, width: float
+    ) -> None:
         x1, y1 = x + length * np.sin(angle), y - length * np.cos(angle)
         points = [(round(a * 8), round(b * 8)) for a, b in ((x, y), (x1, y1))]
         cv2.line(mask, points[0], points[1], 1, max(round(width), 1), cv2.LINE_8, 3)

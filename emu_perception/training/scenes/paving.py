@@ -9,7 +9,7 @@ from torch import Tensor
 
 from emu_perception.training.scenes import noise
 from emu_perception.training.scenes.ground import Layout
-from emu_perception.training.scenes.materials import Look
+from emu_perception.training.scenes.look import Look
 
 ROAD, PAVEMENT, GRASS = 0, 1, 2
 Color = tuple[float, float, float]
@@ -49,7 +49,9 @@ def _color(values: Color, like: Tensor) -> Tensor:
 def _stripe(offset: Tensor, half_width: float, footprint: Tensor) -> Tensor:
     """Coverage 0–1 of a line, softened over a pixel."""
     soft = footprint.clamp(min=0.01)
-    return ((half_width - offset.abs()) / soft + 0.5).clamp(0, 1) * (2 * half_width / soft).clamp(max=1)
+    return ((half_width - offset.abs()) / soft + 0.5).clamp(0, 1) * (2 * half_width / soft).clamp(
+        max=1
+    )
 
 
 def regions(layout: Layout, s: Tensor, t: Tensor, distance: Tensor) -> Tensor:
@@ -67,9 +69,15 @@ def regions(layout: Layout, s: Tensor, t: Tensor, distance: Tensor) -> Tensor:
 
 
 def paving(
-    style: Paving, layout: Layout, s: Tensor, t: Tensor, distance: Tensor, footprint: Tensor, along: Tensor
+    style: Paving,
+    layout: Layout,
+    s: Tensor,
+    t: Tensor,
+    distance: Tensor,
+    footprint: Tensor,
+    along: Tensor,
 ) -> tuple[Look, Tensor]:
-    """The look of ground points and their region; `footprint` across and `along` the view, metres."""
+    """The look and region of ground points; `footprint` across and `along` the view, metres."""
     region = regions(layout, s, t, distance)
     coarse = noise.fractal(s * 0.13, t * 0.21, along * 0.2, 4)
     fine = noise.fractal(s * 3.0, t * 3.0, (footprint * along).sqrt() * 3, 4)
@@ -86,7 +94,9 @@ def paving(
     tone = tone * torch.where(seam, 0.7, 1.0)
     cell_s, cell_t = s / 11.0, t / 3.3
     lid = noise.cell(cell_s, cell_t, 3.0) < 0.12
-    lid_distance = torch.hypot((cell_s.remainder(1) - 0.5) * 11.0, (cell_t.remainder(1) - 0.4) * 3.3)
+    lid_distance = torch.hypot(
+        (cell_s.remainder(1) - 0.5) * 11.0, (cell_t.remainder(1) - 0.4) * 3.3
+    )
     tone = tone * torch.where(lid & (lid_distance < 0.33), 0.5 + 0.3 * (lid_distance < 0.27), 1.0)
     albedo = _color(style.asphalt, s) * tone[:, None]
     # Markings, worn.
@@ -98,11 +108,18 @@ def paving(
     for junction in layout.junctions:
         clear = clear * ((s - junction.s).abs() > junction.half_width + 1)
     if style.centre == "dashed":
-        line = torch.maximum(line, _stripe(t, 0.06, footprint) * ((s / 6.0).remainder(1) < 0.45) * clear)
+        line = torch.maximum(
+            line, _stripe(t, 0.06, footprint) * ((s / 6.0).remainder(1) < 0.45) * clear
+        )
     elif style.centre == "double":
-        golden = torch.maximum(_stripe(t - 0.14, 0.055, footprint), _stripe(t + 0.14, 0.055, footprint)) * clear
+        golden = (
+            torch.maximum(_stripe(t - 0.14, 0.055, footprint), _stripe(t + 0.14, 0.055, footprint))
+            * clear
+        )
     for lane in style.lanes:
-        line = torch.maximum(line, _stripe(t - lane, 0.06, footprint) * ((s / 9.0).remainder(1) < 0.35) * clear)
+        line = torch.maximum(
+            line, _stripe(t - lane, 0.06, footprint) * ((s / 9.0).remainder(1) < 0.35) * clear
+        )
     if style.edges == "line":
         line = torch.maximum(line, _stripe(distance + 0.45, 0.07, footprint))
     elif style.edges == "double_yellow":
@@ -122,7 +139,9 @@ def paving(
     slab_tone = 1 + 0.45 * fine[2] + 0.3 * coarse[3] + 0.5 * grain[1]
     row, column = distance / 0.6, s / 0.9
     joint = ((row.remainder(1) < 0.04) | (column.remainder(1) < 0.03)) & (footprint < 0.06)
-    slab_tone = slab_tone * (1 + 0.25 * (noise.cell(row, column) - 0.5)) * torch.where(joint, 0.6, 1.0)
+    slab_tone = (
+        slab_tone * (1 + 0.25 * (noise.cell(row, column) - 0.5)) * torch.where(joint, 0.6, 1.0)
+    )
     slab = _color(style.slabs, s) * slab_tone[:, None]
     stone = (distance >= 0) & (distance < 0.16)
     kerb_joint = (s / 0.9).remainder(1) < 0.03
@@ -132,18 +151,26 @@ def paving(
         if side.front == "gravel":
             slab = torch.where((mask & (distance > side.width + 0.15))[:, None], gravel, slab)
     # Grass: blades, clumps, dry and bare patches.
-    blades = noise.fractal(s * 9.0, t * 9.0, (footprint * along).sqrt() * 9, 3)
-    dry = (0.35 + 1.3 * coarse[1] + 0.7 * fine[3]).clamp(0, 1)
-    lawn = _color(style.grass, s) * (1 - dry[:, None]) + _color(style.dry_grass, s) * dry[:, None]
-    lawn = lawn * (1 + 0.9 * blades[0] + 0.35 * fine[0])[:, None]
     albedo = torch.where((region == PAVEMENT)[:, None], slab, albedo)
-    albedo = torch.where((region == GRASS)[:, None], lawn, albedo)
+    green = (region == GRASS).nonzero()[:, 0]
+    if len(green):
+        gs, gt, size = (c.index_select(0, green) for c in (s, t, (footprint * along).sqrt()))
+        blades = noise.fractal(gs * 9.0, gt * 9.0, size * 9, 3)[0]
+        patchy, clumps = coarse[1].index_select(0, green), fine.index_select(1, green)
+        dry = (0.35 + 1.3 * patchy + 0.7 * clumps[3]).clamp(0, 1)[:, None]
+        lawn = _color(style.grass, gs) * (1 - dry) + _color(style.dry_grass, gs) * dry
+        albedo[green] = lawn * (1 + 0.9 * blades + 0.35 * clumps[0])[:, None]
     if style.leaves > 0:
-        litter = noise.cell(s * 14, t * 14) < style.leaves * (0.3 + 2 * torch.exp(-(distance**2) / 0.8)) * 0.2
+        litter = (
+            noise.cell(s * 14, t * 14)
+            < style.leaves * (0.3 + 2 * torch.exp(-(distance**2) / 0.8)) * 0.2
+        )
         litter &= footprint < 0.08
         albedo = torch.where(litter[:, None], _color((0.25, 0.13, 0.04), s), albedo)
     look = Look.matte(albedo)
-    wet = ((coarse[0] + 0.35 * coarse[2] + style.wetness - 0.75) * 5).clamp(0, 1) * (region != GRASS)
+    wet = ((coarse[0] + 0.35 * coarse[2] + style.wetness - 0.75) * 5).clamp(0, 1) * (
+        region != GRASS
+    )
     look.albedo = look.albedo * (1 - 0.55 * wet - 0.25 * style.wetness)[:, None]
-    look.gloss = wet * 0.65 + 0.05 * (region == ROAD)
+    look.gloss = wet * 0.45 + 0.05 * (region == ROAD)
     return look, region

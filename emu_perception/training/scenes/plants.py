@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emu_perception.training.scenes.primitives import Cutout, Material, Rows, Shape, limbs, primitives, rotation_z
+from emu_perception.training.scenes.primitives import (
+    Cutout,
+    Material,
+    Rows,
+    Shape,
+    limbs,
+    primitives,
+    rotation_z,
+)
 
 
 @dataclass(frozen=True)
@@ -28,14 +36,30 @@ class Season:
         return cls(green, other, bark, float(rng.choice([0.0, 0.15, 0.8], p=[0.55, 0.2, 0.25])))
 
 
-def _blobs(rng: np.random.Generator, centre: np.ndarray, size: np.ndarray, label: int, season: Season,
-           sparse: float, leaf: float, dark: np.ndarray | float) -> Rows:  # fmt: skip
+def _blobs(
+    rng: np.random.Generator,
+    centre: np.ndarray,
+    size: np.ndarray,
+    label: int,
+    season: Season,
+    sparse: float,
+    leaf: float,
+    dark: np.ndarray | float,
+) -> Rows:
     tone = rng.uniform(0.75, 1.25, (len(centre), 1))
     return primitives(
-        Shape.ELLIPSOID, centre, size, material=Material.FOLIAGE, cutout=Cutout.FOLIAGE, label=label,
-        color=season.leaf * tone, color2=season.leaf2 * tone, seed=rng.uniform(0, 60), shade=dark,
+        Shape.ELLIPSOID,
+        centre,
+        size,
+        material=Material.FOLIAGE,
+        cutout=Cutout.FOLIAGE,
+        label=label,
+        color=season.leaf * tone,
+        color2=season.leaf2 * tone,
+        seed=rng.uniform(0, 60),
+        shade=dark,
         param=(leaf, sparse, 0, 0),
-    )  # fmt: skip
+    )
 
 
 def tree(rng: np.random.Generator, label: int, season: Season, height: float | None = None) -> Rows:
@@ -63,12 +87,31 @@ def tree(rng: np.random.Generator, label: int, season: Season, height: float | N
     main = 5
     boughs = centre[rng.permutation(count)[:main]]
     parts = [
-        limbs([(0, 0, -0.3)], fork, radius * 1.25, radius * 0.8, material=Material.BARK, label=label,
-              color=season.bark, seed=rng.uniform(0, 9), shade=0.9),
-        limbs(np.tile(fork, (main, 1)), boughs, radius * 0.6, radius * 0.2, material=Material.BARK, label=label,
-              color=season.bark, shade=0.6),
-        _blobs(rng, centre, size, label, season, rng.uniform(0.38, 0.56), rng.uniform(11, 22), dark),
-    ]  # fmt: skip
+        limbs(
+            [(0, 0, -0.3)],
+            fork,
+            radius * 1.25,
+            radius * 0.8,
+            material=Material.BARK,
+            label=label,
+            color=season.bark,
+            seed=rng.uniform(0, 9),
+            shade=0.9,
+        ),
+        limbs(
+            np.tile(fork, (main, 1)),
+            boughs,
+            radius * 0.6,
+            radius * 0.2,
+            material=Material.BARK,
+            label=label,
+            color=season.bark,
+            shade=0.6,
+        ),
+        _blobs(
+            rng, centre, size, label, season, rng.uniform(0.38, 0.56), rng.uniform(11, 22), dark
+        ),
+    ]
     return np.concatenate(parts)
 
 
@@ -80,15 +123,34 @@ def _conifer(rng: np.random.Generator, label: int, season: Season, height: float
     turn = rng.uniform(0, 2 * np.pi, layers * 3)
     reach = width[ring] * 0.45
     centre = np.stack([reach * np.cos(turn), reach * np.sin(turn), level[ring] * height], axis=1)
-    size = np.stack([width[ring] * 0.8, width[ring] * 0.8, np.full(layers * 3, height / layers * 0.75)], axis=1)
+    size = np.stack(
+        [width[ring] * 0.8, width[ring] * 0.8, np.full(layers * 3, height / layers * 0.75)], axis=1
+    )
     blue = Season(season.leaf * (0.45, 0.6, 0.8), season.leaf2 * (0.5, 0.6, 0.8), season.bark, 0)
     return np.concatenate(
         [
-            limbs([(0, 0, -0.3)], [(0, 0, height * 0.9)], height * 0.018, 0.03, material=Material.BARK, label=label,
-                  color=season.bark, shade=0.7),
-            _blobs(rng, centre, size, label, blue, rng.uniform(0.36, 0.5), rng.uniform(12, 20), 0.55 + 0.35 * level[ring]),
+            limbs(
+                [(0, 0, -0.3)],
+                [(0, 0, height * 0.9)],
+                height * 0.018,
+                0.03,
+                material=Material.BARK,
+                label=label,
+                color=season.bark,
+                shade=0.7,
+            ),
+            _blobs(
+                rng,
+                centre,
+                size,
+                label,
+                blue,
+                rng.uniform(0.36, 0.5),
+                rng.uniform(12, 20),
+                0.55 + 0.35 * level[ring],
+            ),
         ]
-    )  # fmt: skip
+    )
 
 
 def _bare_tree(rng: np.random.Generator, label: int, season: Season, height: float) -> Rows:
@@ -98,11 +160,27 @@ def _bare_tree(rng: np.random.Generator, label: int, season: Season, height: flo
     seed = rng.integers(0, 64) + np.arange(3)
     half = (height * 0.48, 0.004, height * 0.5)
     crown = primitives(
-        Shape.BOX, np.tile((0, 0, height * 0.5), (3, 1)), half, axes=axes, cutout=Cutout.TWIGS, material=Material.BARK,
-        label=label, color=season.bark, seed=seed, shade=0.9,
-    )  # fmt: skip
-    trunk = limbs([(0, 0, -0.3)], [(0, 0, height * 0.25)], height * 0.024, height * 0.014, material=Material.BARK,
-                  label=label, color=season.bark, shade=0.9)  # fmt: skip
+        Shape.BOX,
+        np.tile((0, 0, height * 0.5), (3, 1)),
+        half,
+        axes=axes,
+        cutout=Cutout.TWIGS,
+        material=Material.BARK,
+        label=label,
+        color=season.bark,
+        seed=seed,
+        shade=0.9,
+    )
+    trunk = limbs(
+        [(0, 0, -0.3)],
+        [(0, 0, height * 0.25)],
+        height * 0.024,
+        height * 0.014,
+        material=Material.BARK,
+        label=label,
+        color=season.bark,
+        shade=0.9,
+    )
     return np.concatenate([trunk, crown])
 
 
@@ -112,23 +190,40 @@ def bush(rng: np.random.Generator, label: int, season: Season, size: float | Non
     count = int(rng.integers(4, 9))
     centre = rng.normal(0, 0.4, (count, 3)) * size + (0, 0, 0.62 * size)
     radius = size * rng.uniform(0.45, 0.75, (count, 1)) * (1, 1, 0.85)
-    return _blobs(rng, centre, radius, label, season, rng.uniform(0.28, 0.45), rng.uniform(15, 28), 0.75)
+    return _blobs(
+        rng, centre, radius, label, season, rng.uniform(0.28, 0.45), rng.uniform(15, 28), 0.75
+    )
 
 
-def hedge(rng: np.random.Generator, label: int, season: Season, length: float, height: float) -> Rows:
+def hedge(
+    rng: np.random.Generator, label: int, season: Season, length: float, height: float
+) -> Rows:
     """Clipped greenery along y, centred: a dark core with leaves on it."""
     count = max(2, int(length / 0.9))
     y = np.linspace(-length / 2, length / 2, count)
     centre = np.stack([rng.normal(0, 0.06, count), y, np.full(count, height * 0.52)], axis=1)
-    size = np.stack([np.full(count, 0.42), np.full(count, 0.8), np.full(count, height * 0.54)], axis=1)
+    size = np.stack(
+        [np.full(count, 0.42), np.full(count, 0.8), np.full(count, height * 0.54)], axis=1
+    )
     core = primitives(
-        Shape.BOX, (0, 0, height * 0.47), (0.3, length / 2, height * 0.47), material=Material.FOLIAGE, label=label,
-        color=season.leaf * 0.6, color2=season.leaf2 * 0.6, shade=0.7, param=(22, 0, 0, 0),
-    )  # fmt: skip
-    return np.concatenate([core, _blobs(rng, centre, size, label, season, 0.3, rng.uniform(18, 32), 0.85)])
+        Shape.BOX,
+        (0, 0, height * 0.47),
+        (0.3, length / 2, height * 0.47),
+        material=Material.FOLIAGE,
+        label=label,
+        color=season.leaf * 0.6,
+        color2=season.leaf2 * 0.6,
+        shade=0.7,
+        param=(22, 0, 0, 0),
+    )
+    return np.concatenate(
+        [core, _blobs(rng, centre, size, label, season, 0.3, rng.uniform(18, 32), 0.85)]
+    )
 
 
-def wood(rng: np.random.Generator, label: int, season: Season, length: float, height: float) -> Rows:
+def wood(
+    rng: np.random.Generator, label: int, season: Season, length: float, height: float
+) -> Rows:
     """A belt of trees along y, seen from afar, centred."""
     count = max(6, int(length / 2.2))
     y = rng.uniform(-length / 2, length / 2, count)
@@ -137,8 +232,17 @@ def wood(rng: np.random.Generator, label: int, season: Season, length: float, he
     centre = np.stack([rng.normal(0, 1.5, count), y, top - radius * 0.8], axis=1)
     size = np.stack([radius, radius, radius * rng.uniform(0.8, 1.5, count)], axis=1)
     core = primitives(
-        Shape.ELLIPSOID, np.stack([centre[:, 0] + 0.5, y, top * 0.4], axis=1),
-        np.stack([radius, radius * 1.1, top * 0.5], axis=1), material=Material.FOLIAGE, label=label,
-        cutout=Cutout.FOLIAGE, color=season.leaf * 0.6, color2=season.leaf2 * 0.6, shade=0.5, param=(8, 0.2, 0, 0),
-    )  # fmt: skip
-    return np.concatenate([core, _blobs(rng, centre, size, label, season, 0.36, rng.uniform(7, 12), 0.75)])
+        Shape.ELLIPSOID,
+        np.stack([centre[:, 0] + 0.5, y, top * 0.4], axis=1),
+        np.stack([radius, radius * 1.1, top * 0.5], axis=1),
+        material=Material.FOLIAGE,
+        label=label,
+        cutout=Cutout.FOLIAGE,
+        color=season.leaf * 0.6,
+        color2=season.leaf2 * 0.6,
+        shade=0.5,
+        param=(8, 0.2, 0, 0),
+    )
+    return np.concatenate(
+        [core, _blobs(rng, centre, size, label, season, 0.36, rng.uniform(7, 12), 0.75)]
+    )

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Rows = NDArray[np.float32]
+Rows: TypeAlias = NDArray[np.float32]
 
 
 class Shape(IntEnum):
@@ -109,6 +109,7 @@ def limbs(
 ) -> Rows:
     """Tapered cylinders from `start` to `end`, `(3,)` or `(N, 3)`, radii in metres."""
     start, end = np.asarray(start, np.float32), np.asarray(end, np.float32)
+    end_radius = np.asarray(end_radius)
     along = np.atleast_2d(end - start)
     length = np.sqrt((along**2).sum(1))
     x, y, z = (along / np.maximum(length, 1e-6)[:, None]).T
@@ -116,7 +117,9 @@ def limbs(
     sign = np.where(z < 0, -1.0, 1.0)
     a = -1 / (sign + z)
     b = x * y * a
-    axes = np.stack([1 + sign * x * x * a, sign * b, -sign * x, b, sign + y * y * a, -y, x, y, z], axis=1)
+    axes = np.stack(
+        [1 + sign * x * x * a, sign * b, -sign * x, b, sign + y * y * a, -y, x, y, z], axis=1
+    )
     half = np.empty((len(along), 3))
     half[:, 0] = half[:, 1] = radius
     half[:, 2] = length / 2

@@ -1,88 +1,22 @@
-"""Buildings and what stands along a street: x right, y forward, z up, on z = 0.
-
-Things that line a street lie along y and face -x.
-"""
+"""What stands along a street and faces -x: x right, y forward, z up, on z = 0."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from emu_perception.training.scenes.materials import FACADE_SUNK
-from emu_perception.training.scenes.primitives import Cutout, Material, Rows, Shape, limbs, primitives
+from emu_perception.training.scenes.buildings import WALLS
+from emu_perception.training.scenes.primitives import (
+    Cutout,
+    Material,
+    Rows,
+    Shape,
+    limbs,
+    primitives,
+)
 
-_METAL = {"material": Material.PLAIN, "shade": 0.95}
-_WALLS = np.array(
-    [
-        [0.25, 0.12, 0.08], [0.30, 0.17, 0.11], [0.38, 0.31, 0.20], [0.42, 0.37, 0.26], [0.20, 0.16, 0.13],
-        [0.60, 0.58, 0.53], [0.66, 0.65, 0.62], [0.50, 0.46, 0.38], [0.33, 0.33, 0.33], [0.14, 0.13, 0.12],
-    ]
-)  # fmt: skip
-
-
-def building(
-    rng: np.random.Generator, label: int, width: float, depth: float, height: float, *,
-    wall: np.ndarray | None = None, pitched: bool = True, shop: bool = False, modern: bool = False, sign: int = 255,
-) -> Rows:  # fmt: skip
-    """A house or block: its front at x = 0, `width` along y, `depth` towards +x, `height` to the eaves."""
-    index = int(rng.integers(len(_WALLS)))
-    color = _WALLS[index] * rng.uniform(0.75, 1.2) if wall is None else wall
-    brick = 0.25 if color[0] > 1.25 * color[2] and color[0] < 0.45 else 0.75
-    trim = np.full(3, rng.choice([0.65, 0.6, 0.08, 0.3])) * rng.uniform(0.8, 1.1, 3)
-    floors = max(1, round(height / rng.uniform(2.7, 3.3)))
-    bay = width / max(1, round(width / rng.uniform(1.9, 3.6)))
-    style = brick + (2.0 if modern else 0.0)
-    seed = rng.uniform(0, 90)
-    param = (bay, height / floors, style, float(shop))
-    # Sunk for sloping ground; the texture counts heights from the ground.
-    half = (depth / 2, width / 2, (height + FACADE_SUNK) / 2)
-    centre = (depth / 2, 0, (height - FACADE_SUNK) / 2)
-    parts = [
-        primitives(Shape.BOX, centre, half, material=Material.FACADE, label=label, color=color, color2=trim,
-                   seed=seed, param=param)
-    ]  # fmt: skip
-    if pitched:
-        rise = depth * rng.uniform(0.25, 0.42)
-        tiles = np.array([[0.16, 0.08, 0.06], [0.09, 0.09, 0.10], [0.14, 0.12, 0.10]])[rng.integers(3)]
-        along = rng.random() < 0.8
-        parts.append(
-            primitives(Shape.FRUSTUM, (depth / 2, 0, height + rise / 2), (depth / 2 + 0.3, width / 2 + 0.02, rise / 2),
-                       taper=(1.0, 0.0) if along else (0.0, 1.0), material=Material.ROOF, label=label, color=tiles)
-        )  # fmt: skip
-        if rng.random() < 0.7:
-            side = rng.choice([-1, 1]) * width * 0.42
-            parts.append(
-                primitives(Shape.BOX, (depth / 2, side, height + rise), (0.35, 0.5, 1.1), material=Material.BRICK,
-                           label=label, color=color * 0.8, color2=color * 0.6)
-            )  # fmt: skip
-    else:
-        parts.append(
-            primitives(Shape.BOX, (depth / 2, 0, height + 0.25), (depth / 2 + 0.15, width / 2 + 0.05, 0.3), label=label,
-                       color=trim * 0.7)
-        )  # fmt: skip
-    if not shop and not modern and rng.random() < 0.35:  # bay window
-        y = rng.uniform(-0.25, 0.25) * width
-        parts.append(
-            primitives(Shape.BOX, (-0.35, y, (3 - FACADE_SUNK) / 2), (0.5, 1.1, (3 + FACADE_SUNK) / 2), material=Material.FACADE, label=label, color=trim,
-                       color2=trim, seed=seed + 1, param=(1.1, 3.0, 0.75, 0))
-        )  # fmt: skip
-    if shop and rng.random() < 0.4:  # awning
-        parts.append(
-            primitives(Shape.FRUSTUM, (-0.55, 0, 2.9), (0.8, width * 0.42, 0.3), taper=(0.9, 0.0),
-                       material=Material.PATTERN, label=label, color=rng.uniform(0.02, 0.6, 3), color2=(0.6, 0.6, 0.55),
-                       param=(0.6, 0, 0, 0))
-        )  # fmt: skip
-    if shop and rng.random() < 0.5:  # a board that hangs over the pavement
-        parts.append(
-            primitives(Shape.BOX, (-0.55, rng.uniform(-0.4, 0.4) * width, rng.uniform(3.0, 3.8)), (0.4, 0.06, 0.4),
-                       material=Material.SIGN, label=sign, color=rng.uniform(0.02, 0.7, 3), color2=rng.uniform(0.02, 0.7, 3),
-                       seed=seed, param=(0, 0, 0, 0))
-        )  # fmt: skip
-    if modern and rng.random() < 0.5:  # balconies or ledges
-        levels = np.arange(1, floors) * (height / floors)
-        if len(levels):
-            at = np.stack([np.full(len(levels), -0.2), np.zeros(len(levels)), levels], axis=1)
-            parts.append(primitives(Shape.BOX, at, (0.45, width * 0.47, 0.1), label=label, color=trim))
-    return np.concatenate(parts)
+_METAL: dict[str, Any] = {"material": Material.PLAIN, "shade": 0.95}
 
 
 def lamp_post(rng: np.random.Generator, label: int) -> Rows:
@@ -90,11 +24,24 @@ def lamp_post(rng: np.random.Generator, label: int) -> Rows:
     height, reach = rng.uniform(5.5, 10), rng.uniform(0.6, 2.2)
     grey = np.array([0.23, 0.24, 0.25]) * rng.uniform(0.15, 1.3)
     parts = [
-        limbs([(0, 0, 0), (0, 0, 1.2), (0, 0, height)], [(0, 0, 1.2), (0, 0, height), (-reach, 0, height + 0.35)],
-              [0.11, 0.075, 0.045], [0.10, 0.05, 0.04], label=label, color=grey, **_METAL),
-        primitives(Shape.ELLIPSOID, (-reach - 0.25, 0, height + 0.33), (0.4, 0.14, 0.09), label=label, color=grey * 1.5,
-                   **_METAL),
-    ]  # fmt: skip
+        limbs(
+            [(0, 0, 0), (0, 0, 1.2), (0, 0, height)],
+            [(0, 0, 1.2), (0, 0, height), (-reach, 0, height + 0.35)],
+            [0.11, 0.075, 0.045],
+            [0.10, 0.05, 0.04],
+            label=label,
+            color=grey,
+            **_METAL,
+        ),
+        primitives(
+            Shape.ELLIPSOID,
+            (-reach - 0.25, 0, height + 0.33),
+            (0.4, 0.14, 0.09),
+            label=label,
+            color=grey * 1.5,
+            **_METAL,
+        ),
+    ]
     return np.concatenate(parts)
 
 
@@ -104,8 +51,18 @@ def utility_pole(rng: np.random.Generator, label: int) -> Rows:
     brown = np.array([0.12, 0.09, 0.06]) * rng.uniform(0.6, 1.5)
     return np.concatenate(
         [
-            limbs([(0, 0, 0)], [(0, 0, height)], 0.15, 0.11, material=Material.BARK, label=label, color=brown),
-            primitives(Shape.BOX, (0, 0, height - 0.6), (1.0, 0.06, 0.06), label=label, color=brown),
+            limbs(
+                [(0, 0, 0)],
+                [(0, 0, height)],
+                0.15,
+                0.11,
+                material=Material.BARK,
+                label=label,
+                color=brown,
+            ),
+            primitives(
+                Shape.BOX, (0, 0, height - 0.6), (1.0, 0.06, 0.06), label=label, color=brown
+            ),
         ]
     )
 
@@ -114,18 +71,35 @@ def bollard(rng: np.random.Generator, label: int) -> Rows:
     """A post of about a metre."""
     height = rng.uniform(0.8, 1.2)
     color = rng.uniform(0.01, 0.05, 3) if rng.random() < 0.7 else np.array([0.6, 0.55, 0.1])
-    return limbs([(0, 0, 0)], [(0, 0, height)], rng.uniform(0.05, 0.11), rng.uniform(0.05, 0.1), label=label,
-                 color=color, **_METAL)  # fmt: skip
+    return limbs(
+        [(0, 0, 0)],
+        [(0, 0, height)],
+        rng.uniform(0.05, 0.11),
+        rng.uniform(0.05, 0.1),
+        label=label,
+        color=color,
+        **_METAL,
+    )
 
 
 def sign_post(rng: np.random.Generator, pole: int, sign: int) -> Rows:
     """A plate or two on a post, facing the traffic that comes along +y."""
     height = rng.uniform(2.1, 3.3)
-    post = limbs([(0, 0, 0)], [(0, 0, height)], 0.038, 0.038, label=pole, color=(0.25, 0.26, 0.27), **_METAL)
-    colors = np.array([[0.7, 0.7, 0.68], [0.5, 0.03, 0.03], [0.02, 0.07, 0.35], [0.02, 0.18, 0.07], [0.65, 0.45, 0.02]])
+    post = limbs(
+        [(0, 0, 0)], [(0, 0, height)], 0.038, 0.038, label=pole, color=(0.25, 0.26, 0.27), **_METAL
+    )
+    colors = np.array(
+        [
+            [0.7, 0.7, 0.68],
+            [0.5, 0.03, 0.03],
+            [0.02, 0.07, 0.35],
+            [0.02, 0.18, 0.07],
+            [0.65, 0.45, 0.02],
+        ]
+    )
     parts, top = [post], height
     for _ in range(rng.integers(1, 3)):
-        style = rng.integers(0, 4)
+        style = int(rng.integers(0, 4))
         wide = rng.uniform(0.3, 0.45) if style >= 1 else rng.uniform(0.35, 0.9)
         tall = wide if style >= 1 else rng.uniform(0.18, 0.5)
         first, second = rng.permutation(5)[:2] if style < 2 else (0, 1 if rng.random() < 0.7 else 2)
@@ -133,9 +107,19 @@ def sign_post(rng: np.random.Generator, pole: int, sign: int) -> Rows:
         shape = Shape.BOX if style < 2 else Shape.CONE
         half = (wide, 0.02, tall) if shape == Shape.BOX else (wide, tall, 0.02)
         axes = np.eye(3) if shape == Shape.BOX else np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])
-        plate = primitives(shape, (0, -0.06, top), half, axes=axes, material=Material.SIGN, label=sign,
-                           color=colors[first], color2=colors[second], seed=rng.uniform(0, 90),
-                           param=(style if shape == Shape.BOX else 0, 0, 0, 0), shade=0.95)  # fmt: skip
+        plate = primitives(
+            shape,
+            (0, -0.06, top),
+            half,
+            axes=axes,
+            material=Material.SIGN,
+            label=sign,
+            color=colors[first],
+            color2=colors[second],
+            seed=rng.uniform(0, 90),
+            param=(style if shape == Shape.BOX else 0, 0, 0, 0),
+            shade=0.95,
+        )
         if shape == Shape.CONE:  # discs have their face on local z: a plain two-coloured pattern
             plate[:, 2] = Material.PATTERN
             plate[:, 31] = 2.0
@@ -161,24 +145,56 @@ def traffic_light(rng: np.random.Generator, pole: int, sign: int) -> Rows:
     lit = np.eye(3)[state][:, None]
     glow = np.zeros((3, 4))
     glow[:, 0] = 3.0 * lit[:, 0]
-    plate = primitives(Shape.BOX, (0, -0.03, head), (0.32, 0.015, 0.62), label=sign, color=(0.015,) * 3, **_METAL)
+    plate = primitives(
+        Shape.BOX, (0, -0.03, head), (0.32, 0.015, 0.62), label=sign, color=(0.015,) * 3, **_METAL
+    )
     return np.concatenate(
         [
-            limbs([(0, 0, 0)], [(0, 0, height)], 0.065, 0.065, label=pole, color=(0.12, 0.12, 0.12), **_METAL),
-            primitives(Shape.BOX, (0, -0.06, head), (0.17, 0.11, 0.5), label=sign, color=(0.02,) * 3, **_METAL),
+            limbs(
+                [(0, 0, 0)],
+                [(0, 0, height)],
+                0.065,
+                0.065,
+                label=pole,
+                color=(0.12, 0.12, 0.12),
+                **_METAL,
+            ),
+            primitives(
+                Shape.BOX,
+                (0, -0.06, head),
+                (0.17, 0.11, 0.5),
+                label=sign,
+                color=(0.02,) * 3,
+                **_METAL,
+            ),
             plate,
-            primitives(Shape.ELLIPSOID, at, (0.1, 0.03, 0.1), material=Material.GLOW, label=sign,
-                       color=lamps * (0.15 + 0.85 * lit), param=glow),
+            primitives(
+                Shape.ELLIPSOID,
+                at,
+                (0.1, 0.03, 0.1),
+                material=Material.GLOW,
+                label=sign,
+                color=lamps * (0.15 + 0.85 * lit),
+                param=glow,
+            ),
         ]
-    )  # fmt: skip
+    )
 
 
 def garden_wall(rng: np.random.Generator, label: int, length: float) -> Rows:
     """A wall of brick or stone."""
     height = rng.uniform(0.5, 2.1)
-    color = _WALLS[rng.integers(5)] * rng.uniform(0.7, 1.1)
-    return primitives(Shape.BOX, (0, 0, height / 2 - 0.2), (0.12, length / 2, height / 2 + 0.2),
-                      material=Material.BRICK, label=label, color=color, color2=color * 0.8, shade=0.99)  # fmt: skip
+    color = WALLS[rng.integers(5)] * rng.uniform(0.7, 1.1)
+    return primitives(
+        Shape.BOX,
+        (0, 0, height / 2 - 0.2),
+        (0.12, length / 2, height / 2 + 0.2),
+        material=Material.BRICK,
+        label=label,
+        color=color,
+        color2=color * 0.8,
+        shade=0.99,
+    )
 
 
 def fence(rng: np.random.Generator, label: int, length: float) -> Rows:
@@ -187,19 +203,40 @@ def fence(rng: np.random.Generator, label: int, length: float) -> Rows:
     turned = np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]])
     kind = rng.choice(["boards", "pickets", "railing"])
     brown = np.array([0.16, 0.11, 0.07]) * rng.uniform(0.6, 2.0)
-    common = {"axes": turned, "label": label, "shade": 0.99}
+    common: dict[str, Any] = {"axes": turned, "label": label, "shade": 0.99}
     half = (length / 2, 0.025, height / 2)
     at = (0, 0, height / 2 + 0.03)
     if kind == "boards":
-        return primitives(Shape.BOX, at, half, material=Material.WOOD, color=brown, param=(0.14, 0, 0, 0), **common)
-    color = np.full(3, rng.choice([0.6, 0.015, 0.3])) if kind == "railing" else brown * rng.choice([1, 3])
+        return primitives(
+            Shape.BOX,
+            at,
+            half,
+            material=Material.WOOD,
+            color=brown,
+            param=(0.14, 0, 0, 0),
+            **common,
+        )
+    color = (
+        np.full(3, rng.choice([0.6, 0.015, 0.3]))
+        if kind == "railing"
+        else brown * rng.choice([1, 3])
+    )
     pitch, bar = (0.13, 0.62) if kind == "pickets" else (rng.uniform(0.1, 0.16), 0.24)
-    return primitives(Shape.BOX, at, half, cutout=Cutout.RAILING, color=np.minimum(color, 0.7),
-                      param=(pitch, bar, 0.9, 0.1), **common)  # fmt: skip
+    return primitives(
+        Shape.BOX,
+        at,
+        half,
+        cutout=Cutout.RAILING,
+        color=np.minimum(color, 0.7),
+        param=(pitch, bar, 0.9, 0.1),
+        **common,
+    )
 
 
 def letter_box(rng: np.random.Generator, label: int) -> Rows:
     """A box, cabinet or bin on the pavement."""
     half = (rng.uniform(0.2, 0.4), rng.uniform(0.2, 0.5), rng.uniform(0.35, 0.7))
-    color = np.array([[0.4, 0.02, 0.02], [0.03, 0.12, 0.05], [0.2, 0.2, 0.2], [0.06, 0.06, 0.06]])[rng.integers(4)]
+    color = np.array([[0.4, 0.02, 0.02], [0.03, 0.12, 0.05], [0.2, 0.2, 0.2], [0.06, 0.06, 0.06]])[
+        rng.integers(4)
+    ]
     return primitives(Shape.BOX, (0, 0, half[2]), half, label=label, color=color, **_METAL)

@@ -5,14 +5,29 @@ from __future__ import annotations
 import numpy as np
 
 from emu_perception.labels import load_label_set
-from emu_perception.training.scenes import furniture
+from emu_perception.training.scenes import furniture, household, storage, walls
 from emu_perception.training.scenes.lighting import Light
 from emu_perception.training.scenes.primitives import Material, Rows, Shape, place, primitives
-from emu_perception.training.scenes.rendering import Scene
+from emu_perception.training.scenes.scene import Scene
 
 _KINDS = {
-    "bedroom": {"bed": 0.3, "cabinet": 0.3, "bookcase": 0.1, "chair": 0.1, "table": 0.12, "sofa": 0.03, "tv": 0.05},
-    "living": {"sofa": 0.35, "tv": 0.15, "bookcase": 0.2, "cabinet": 0.15, "table": 0.1, "chair": 0.05},
+    "bedroom": {
+        "bed": 0.3,
+        "cabinet": 0.3,
+        "bookcase": 0.1,
+        "chair": 0.1,
+        "table": 0.12,
+        "sofa": 0.03,
+        "tv": 0.05,
+    },
+    "living": {
+        "sofa": 0.35,
+        "tv": 0.15,
+        "bookcase": 0.2,
+        "cabinet": 0.15,
+        "table": 0.1,
+        "chair": 0.05,
+    },
     "office": {"table": 0.3, "chair": 0.2, "bookcase": 0.25, "cabinet": 0.2, "tv": 0.05},
     "dining": {"cabinet": 0.45, "bookcase": 0.15, "chair": 0.2, "table": 0.15, "tv": 0.05},
 }
@@ -45,47 +60,105 @@ class RoomBuilder:
         boards = rng.random() < 0.5
         thick = 0.1
         floor = primitives(
-            Shape.BOX, (0, 0, -thick), (w, d, thick), label=self.label["floor"], color=timber if boards else carpet,
-            material=Material.WOOD if boards else Material.PATTERN, color2=carpet * 0.85, param=(0.12 if boards else 12, 0, 0, 0),
-        )  # fmt: skip
-        ceiling = primitives(Shape.BOX, (0, 0, h + thick), (w, d, thick), label=self.label["ceiling"], color=(0.72, 0.71, 0.68))
+            Shape.BOX,
+            (0, 0, -thick),
+            (w, d, thick),
+            label=self.label["floor"],
+            color=timber if boards else carpet,
+            material=Material.WOOD if boards else Material.PATTERN,
+            color2=carpet * 0.85,
+            param=(0.12 if boards else 12, 0, 0, 0),
+        )
+        ceiling = primitives(
+            Shape.BOX,
+            (0, 0, h + thick),
+            (w, d, thick),
+            label=self.label["ceiling"],
+            color=(0.72, 0.71, 0.68),
+        )
         self.put(floor, (0, 0, 0), 0.0)
         self.put(ceiling, (0, 0, 0), 0.0)
         accent = wall * rng.uniform(0.5, 1.3, 3) if rng.random() < 0.3 else wall
         papered = rng.random() < 0.15
-        for i, (x, y, hx, hy) in enumerate(((-w, 0, 0, d), (w, 0, 0, d), (0, -d, w, 0), (0, d, w, 0))):
+        for i, (x, y, hx, hy) in enumerate(
+            ((-w, 0, 0, d), (w, 0, 0, d), (0, -d, w, 0), (0, d, w, 0))
+        ):
             color = np.clip(accent if i == 0 else wall, 0.02, 0.85)
             outside = (np.sign(x) * thick, np.sign(y) * thick)
             half = (hx + thick, hy + thick, h / 2)
-            self.put(primitives(Shape.BOX, (0, 0, h / 2), half, label=self.label["wall"], color=color, color2=color * 0.85,
-                                material=Material.PATTERN if papered else Material.PLAIN, param=(3, 0, 0, 0)),
-                     (x + outside[0], y + outside[1], 0), 0.0)  # fmt: skip
-            skirting = primitives(Shape.BOX, (0, 0, 0.05), (max(hx, 0.012), max(hy, 0.012), 0.05), label=self.label["wall"], color=(0.6, 0.6, 0.57))
+            self.put(
+                primitives(
+                    Shape.BOX,
+                    (0, 0, h / 2),
+                    half,
+                    label=self.label["wall"],
+                    color=color,
+                    color2=color * 0.85,
+                    material=Material.PATTERN if papered else Material.PLAIN,
+                    param=(3, 0, 0, 0),
+                ),
+                (x + outside[0], y + outside[1], 0),
+                0.0,
+            )
+            skirting = primitives(
+                Shape.BOX,
+                (0, 0, 0.05),
+                (max(hx, 0.012), max(hy, 0.012), 0.05),
+                label=self.label["wall"],
+                color=(0.6, 0.6, 0.57),
+            )
             self.put(skirting, (x, y, 0), 0.0)
 
     def _along_walls(self, day: float) -> None:
         rng, label = self.rng, self.label
         w, d = self.width / 2, self.depth / 2
         models = {
-            "bed": furniture.bed, "sofa": furniture.sofa, "chair": furniture.chair, "table": furniture.table,
-            "cabinet": furniture.cabinet, "bookcase": furniture.bookcase, "tv": furniture.television,
-        }  # fmt: skip
+            "bed": furniture.bed,
+            "sofa": furniture.sofa,
+            "chair": furniture.chair,
+            "table": furniture.table,
+            "cabinet": storage.cabinet,
+            "bookcase": storage.bookcase,
+            "tv": storage.television,
+        }
         shares = _KINDS[self.kind]
-        walls = [(-w, 0.0, 0.0, self.depth), (w, 0.0, np.pi, self.depth), (0.0, -d, np.pi / 2, self.width), (0.0, d, -np.pi / 2, self.width)]
-        for x, y, yaw, length in walls:
+        sides = [
+            (-w, 0.0, 0.0, self.depth),
+            (w, 0.0, np.pi, self.depth),
+            (0.0, -d, np.pi / 2, self.width),
+            (0.0, d, -np.pi / 2, self.width),
+        ]
+        for x, y, yaw, length in sides:
             at = -length / 2 + rng.uniform(0, 0.6)
-            inward, along = np.array([np.cos(yaw), np.sin(yaw)]), np.array([-np.sin(yaw), np.cos(yaw)])
+            inward, along = (
+                np.array([np.cos(yaw), np.sin(yaw)]),
+                np.array([-np.sin(yaw), np.cos(yaw)]),
+            )
             while at < length / 2 - 0.4:
-                name = str(rng.choice(list(shares), p=np.array(list(shares.values())) / sum(shares.values())))
+                name = str(
+                    rng.choice(
+                        list(shares), p=np.array(list(shares.values())) / sum(shares.values())
+                    )
+                )
                 rows, width, depth = models[name](rng, label)
                 middle = at + width / 2
                 centre = np.array([x, y]) + along * middle
-                corners = np.stack([centre + along * s * width / 2 + inward * e for s in (-1, 1) for e in (0.0, depth)])
+                corners = np.stack(
+                    [
+                        centre + along * s * width / 2 + inward * e
+                        for s in (-1, 1)
+                        for e in (0.0, depth)
+                    ]
+                )
                 low, high = corners.min(0), corners.max(0)
                 if at + width < length / 2 and self._free(low, high) and rng.random() < 0.8:
                     self.put(rows, (*(centre + inward * 0.03), 0.0), yaw)
                     self.taken.append((low[0], high[0], low[1], high[1]))
-                    if rng.random() < 0.5 and depth < 1.2 and name not in ("bookcase", "cabinet", "tv"):
+                    if (
+                        rng.random() < 0.5
+                        and depth < 1.2
+                        and name not in ("bookcase", "cabinet", "tv")
+                    ):
                         self._hang(x, y, along, middle, yaw, day)
                     at += width + rng.uniform(0.05, 0.7)
                 else:
@@ -94,22 +167,39 @@ class RoomBuilder:
                     at += rng.uniform(0.4, 1.2)
             if rng.random() < 0.3:
                 at = rng.uniform(-0.5, 0.5) * (length - 1.2)
-                self.put(furniture.door(rng, label), (x + along[0] * at, y + along[1] * at, 0.0), yaw)
+                self.put(walls.door(rng, label), (x + along[0] * at, y + along[1] * at, 0.0), yaw)
 
-    def _hang(self, x: float, y: float, along: np.ndarray, at: float, yaw: float, day: float) -> None:
+    def _hang(
+        self, x: float, y: float, along: np.ndarray, at: float, yaw: float, day: float
+    ) -> None:
         rng = self.rng
-        model = furniture.window(rng, self.label, day) if rng.random() < 0.35 else furniture.picture(rng, self.label)
+        model = (
+            walls.window(rng, self.label, day)
+            if rng.random() < 0.35
+            else walls.picture(rng, self.label)
+        )
         self.put(model, (x + along[0] * at, y + along[1] * at, rng.uniform(1.4, 1.75)), yaw)
 
     def _free(self, low: np.ndarray, high: np.ndarray) -> bool:
-        return all(high[0] < a or low[0] > b or high[1] < c or low[1] > e for a, b, c, e in self.taken)
+        return all(
+            high[0] < a or low[0] > b or high[1] < c or low[1] > e for a, b, c, e in self.taken
+        )
 
     def _middle(self) -> None:
         rng, label = self.rng, self.label
         if rng.random() < 0.5:
             size = rng.uniform(0.6, 1.4, 2)
-            rug = primitives(Shape.BOX, (0, 0, 0.006), (size[0], size[1], 0.006), material=Material.PATTERN, label=label["floor"],
-                             color=rng.uniform(0.05, 0.6, 3), color2=rng.uniform(0.05, 0.6, 3), seed=rng.uniform(0, 50), param=(3, 0, 0, 0))  # fmt: skip
+            rug = primitives(
+                Shape.BOX,
+                (0, 0, 0.006),
+                (size[0], size[1], 0.006),
+                material=Material.PATTERN,
+                label=label["floor"],
+                color=rng.uniform(0.05, 0.6, 3),
+                color2=rng.uniform(0.05, 0.6, 3),
+                seed=rng.uniform(0, 50),
+                param=(3, 0, 0, 0),
+            )
             self.put(rug, (rng.normal(0, 0.3), rng.normal(0, 0.3), 0), rng.normal(0, 0.2))
         low, high = np.array([-0.9, -0.9]), np.array([0.9, 0.9])
         if self._free(low, high) and min(self.width, self.depth) > 3.4 and rng.random() < 0.7:
@@ -122,7 +212,14 @@ class RoomBuilder:
             else:
                 rows, _, depth = furniture.table(rng, label, low=True)
                 self.put(rows, (-depth / 2 * np.cos(yaw), -depth / 2 * np.sin(yaw), 0.0), yaw)
-        for rows in furniture.things(rng, label, (-self.width * 0.4, self.width * 0.4), (-self.depth * 0.4, self.depth * 0.4), 0.0, rng.integers(0, 4)):
+        for rows in household.things(
+            rng,
+            label,
+            (-self.width * 0.4, self.width * 0.4),
+            (-self.depth * 0.4, self.depth * 0.4),
+            0.0,
+            int(rng.integers(0, 4)),
+        ):
             self.put(rows, (0, 0, 0), 0.0)
 
     def build(self) -> Scene:
@@ -135,14 +232,26 @@ class RoomBuilder:
         warm = np.array([1.0, 0.88, 0.70]) if rng.random() < 0.6 else np.array([0.95, 1.0, 1.0])
         level = rng.uniform(0.4, 1.0)
         turn, tilt = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.3)
-        direction = (float(np.cos(tilt) * np.cos(turn)), float(np.cos(tilt) * np.sin(turn)), float(np.sin(tilt)))
+        direction = (
+            float(np.cos(tilt) * np.cos(turn)),
+            float(np.cos(tilt) * np.sin(turn)),
+            float(np.sin(tilt)),
+        )
         lamp = warm * rng.uniform(0.3, 1.2)
         ambient = warm * level
         glow = (float(ambient[0]), float(ambient[1]), float(ambient[2]))
         light = Light(
-            sun_direction=direction, sun=(float(lamp[0]), float(lamp[1]), float(lamp[2])), zenith=glow, horizon=glow,
-            ambient=glow, cloud=glow, clouds=0.0, cloud_seed=0.0, haze=0.0, bounce=float(rng.uniform(0.35, 0.7)),
-        )  # fmt: skip
+            sun_direction=direction,
+            sun=(float(lamp[0]), float(lamp[1]), float(lamp[2])),
+            zenith=glow,
+            horizon=glow,
+            ambient=glow,
+            cloud=glow,
+            clouds=0.0,
+            cloud_seed=0.0,
+            haze=0.0,
+            bounce=float(rng.uniform(0.35, 0.7)),
+        )
         return Scene(np.concatenate(self.rows), light)
 
     def viewpoint(self) -> tuple[tuple[float, float, float], float]:
@@ -150,7 +259,10 @@ class RoomBuilder:
         rng = self.rng
         best, most = (0.0, 0.0), -np.inf
         for _ in range(24):
-            x, y = rng.uniform(-0.5, 0.5) * (self.width - 0.6), rng.uniform(-0.5, 0.5) * (self.depth - 0.6)
+            x, y = (
+                rng.uniform(-0.5, 0.5) * (self.width - 0.6),
+                rng.uniform(-0.5, 0.5) * (self.depth - 0.6),
+            )
             gaps = [max(a - x, x - b, c - y, y - e) for a, b, c, e in self.taken]
             score = min([0.5, *gaps]) + 0.25 * max(abs(x) / self.width, abs(y) / self.depth)
             if score > most:

@@ -61,7 +61,13 @@ def _blur(image: Tensor, sigma: float) -> Tensor:
     return F.conv2d(image, kernel[:, :, :, None], groups=3)
 
 
-def expose(radiance: Tensor, sky: Tensor, sensor: Sensor, generator: torch.Generator, gain: float | None = None) -> np.ndarray:
+def expose(
+    radiance: Tensor,
+    sky: Tensor,
+    sensor: Sensor,
+    generator: torch.Generator,
+    gain: float | None = None,
+) -> np.ndarray:
     """`(H, W, 3)` uint8 from linear radiance `(H, W, 3)`; `sky` `(H, W)` marks the sky.
 
     `gain` fixes the exposure; otherwise it is metered on what is not sky.
@@ -71,7 +77,10 @@ def expose(radiance: Tensor, sky: Tensor, sensor: Sensor, generator: torch.Gener
     if gain is None:
         gain = meter(radiance, sky, sensor)
     image = radiance.permute(2, 0, 1)[None] * gain + sensor.veil
-    image = image * torch.tensor(sensor.white_balance, device=device, dtype=torch.float32)[:, None, None]
+    image = (
+        image
+        * torch.tensor(sensor.white_balance, device=device, dtype=torch.float32)[:, None, None]
+    )
     y = torch.linspace(-1, 1, height, device=device)[:, None] * (height / width)
     x = torch.linspace(-1, 1, width, device=device)[None]
     radius = (x * x + y * y) / (1 + (height / width) ** 2)
@@ -79,11 +88,17 @@ def expose(radiance: Tensor, sky: Tensor, sensor: Sensor, generator: torch.Gener
     if sensor.motion > 0.3:
         total = image
         grid = torch.stack(
-            [x.expand(height, width), torch.linspace(-1, 1, height, device=device)[:, None].expand(height, width)], -1
+            [
+                x.expand(height, width),
+                torch.linspace(-1, 1, height, device=device)[:, None].expand(height, width),
+            ],
+            -1,
         )
         for step in range(1, 4):
             zoomed = grid * (1 - sensor.motion * step / (2 * width))
-            total = total + F.grid_sample(image, zoomed[None], align_corners=True, padding_mode="border")
+            total = total + F.grid_sample(
+                image, zoomed[None], align_corners=True, padding_mode="border"
+            )
         image = total / 4
     if sensor.blur > 0:
         image = _blur(image, sensor.blur)
@@ -98,13 +113,19 @@ def expose(radiance: Tensor, sky: Tensor, sensor: Sensor, generator: torch.Gener
     if sensor.jpeg:
         ok, data = cv2.imencode(".jpg", array[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, sensor.jpeg])
         assert ok
-        array = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        assert decoded is not None
+        array = decoded[..., ::-1]
     return np.ascontiguousarray(array)
 
 
 def meter(radiance: Tensor, sky: Tensor, sensor: Sensor) -> float:
-    """The gain that brings the median of what is not sky to the sensor's brightness."""
+    """The gain that brings the median of what is not sky to the sensor's brightness.
+
+    A bright sky holds the gain back, as it does in real cameras.
+    """
     light = radiance.mean(2)
     ground = light[~sky]
     median = float((ground if ground.numel() > 100 else light.flatten()).median())
-    return sensor.brightness**sensor.gamma / max(median, 1e-4)
+    overall = float(light.clamp(max=2.0).mean())
+    return sensor.brightness**sensor.gamma / max(median, 0.22 * overall, 1e-4)

@@ -1,0 +1,158 @@
+"""The command line: what it prints, and that mistakes are answered with one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from emu_perception import cli
+from emu_perception.labels import load_label_set
+from emu_perception.model_file import ModelSpec, save_model
+
+
+def emu(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    """The exit status of `emu ARGUMENTS`."""
+    monkeypatch.setattr(sys, "argv", ["emu", *map(str, arguments)])
+    monkeypatch.delenv("EMU_DEBUG", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    spec = ModelSpec(
+        architecture="segdepthformer",
+        backbone="mit_b0",
+        tasks=("semantic", "depth"),
+        arguments={"width": 16},
+        label_set=load_label_set("camvid"),
+        input_size=(64, 96),
+        license="CC0-1.0",
+        metrics={"camvid val": {"mIoU": 0.123456}},
+    )
+    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
+    save_model(path, spec.build(), spec)
+    return path
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['emu', '--help']\n"
+        "from emu_perception import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'cv2', 'rclpy', 'rosbags', 'pydantic', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for command in ("demo", "predict", "scenes", "model"):
+        assert command in done.stdout
+
+
+def test_model_info_tells_what_is_in_the_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model_file: Path
+) -> None:
+    assert emu(monkeypatch, "model", "info", model_file) == 0
+    printed = capsys.readouterr().out
+    for text in ("segdepthformer", "mit_b0", "96 x 64", "bicyclist", "CC0-1.0", "0.1235"):
+        assert text in printed
+    spec = ModelSpec(
+        architecture="segdepthformer",
+        backbone="mit_b0",
+        tasks=("semantic", "depth"),
+        arguments={"width": 16},
+        label_set=load_label_set("camvid"),
+        input_size=(64, 96),
+    )
+    assert f"{sum(p.numel() for p in spec.build().parameters()):,}" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["model", "info", "nowhere.safetensors"], "there is no model file 'nowhere.safetensors'"),
+        (["scenes", "--kind", "moon"], "unknown kind of scene 'moon'"),
+    ],
+)
+def test_mistakes_are_answered_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    complaint: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert emu(monkeypatch, *arguments) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("Error: ")
+    assert complaint in printed
+    assert "Traceback" not in printed
+
+
+def test_a_missing_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "rosbags", None)
+    for name in [n for n in sys.modules if n.startswith("emu_perception.bags")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "emu_perception.demo.drive", raising=False)
+    assert emu(monkeypatch, "demo", "--out", "nowhere") == 1
+    assert "rosbags is not installed" in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["emu", "--debug", "model", "info", "nowhere.safetensors"])
+    monkeypatch.setenv("EMU_DEBUG", "")
+    with pytest.raises(ValueError, match="nowhere"):
+        cli.main()
+
+
+@pytest.mark.parametrize("size", ["640", "0x10", "axb", "640x99999"])
+def test_sizes_are_checked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], size: str
+) -> None:
+    assert emu(monkeypatch, "scenes", "--size", size) == 2
+    assert "640x480" in capsys.readouterr().err
+
+
+def test_predict_draws_a_panel_of_each_image(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model_file: Path
+) -> None:
+    files = []
+    for name, size in (("a.png", (48, 64)), ("b.jpg", (70, 50))):
+        files.append(tmp_path / name)
+        image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+        assert cv2.imwrite(str(files[-1]), image)
+    out = tmp_path / "out"
+    assert emu(monkeypatch, "predict", *files, "--model", model_file, "--out", out) == 0
+    assert sorted(f.name for f in out.iterdir()) == ["a.png", "b.png"]
+    assert cv2.imread(str(out / "a.png")).shape[1] > 1000
+
+
+def test_predict_names_what_is_no_image(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    model_file: Path,
+) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("no image")
+    out = tmp_path / "out"
+    assert emu(monkeypatch, "predict", file, "--model", model_file, "--out", out) == 1
+    assert "notes.txt cannot be decoded" in capsys.readouterr().err
+
+
+def test_scenes_are_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert emu(monkeypatch, "scenes", "-o", tmp_path, "-n", "2", "--size", "96x64") == 0
+    names = sorted(f.name for f in tmp_path.iterdir())
+    assert names == ["overview.png", "street_0000.png", "street_0001.png"]
