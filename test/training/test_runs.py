@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from typer.testing import CliRunner
 
 pytest.importorskip("lightning")
 
 import tiny
 
+from emu_perception.cli import app
 from emu_perception.model_file import load_model
 from emu_perception.predictor import Predictor
 from emu_perception.training import run
@@ -173,3 +175,29 @@ def test_what_cannot_be_started_from_is_refused(data: Path, tmp_path: Path) -> N
     config = tiny.config(data, tmp_path, model={"encoder_weights": str(tmp_path / "no.pth")})
     with pytest.raises((ValueError, OSError), match=r"no\.pth"):
         run.train(config, progress=False)
+
+
+def test_the_command_line_trains_and_distills(ensemble: Path, data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    values = tiny.values(data, tmp_path / "unused", trainer={"epochs": 1})
+    file.write_text(yaml.safe_dump(values), encoding="utf-8")
+    out = tmp_path / "out"
+    result = CliRunner().invoke(
+        app, ["train", "--config", str(file), "--out", str(out), "--seed", "3"]
+    )
+    assert result.exit_code == 0, result.output
+    assert yaml.safe_load((out / "config.yaml").read_text())["seed"] == 3
+    assert not (tmp_path / "unused").exists()
+    student = CliRunner().invoke(app, ["distill", "--config", str(file)])
+    assert isinstance(student.exception, ConfigError)
+    assert "names no teacher" in str(student.exception)
+    start = str(out / run.MODEL_FILE)
+    taught = tmp_path / "taught"
+    student = CliRunner().invoke(
+        app,
+        ["distill", "-c", str(file), "-t", str(ensemble), "--start-from", start, "-o", str(taught)],
+    )
+    assert student.exit_code == 0, student.output
+    assert (taught / run.MODEL_FILE).is_file()
+    members = CliRunner().invoke(app, ["train", "ensemble"])
+    assert members.exit_code == 2 and "--config" in members.output
