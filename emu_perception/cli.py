@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from emu_perception import __version__
-from emu_perception.commands import demo, model, predict, scenes
+from emu_perception.commands import data, demo, evaluate, model, predict, scenes, train
 
 EXTRAS = {"rosbags": "bags", "rclpy": "ros", "lightning": "train", "openvino": "openvino"}
 """Modules that not every installation has, and the extra that brings them."""
@@ -27,6 +27,11 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("predict")(predict.predict)
 app.command("scenes")(scenes.scenes)
+app.command("evaluate")(evaluate.evaluate)
+app.command("calibrate")(evaluate.calibrate)
+app.command("distill")(train.distill)
+app.add_typer(train.app, name="train")
+app.add_typer(data.app, name="data")
 app.add_typer(model.app, name="model")
 
 

@@ -25,6 +25,7 @@ STRIDE = 32
 """Networks take heights and widths that are multiples of their coarsest feature scale."""
 SEMANTIC_MAPS = frozenset({"labels", "confidence", "semantic_uncertainty"})
 DEPTH_MAPS = frozenset({"depth", "depth_variance"})
+EPISTEMIC_MAPS = {"semantic": "semantic_epistemic", "depth": "depth_epistemic"}
 ENGINE_MAPS = {
     "labels": {"classes"},
     "confidence": {"confidence"},
@@ -32,9 +33,15 @@ ENGINE_MAPS = {
     "probabilities": {"probabilities"},
     "depth": {"mean"},
     "depth_variance": {"mean", "variance"},
+    "semantic_epistemic": {"mutual_information"},
+    "depth_epistemic": {"mean", "epistemic_variance"},
 }
 """What an engine must compute for each map."""
-OWN_NAMES = {"classes": "labels", "entropy": "semantic_uncertainty"}
+OWN_NAMES = {
+    "classes": "labels",
+    "entropy": "semantic_uncertainty",
+    "mutual_information": "semantic_epistemic",
+}
 """`Prediction` fields that engines call otherwise."""
 
 
@@ -67,7 +74,9 @@ class Predictor:
         self.precision = choose_precision(precision, self.device)
         self.min_confidence = 0.0
         self.max_depth_std = math.inf
-        self.engine = choose_engine(engine, self.device)
+        stochastic = bool(getattr(model.network, "stochastic", False))
+        self.engine = choose_engine(engine, self.device, stochastic)
+        self._epistemic = bool(getattr(model.network, "epistemic", False))
         self._engine = make_engine(self.engine, model, self.device, self.precision)
 
     @classmethod
@@ -99,6 +108,8 @@ class Predictor:
             maps |= SEMANTIC_MAPS | {"probabilities"}
         if "depth" in self.spec.tasks:
             maps |= DEPTH_MAPS
+        if self._epistemic:
+            maps |= {EPISTEMIC_MAPS[task] for task in self.spec.tasks}
         return maps
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
@@ -177,7 +188,7 @@ class Predictor:
 
     def _engine_maps(self, wanted: frozenset[str]) -> frozenset[str]:
         maps = set().union(*(ENGINE_MAPS[name] for name in wanted))
-        if wanted & DEPTH_MAPS:
+        if wanted & (DEPTH_MAPS | {"depth_epistemic"}):
             if self.max_depth_std < math.inf:
                 maps.add("variance")
             if self.label_set is not None and self.label_set.without_depth:
@@ -218,6 +229,9 @@ class Predictor:
         maps = {"depth": depth.masked_fill(invalid, math.nan)}
         if spread is not None:
             maps["depth_variance"] = spread.masked_fill(invalid, math.nan)
+        if "epistemic_variance" in found:
+            epistemic = found["epistemic_variance"] * focal_ratio**2
+            maps["depth_epistemic"] = epistemic.masked_fill(invalid, math.nan)
         return maps
 
 

@@ -41,7 +41,8 @@ class DepthMaps(NamedTuple):
     variance: Tensor
     """Predictive variance, the square of that unit (Eq. 10)."""
     epistemic_variance: Tensor | None
-    """Population variance of the members' means; None for a single member."""
+    """Population variance of the members' means, or a single member's prediction of it, else
+    None."""
 
 
 def entropy(probabilities: Tensor, dim: int = 1) -> Tensor:
@@ -87,7 +88,12 @@ def activate_depth(raw: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
     return F.relu(mean), F.softplus(variance).clamp_min(MIN_VARIANCE)
 
 
-def depth_maps(means: Tensor, variances: Tensor, variance_scale: float = 1.0) -> DepthMaps:
+def depth_maps(
+    means: Tensor,
+    variances: Tensor,
+    variance_scale: float = 1.0,
+    predicted_epistemic: Tensor | None = None,
+) -> DepthMaps:
     """Moments of the members' Gaussian mixture (Eq. 10).
 
     The predictive variance is mean(s_m^2) + mean(mu_m^2) - mean(mu_m)^2, the latter two taken
@@ -96,10 +102,11 @@ def depth_maps(means: Tensor, variances: Tensor, variance_scale: float = 1.0) ->
     Args:
         means, variances: `(M, B, H, W)`.
         variance_scale: calibration factor on the predictive variance; 1 leaves it as it is.
+        predicted_epistemic: `(B, H, W)`, of a single member with split uncertainty.
     """
     mean = means.mean(0)
     aleatoric = variances.mean(0)
-    if len(means) == 1:
+    epistemic = predicted_epistemic if len(means) == 1 else means.var(0, correction=0)
+    if epistemic is None:
         return DepthMaps(mean, aleatoric * variance_scale, None)
-    epistemic = means.var(0, correction=0)
     return DepthMaps(mean, (aleatoric + epistemic) * variance_scale, epistemic * variance_scale)

@@ -14,8 +14,8 @@ from emu_perception.model_file import ModelSpec
 from emu_perception.networks.decoder import resize
 from emu_perception.uncertainty import activate_depth, depth_maps, entropy, mean_softmax
 
-SEMANTIC = ("classes", "confidence", "entropy", "probabilities")
-DEPTH = ("mean", "variance")
+SEMANTIC = ("classes", "confidence", "entropy", "mutual_information", "probabilities")
+DEPTH = ("mean", "variance", "epistemic_variance")
 MAPS = SEMANTIC + DEPTH
 
 
@@ -49,26 +49,62 @@ class Normalization(nn.Module):
 
 
 class SemanticActivation(nn.Module):
-    """Upsampled logits to the wanted semantic maps; raw outputs are resized before the softmax."""
+    """Upsampled logits to the wanted semantic maps; raw outputs are resized before the softmax.
 
-    def __init__(self, wanted: Sequence[str], size: Sequence[int], temperature: float) -> None:
+    Args:
+        wanted: some of `SEMANTIC`.
+        size: height and width of the maps.
+        temperature: divides the logits; a predicted mutual information it leaves as it is.
+        classes: C; one more channel is the mutual information.
+    """
+
+    def __init__(
+        self, wanted: Sequence[str], size: Sequence[int], temperature: float, classes: int
+    ) -> None:
         super().__init__()
         self.wanted, self.size, self.temperature = tuple(wanted), tuple(size), temperature
+        self.classes = classes
 
-    def forward(self, logits: Tensor) -> tuple[Tensor, ...]:
-        """`(1, C, h, w)` to `(H, W)` maps in the order of `wanted`."""
-        full = resize(logits, self.size)
-        if self.wanted == ("classes",):
+    def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
+        """`(1, C, h, w)`, or `(M, 1, C, h, w)`, to `(H, W)` maps in the order of `wanted`."""
+        members = raw if raw.dim() == 5 else raw[None]
+        count = members.shape[0]
+        if self.wanted == ("classes",) and count == 1:
+            full = resize(members[0, :, : self.classes], self.size)
             return (full[0].argmax(0).to(torch.uint8),)
-        probabilities = mean_softmax(full[None], self.temperature)[0]
+        # One member at a time: all of them at full size would take M times the memory.
+        probabilities, entropies = torch.zeros(()), torch.zeros(())
+        for i in range(count):
+            full = resize(members[i, :, : self.classes], self.size)
+            own = mean_softmax(full[None], self.temperature if count == 1 else 1.0)[0]
+            probabilities = own if i == 0 else probabilities + own
+            if count > 1 and "mutual_information" in self.wanted:
+                entropies = entropy(own, 0) if i == 0 else entropies + entropy(own, 0)
+        if count > 1:
+            probabilities = probabilities / count
+            uncalibrated = probabilities
+            if self.temperature != 1:
+                # Pool, then calibrate (Rahaman and Thiery, NeurIPS 2021): a temperature for the
+                # mean, which is what was fitted.
+                pooled = torch.log(probabilities.clamp_min(1e-30)) / self.temperature
+                probabilities = torch.softmax(pooled, dim=0)
         confidence, classes = probabilities.max(0)
         maps = {
             "classes": classes.to(torch.uint8),
             "confidence": confidence,
             "probabilities": probabilities,
         }
-        if "entropy" in self.wanted:
+        if "entropy" in self.wanted or "mutual_information" in self.wanted:
             maps["entropy"] = entropy(probabilities, 0)
+        if "mutual_information" in self.wanted:
+            if count > 1:
+                # The members' disagreement is not a matter of calibration.
+                mutual = (entropy(uncalibrated, 0) - entropies / count).clamp_min(0)
+                mutual = torch.minimum(mutual, maps["entropy"])
+            else:
+                full = resize(members[0, :, self.classes :].float(), self.size)[0, 0]
+                mutual = torch.minimum(F.softplus(full), maps["entropy"])
+            maps["mutual_information"] = mutual
         return tuple(maps[name] for name in self.wanted)
 
 
@@ -80,10 +116,17 @@ class DepthActivation(nn.Module):
         self.wanted, self.size, self.variance_scale = tuple(wanted), tuple(size), variance_scale
 
     def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
-        """`(1, 2, h, w)` to `(H, W)` maps in the order of `wanted`."""
-        mean, variance = activate_depth(resize(raw, self.size)[None], dim=2)
-        maps = depth_maps(mean, variance, self.variance_scale)
+        """`(1, 2, h, w)`, or `(M, 1, 2, h, w)`, to `(H, W)` maps in the order of `wanted`.
+
+        A third channel is the epistemic variance.
+        """
+        full = resize(raw.flatten(0, -4), self.size)[:, None]
+        mean, variance = activate_depth(full[:, :, :2], dim=2)
+        predicted = F.softplus(full[0, :, 2].float()) if full.shape[2] == 3 else None
+        maps = depth_maps(mean, variance, self.variance_scale, predicted)
         found = {"mean": maps.mean[0], "variance": maps.variance[0]}
+        if maps.epistemic_variance is not None:
+            found["epistemic_variance"] = maps.epistemic_variance[0]
         return tuple(found[name] for name in self.wanted)
 
 
@@ -95,7 +138,10 @@ def activations(
     semantic = tuple(name for name in SEMANTIC if name in wanted)
     depth = tuple(name for name in DEPTH if name in wanted)
     if semantic and "semantic" in spec.tasks:
-        found["semantic"] = SemanticActivation(semantic, size, spec.calibration.temperature)
+        assert spec.label_set is not None
+        found["semantic"] = SemanticActivation(
+            semantic, size, spec.calibration.temperature, len(spec.label_set)
+        )
     if depth and "depth" in spec.tasks:
         found["depth"] = DepthActivation(depth, size, spec.calibration.depth_variance_scale)
     return found

@@ -78,18 +78,25 @@ def choose_precision(precision: str, device: torch.device) -> str:
     return precision
 
 
-def choose_engine(engine: str, device: torch.device) -> str:
+def choose_engine(engine: str, device: torch.device, stochastic: bool = False) -> str:
     """`auto` is OpenVINO on a CPU where it is installed, else PyTorch.
 
+    Args:
+        engine: a name, or `auto`.
+        device: that it will run on.
+        stochastic: the network samples its dropout, which only PyTorch does.
+
     Raises:
-        ValueError: an unknown name, or OpenVINO asked for on a GPU.
+        ValueError: an unknown name, or OpenVINO asked for on a GPU or for sampled dropout.
     """
     if engine == "auto":
         on_cpu = device.type == "cpu"
         installed = importlib.util.find_spec("openvino") is not None
-        return "openvino" if on_cpu and installed else "pytorch"
+        return "openvino" if on_cpu and installed and not stochastic else "pytorch"
     if engine not in ENGINES:
         raise ValueError(f"engine must be auto, {', '.join(ENGINES)}, got '{engine}'")
+    if engine == "openvino" and stochastic:
+        raise ValueError("the engine 'openvino' removes dropout; Monte Carlo Dropout needs pytorch")
     if engine == "openvino" and device.type != "cpu":
         raise ValueError(f"the engine 'openvino' runs on the CPU, not on '{device}'")
     return engine

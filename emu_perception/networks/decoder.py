@@ -71,6 +71,8 @@ class FoldedDecoders(nn.Module):
         self.scales = nn.ModuleList(
             _pointwise(weight, None if i else bias) for i, weight in enumerate(stages)
         )
+        # Does nothing in eval(); Monte Carlo Dropout samples it.
+        self.dropouts = nn.ModuleList(nn.Dropout2d(d.dropout.p) for d in decoders)
         self.predictions = nn.ModuleList()
         for decoder in decoders:
             predict = nn.Conv2d(decoder.predict.in_channels, decoder.predict.out_channels, 1)
@@ -84,7 +86,10 @@ class FoldedDecoders(nn.Module):
         scaled = [resize(s(f), size) for s, f in zip(self.scales, features, strict=True)]
         total = sum(scaled[1:], scaled[0])
         parts = torch.relu(total).split(self.widths, dim=1)
-        return [predict(part) for predict, part in zip(self.predictions, parts, strict=True)]
+        return [
+            predict(dropout(part))
+            for predict, dropout, part in zip(self.predictions, self.dropouts, parts, strict=True)
+        ]
 
 
 def _fold(decoder: MLPDecoder) -> tuple[list[Tensor], Tensor]:

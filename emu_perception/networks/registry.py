@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch.nn as nn
 
+from emu_perception.networks.ensembles import DeepEnsemble, DeepSubEnsemble, MonteCarloDropout
 from emu_perception.networks.segdepthformer import SegDepthFormer
 
 Builder = Callable[..., nn.Module]
@@ -39,3 +40,6 @@ def build_network(architecture: str, **arguments: object) -> nn.Module:
 
 
 register_architecture("segdepthformer")(SegDepthFormer)
+register_architecture("deep_ensemble")(DeepEnsemble)
+register_architecture("deep_sub_ensemble")(DeepSubEnsemble)
+register_architecture("monte_carlo_dropout")(MonteCarloDropout)

@@ -8,7 +8,7 @@ student EMUFormer is a SegDepthFormer whose training differs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -23,12 +23,18 @@ DEPTH_CHANNELS = 2
 
 
 class RawOutputs(NamedTuple):
-    """What a network says before any activation, at 1/4 of the input's resolution."""
+    """What a network says before any activation, at 1/4 of the input's resolution.
+
+    Networks with members lead with the member axis: `(M, B, C, h, w)`. Those with split uncertainty
+    have one more channel for each task, the last one.
+    """
 
     logits: Tensor | None
-    """`(B, C, h, w)`: class scores before the softmax."""
+    """`(B, C, h, w)`: class scores before the softmax. With split uncertainty `(B, C + 1, h, w)`:
+    then the mutual information before its softplus."""
     depth: Tensor | None
-    """`(B, 2, h, w)`: mean before its ReLU, variance before its softplus."""
+    """`(B, 2, h, w)`: mean before its ReLU, variance before its softplus. With split uncertainty
+    `(B, 3, h, w)`: then the epistemic variance before its softplus; the other is aleatoric."""
 
 
 class SegDepthFormer(nn.Module):
@@ -42,6 +48,8 @@ class SegDepthFormer(nn.Module):
         dropout: rate in the decoders and, in Mix Transformers, in MLPs and attention projections
             (Monte Carlo Dropout samples these); the decoders have at least SegFormer's 0.1.
         drop_path: rate of stochastic depth in the encoder while training.
+        split_uncertainty: predict the epistemic part of both uncertainties in a channel of its own,
+            as a student learns it from an ensemble.
 
     Raises:
         ValueError: an unknown task or backbone, or classes missing.
@@ -55,25 +63,27 @@ class SegDepthFormer(nn.Module):
         width: int | None = None,
         dropout: float = 0.0,
         drop_path: float = 0.0,
+        split_uncertainty: bool = False,
     ) -> None:
         super().__init__()
-        unknown = set(tasks) - set(TASKS)
-        if unknown or not tasks:
-            raise ValueError(f"tasks must be some of {TASKS}, got {tuple(tasks)}")
-        if "semantic" in tasks and (classes is None or classes < 1):
-            raise ValueError("the task 'semantic' needs the number of classes")
+        self.tasks = check_tasks(tasks, classes)
         self.backbone = backbone
-        self.tasks = tuple(task for task in TASKS if task in tasks)
+        self.epistemic = split_uncertainty
         self.encoder = build_encoder(backbone, dropout=dropout, drop_path=drop_path)
-        channels = feature_widths(self.encoder)
-        self.width = width or (256 if backbone in ("mit_b0", "mit_b1") else 768)
-        outputs = {"semantic": classes or 0, "depth": DEPTH_CHANNELS}
-        self.decoders = nn.ModuleDict(
-            {
-                task: MLPDecoder(channels, outputs[task], self.width, max(dropout, 0.1))
-                for task in self.tasks
-            }
+        extra = int(split_uncertainty)
+        self.decoders = build_decoders(
+            feature_widths(self.encoder),
+            {"semantic": (classes or 0) + extra, "depth": DEPTH_CHANNELS + extra},
+            self.tasks,
+            width or default_width(backbone),
+            dropout,
         )
+        if split_uncertainty:
+            for task in self.tasks:
+                # Epistemic parts are small; softplus(-3) = 0.05 is closer to them than softplus(0).
+                bias = self.decoder(task).predict.bias
+                assert bias is not None
+                nn.init.constant_(bias[-1:], -3.0)
 
     def forward(self, image: Tensor) -> RawOutputs:
         """Normalised `(B, 3, H, W)`, H and W multiples of 32, to raw maps at 1/4."""
@@ -97,6 +107,34 @@ class SegDepthFormer(nn.Module):
     def fold(self) -> FoldedSegDepthFormer:
         """The same network for inference, its decoders folded; shares the encoder's weights."""
         return FoldedSegDepthFormer(self)
+
+
+def check_tasks(tasks: Sequence[str], classes: int | None) -> tuple[str, ...]:
+    """The tasks in the order of `TASKS`; ValueError for an unknown one, or missing classes."""
+    unknown = set(tasks) - set(TASKS)
+    if unknown or not tasks:
+        raise ValueError(f"tasks must be some of {TASKS}, got {tuple(tasks)}")
+    if "semantic" in tasks and (classes is None or classes < 1):
+        raise ValueError("the task 'semantic' needs the number of classes")
+    return tuple(task for task in TASKS if task in tasks)
+
+
+def default_width(backbone: str) -> int:
+    """The decoders' width: 256 for B0 and B1, else 768."""
+    return 256 if backbone in ("mit_b0", "mit_b1") else 768
+
+
+def build_decoders(
+    channels: Sequence[int],
+    outputs: Mapping[str, int],
+    tasks: Sequence[str],
+    width: int,
+    dropout: float,
+) -> nn.ModuleDict:
+    """A decoder per task, with at least SegFormer's dropout of 0.1."""
+    return nn.ModuleDict(
+        {task: MLPDecoder(channels, outputs[task], width, max(dropout, 0.1)) for task in tasks}
+    )
 
 
 class FoldedSegDepthFormer(nn.Module):

@@ -1,4 +1,8 @@
-"""Losses on dense maps; every one ignores pixels without a label."""
+"""Losses on dense maps, in float32 whatever the precision of the network.
+
+Those of ground truth ignore pixels without a label. Those of the teacher (EMUFormer, arXiv
+2402.10580, Eq. 9 to 11) take all pixels, labelled or not.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from emu_perception.prediction import UNLABELLED
+from emu_perception.uncertainty import MIN_VARIANCE
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -20,6 +25,8 @@ def gaussian_nll(
 ) -> Tensor:
     """Mean Gaussian negative log-likelihood over the valid pixels, constant ln(2 pi)/2 left out.
 
+    The variance is clamped at `MIN_VARIANCE` (EMUFormer, Eq. 7; Nix and Weigend, 1994).
+
     With `beta` > 0 each pixel's loss is weighted by its variance to that power, taken as a
     constant, which keeps far, uncertain pixels from being given up (Seitzer et al., "On the
     Pitfalls of Heteroscedastic Uncertainty Estimation", ICLR 2022, Eq. 5).
@@ -28,7 +35,8 @@ def gaussian_nll(
         mean, variance, target: `(B, H, W)`; metres and square metres.
         valid: bool `(B, H, W)`.
     """
-    loss = 0.5 * (torch.log(variance) + (mean - target) ** 2 / variance)
+    variance = variance.float().clamp_min(MIN_VARIANCE)
+    loss = 0.5 * (torch.log(variance) + (mean.float() - target) ** 2 / variance)
     if beta:
         loss = loss * variance.detach() ** beta
     return _masked_mean(loss, valid)
@@ -60,6 +68,40 @@ def scale_invariant_log(
     first, second = g.sum(1) / count, (g**2).sum(1) / count
     per_image = torch.sqrt((second - weight * first**2).clamp_min(1e-8))
     return _masked_mean(per_image, valid.flatten(1).any(1))
+
+
+def mean_squared_error(mean: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Mean squared error over the valid pixels of `(B, H, W)` maps; knows of no variance."""
+    return _masked_mean((mean.float() - target) ** 2, valid)
+
+
+def huber(mean: Tensor, target: Tensor, valid: Tensor, delta: float = 1.0) -> Tensor:
+    """Mean Huber loss over the valid pixels: squared below `delta` metres, linear above it."""
+    return _masked_mean(F.huber_loss(mean.float(), target, reduction="none", delta=delta), valid)
+
+
+def kl_divergence(teacher: Tensor, logits: Tensor) -> Tensor:
+    """KL divergence of the student's classes from the teacher's, mean over all pixels (Eq. 9).
+
+    Args:
+        teacher: `(B, C, H, W)` probabilities, such as the members' mean softmax.
+        logits: `(B, C, H, W)` of the student.
+    """
+    student = torch.log_softmax(logits.float(), dim=1)
+    divergence = torch.xlogy(teacher, teacher).sum(1) - (teacher * student).sum(1)
+    return divergence.mean()
+
+
+def root_mean_squared_log_error(teacher: Tensor, student: Tensor) -> Tensor:
+    """sqrt(mean((ln(1 + teacher) - ln(1 + student))^2)) over all pixels of the batch (Eq. 11).
+
+    Args:
+        teacher, student: uncertainties of one shape, not negative: variances of depth in square
+            metres, or mutual informations in nats.
+    """
+    squared = (torch.log1p(teacher.float()) - torch.log1p(student.float())) ** 2
+    # The root has no gradient where student and teacher agree exactly.
+    return torch.sqrt(squared.mean().clamp_min(1e-12))
 
 
 def _masked_mean(values: Tensor, valid: Tensor) -> Tensor:

@@ -1,0 +1,142 @@
+"""`emu evaluate` and `emu calibrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from emu_perception.commands.options import DeviceOption
+
+ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option("--model", "-m", help="Model file; several are a Deep Ensemble."),
+]
+DatasetOption = Annotated[str | None, typer.Option("--dataset", "-d", help="See emu data list.")]
+RootOption = Annotated[str | None, typer.Option(help="Folder that the data set lies in.")]
+OptionsOption = Annotated[
+    list[str] | None, typer.Option("--option", help="NAME=VALUE of the data set, such as count=50.")
+]
+LabelSetOption = Annotated[str | None, typer.Option(help="Relabel the data set to these classes.")]
+
+
+def evaluate(
+    model: ModelsOption = None,
+    dataset: DatasetOption = None,
+    root: RootOption = None,
+    split: Annotated[str | None, typer.Option(help="By default the one to report on.")] = None,
+    option: OptionsOption = None,
+    label_set: LabelSetOption = None,
+    table: Annotated[
+        Path | None, typer.Option(help="YAML with the rows of a table of methods.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the table here.")] = None,
+    device: DeviceOption = "auto",
+    replicates: Annotated[int, typer.Option(min=0, help="Bootstrap draws; 0: none.")] = 1000,
+) -> None:
+    """Score a model, or the rows of a table, on a data set.
+
+    The JSON of one model holds the keys of `emu_perception.evaluation.Evaluator`, and `model`,
+    `dataset`, `split` and `parameters`. That of a table is a list of them, with `name`.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from emu_perception.training import assess
+    from emu_perception.training.config import TableConfig, TableRow, load_config
+
+    if table is not None:
+        if model or dataset:
+            raise typer.BadParameter("--table names models and data set itself")
+        config = load_config(table, TableConfig)
+    elif not model or dataset is None:
+        raise typer.BadParameter("give --model and --dataset, or --table")
+    else:
+        row = TableRow(name=Path(model[0]).stem, models=model)
+        data = _data(dataset, root, split, option, label_set)
+        config = TableConfig(data=data, rows=[row])
+    with _bars() as bars:
+        tasks: dict[str, Any] = {}
+
+        def follow(name: str, done: int, total: int) -> None:
+            tasks.setdefault(name, bars.add_task(name, total=total) if name not in tasks else None)
+            bars.update(tasks[name], completed=done)
+
+        rows = assess.compare(config, device=device, replicates=replicates, progress=follow)
+    for each in rows:
+        each |= {"dataset": config.data.name, "split": config.data.split}
+    console = Console()
+    heads, cells = assess.table_cells(rows)
+    if table is None:
+        shown = Table("figure", "value", title=f"{cells[0][0]} on {config.data.title}")
+        for head, cell in zip(heads[1:], cells[0][1:], strict=True):
+            shown.add_row(head, cell)
+    else:
+        shown = Table(*heads, title=config.data.title)
+        for line in cells:
+            shown.add_row(*line)
+    console.print(shown)
+    if markdown is not None:
+        markdown.write_text(assess.markdown(rows), encoding="utf-8")
+    if json is not None:
+        assess.write_json(json, rows if table is not None else rows[0])
+
+
+def calibrate(
+    model: Annotated[str, typer.Option("--model", "-m", help="Model file; it is rewritten.")],
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="See emu data list.")],
+    split: Annotated[str, typer.Option(help="Never the one that you report on.")] = "calibration",
+    root: RootOption = None,
+    option: OptionsOption = None,
+    label_set: LabelSetOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write here and leave the file as it is.")
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Fit temperature and depth variance scale on a split and store them in the model file."""
+    from emu_perception.model_file import load_model, save_model
+    from emu_perception.training import assess
+
+    loaded = load_model(model)
+    data = _data(dataset, root, split, option, label_set)
+    with _bars() as bars:
+        task = bars.add_task("Calibrating")
+
+        def follow(done: int, total: int) -> None:
+            bars.update(task, completed=done, total=total)
+
+        fitted = assess.calibrate(loaded, data, device=device, progress=follow)
+    # The predictor runs a folded copy; the weights that are written are those that were read.
+    save_model(out or loaded.path, load_model(model).network, fitted.spec)
+    found = fitted.spec.calibration
+    typer.echo(
+        f"temperature {found.temperature:.4f}, depth variance x {found.depth_variance_scale:.4f}, "
+        f"fitted on {found.fitted_on}"
+    )
+
+
+def _data(
+    dataset: str, root: str | None, split: str | None, options: list[str] | None, labels: str | None
+) -> Any:
+    import yaml
+
+    from emu_perception.training.config import DatasetConfig
+    from emu_perception.training.data import dataset_entry
+
+    values: dict[str, Any] = {}
+    for text in options or []:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise typer.BadParameter(f"--option wants NAME=VALUE, got '{text}'")
+        values[name] = yaml.safe_load(value)
+    chosen = split or dataset_entry(dataset).evaluation_split
+    return DatasetConfig(name=dataset, root=root, split=chosen, options=values, label_set=labels)
+
+
+def _bars() -> Any:
+    from rich.progress import Progress
+
+    return Progress(transient=True)

@@ -1,0 +1,96 @@
+"""`emu train`, `emu train ensemble` and `emu distill`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="Train a network, or the members of an ensemble.", invoke_without_command=True
+)
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="YAML file; see config/train.")
+]
+OutputOption = Annotated[
+    str | None, typer.Option("--out", "-o", help="Folder of the run, in place of the file's.")
+]
+SeedOption = Annotated[int | None, typer.Option(min=0, help="In place of the configuration's.")]
+ResumeOption = Annotated[
+    str, typer.Option(help="auto (continue an interrupted run), never, or a checkpoint.")
+]
+
+
+@app.callback()
+def train(
+    context: typer.Context,
+    config: ConfigOption = None,
+    out: OutputOption = None,
+    seed: SeedOption = None,
+    resume: ResumeOption = "auto",
+) -> None:
+    """Train a network and write its model file."""
+    if context.invoked_subcommand is not None:
+        return
+    from emu_perception.training.run import train as run
+
+    typer.echo(run(_load(config, out, seed), resume))
+
+
+@app.command()
+def ensemble(
+    config: ConfigOption = None,
+    members: Annotated[int, typer.Option("--members", "-n", min=2, help="How many.")] = 10,
+    out: OutputOption = None,
+    seed: SeedOption = None,
+    resume: ResumeOption = "auto",
+) -> None:
+    """Train the members of a Deep Ensemble; finished ones are skipped."""
+    from emu_perception.training.run import train_ensemble
+
+    typer.echo(train_ensemble(_load(config, out, seed), members, resume))
+
+
+def distill(
+    config: ConfigOption = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option("--teacher", "-t", help="Model files, in place of the configuration's."),
+    ] = None,
+    start_from: Annotated[
+        str | None, typer.Option(help="The trained network that the student starts from.")
+    ] = None,
+    out: OutputOption = None,
+    seed: SeedOption = None,
+    resume: ResumeOption = "auto",
+) -> None:
+    """Train a student on labels and on what a frozen teacher says (EMUFormer)."""
+    from emu_perception.training.config import ConfigError, DistillationConfig
+    from emu_perception.training.run import train as run
+
+    loaded = _load(config, out, seed)
+    if teacher:
+        settings = loaded.distillation or DistillationConfig(teacher=teacher)
+        settings = settings.model_copy(update={"teacher": teacher})
+        loaded = loaded.model_copy(update={"distillation": settings})
+    if start_from is not None:
+        model = loaded.model.model_copy(update={"start_from": start_from})
+        loaded = loaded.model_copy(update={"model": model})
+    if loaded.distillation is None:
+        raise ConfigError(f"{config} names no teacher: add 'distillation', or give --teacher")
+    typer.echo(run(loaded, resume))
+
+
+def _load(config: Path | None, out: str | None, seed: int | None) -> Any:
+    if config is None:
+        raise typer.BadParameter("name a configuration: --config config/train/….yaml")
+    from emu_perception.training.config import load_config
+
+    overrides: dict[str, Any] = {}
+    if out is not None:
+        overrides["output"] = out
+    if seed is not None:
+        overrides["seed"] = seed
+    return load_config(config, **overrides)

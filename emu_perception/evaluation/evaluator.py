@@ -1,0 +1,311 @@
+"""Score predictions against ground truth, frame by frame, in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+
+from emu_perception.evaluation import bootstrap
+from emu_perception.evaluation.boundary import boundary_proximity, near_boundary
+from emu_perception.evaluation.depth import depth_sums, depth_values
+from emu_perception.evaluation.depth import headline as depth_headline
+from emu_perception.evaluation.out_of_distribution import (
+    out_of_distribution_sums,
+    out_of_distribution_values,
+)
+from emu_perception.evaluation.result import Evaluation, explain_missing
+from emu_perception.evaluation.semantic import headline as semantic_headline
+from emu_perception.evaluation.semantic import semantic_sums, semantic_values
+from emu_perception.evaluation.sums import Sums, add, ratio
+from emu_perception.labels import LabelSet
+from emu_perception.prediction import Prediction
+
+
+class _Task:
+    """Sums of one task: over everything, and by group for the intervals."""
+
+    def __init__(self, headline: bootstrap.Headline) -> None:
+        self.headline = headline
+        self.total: Sums = {}
+        self.groups = bootstrap.GroupedSums()
+        self.frames = 0
+
+    def add(self, sums: Sums, group: int) -> dict[str, float | None]:
+        """Add one frame and return its own headline figures."""
+        coarse = bootstrap.coarse_sums(sums)
+        figures = self.headline(coarse)
+        if "ause" in figures:
+            area = figures["ause"]
+            sums["image_ause"] = np.array([area or 0.0, area is not None], np.float64)
+        add(self.total, sums)
+        self.groups.add(group, coarse)
+        self.frames += 1
+        return figures
+
+    def merge(self, other: _Task, shift: int) -> None:
+        add(self.total, other.total)
+        self.groups.merge(other.groups, shift)
+        self.frames += other.frames
+
+
+class Evaluator:
+    """Running metrics of a model.
+
+    Feed it with `update`, read `result` at any time. Its memory does not depend on the number of
+    frames, and evaluators of parts of a set (in other processes: they pickle) `merge` into one.
+    What each key of the result means, the module `emu_perception.evaluation.result` says.
+    """
+
+    def __init__(
+        self,
+        label_set: LabelSet | None = None,
+        depth_range: tuple[float, float] | None = None,
+        *,
+        void_as_inaccurate: bool = False,
+        boundary_width: float = 0.005,
+        rivals: bool = True,
+    ) -> None:
+        """
+        Args:
+            label_set: of predictions and truth; None leaves the semantic task out.
+            depth_range: metres; true depths outside are unknown. None leaves depth out.
+            void_as_inaccurate: count pixels without ground truth as inaccurate in
+                p(accurate|certain), p(uncertain|inaccurate) and PAvPU.
+            boundary_width: what `ece_boundary` calls near, as a fraction of the image diagonal.
+            rivals: also compute `ause_boundary` and `ause_predicted_depth`, a fifth of the time.
+        """
+        if label_set is None and depth_range is None:
+            raise ValueError("nothing to evaluate: give a label set, a depth range or both")
+        if depth_range is not None and not 0 <= depth_range[0] < depth_range[1]:
+            raise ValueError(f"the depth range must rise from 0 m or more, got {depth_range}")
+        self.label_set = label_set
+        self.depth_range = depth_range
+        self.void_as_inaccurate = void_as_inaccurate
+        self.boundary_width = boundary_width
+        self.rivals = rivals
+        self.frames = 0
+        self.has_clips = False
+        self._tasks = {"semantic": _Task(semantic_headline), "depth": _Task(depth_headline)}
+        self._out_of_distribution: Sums = {}
+        self._general: Sums = {}
+        """Sums and counts of the time and the uncertainties of all frames."""
+
+    def update(
+        self,
+        prediction: Prediction,
+        labels: np.ndarray | None = None,
+        depth: np.ndarray | None = None,
+        *,
+        out_of_distribution: np.ndarray | None = None,
+        clip: Hashable | None = None,
+        seconds: float | None = None,
+    ) -> dict[str, float]:
+        """Score one frame; a frame with an error in it changes nothing.
+
+        Args:
+            prediction: what the predictor returned.
+            labels: `(H, W)` integers, true class ids of the label set, 255 = unlabelled.
+            depth: `(H, W)` float, metres; 0, NaN or out of range = unknown.
+            out_of_distribution: `(H, W)` bool, or integers with 255 = ignore.
+            clip: name of the sequence that the frame belongs to. Neighbouring frames of a video
+                resemble one another; naming the clips keeps the intervals from being too narrow.
+                Name all frames or none.
+            seconds: what the prediction took, for `seconds_per_frame`.
+
+        Returns:
+            The frame's own headline figures and mean uncertainties by dotted key.
+
+        Raises:
+            ValueError: sizes differ, or labels hold ids that the label set lacks.
+        """
+        sums = self._task_sums(prediction, labels, depth)
+        unknown: Sums = {}
+        if out_of_distribution is not None:
+            mask = _same_size("out-of-distribution mask", out_of_distribution, prediction)
+            unknown = out_of_distribution_sums(prediction, mask)
+        general = _mean_uncertainties(prediction)
+        figures = self._mean_uncertainty_values(general)
+        if seconds is not None:
+            general["seconds"] = np.array([seconds, 1.0])
+
+        group = bootstrap.group_of(self.frames, clip)
+        for name, of_task in sums.items():
+            for key, value in self._tasks[name].add(of_task, group).items():
+                if value is not None:
+                    figures[f"{name}.{key}"] = value
+        add(self._out_of_distribution, unknown)
+        add(self._general, general)
+        self.frames += 1
+        self.has_clips |= clip is not None
+        return figures
+
+    def merge(self, other: Evaluator) -> None:
+        """Add the frames of another evaluator, as if they had come after this one's.
+
+        Raises:
+            ValueError: the two were made with different settings.
+        """
+        if self._settings() != other._settings():
+            raise ValueError(
+                f"cannot merge evaluators with different settings: {self._settings()} and "
+                f"{other._settings()}"
+            )
+        shift = 0 if self.has_clips or other.has_clips else self.frames
+        for name, task in self._tasks.items():
+            task.merge(other._tasks[name], shift)
+        add(self._out_of_distribution, other._out_of_distribution)
+        add(self._general, other._general)
+        self.frames += other.frames
+        self.has_clips |= other.has_clips
+
+    def result(self, replicates: int = 1000, seed: int = 0) -> Evaluation:
+        """The figures of all frames so far.
+
+        Args:
+            replicates: bootstrap draws for the intervals; 0 leaves the intervals out.
+            seed: of the draws.
+        """
+        semantic, depth = (self._tasks[name].total for name in ("semantic", "depth"))
+        names = self.label_set.names if self.label_set else ()
+        values: dict[str, Any] = {
+            "frames": self.frames,
+            "frames_with_labels": self._tasks["semantic"].frames,
+            "frames_with_depth": self._tasks["depth"].frames,
+            "seconds_per_frame": ratio(*self._general.get("seconds", np.zeros(2))),
+            "mean_uncertainty": {
+                key.removeprefix("mean_uncertainty."): value
+                for key, value in self._mean_uncertainty_values(self._general).items()
+            },
+            "semantic": semantic_values(semantic, names) if semantic else None,
+            "depth": depth_values(depth) if depth else None,
+            "out_of_distribution": out_of_distribution_values(self._out_of_distribution) or None,
+            "settings": self._settings(),
+        }
+        sums = {name: task.total.keys() for name, task in self._tasks.items()}
+        values["missing"] = explain_missing(values, sums, self.rivals)
+        values["intervals"] = {
+            f"{name}.{key}": list(ends)
+            for name, task in self._tasks.items()
+            if task.total and replicates
+            for key, ends in bootstrap.intervals(
+                task.groups, task.headline, values[name], replicates=replicates, seed=seed
+            ).items()
+        }
+        return Evaluation(values)
+
+    def differences(
+        self, other: Evaluator, replicates: int = 1000, seed: int = 0
+    ) -> dict[str, tuple[float, float, float]]:
+        """How much larger each headline figure of `other` is: difference, low, high (95 %).
+
+        The images are resampled for both together, which is far sharper than comparing two
+        `intervals`.
+
+        Raises:
+            ValueError: the two did not see the same frames in the same order.
+        """
+        return {
+            f"{name}.{key}": ends
+            for name, task in self._tasks.items()
+            if task.total and other._tasks[name].total
+            for key, ends in bootstrap.paired_intervals(
+                task.groups,
+                other._tasks[name].groups,
+                task.headline,
+                replicates=replicates,
+                seed=seed,
+            ).items()
+        }
+
+    def _task_sums(
+        self, prediction: Prediction, labels: np.ndarray | None, depth: np.ndarray | None
+    ) -> dict[str, Sums]:
+        """The frame's sums of each task that has a prediction and ground truth."""
+        proximity = None
+        scored = labels is not None or depth is not None
+        if self.rivals and scored and prediction.labels is not None:
+            proximity = boundary_proximity(prediction.labels)
+        sums: dict[str, Sums] = {}
+        if self.label_set is not None and labels is not None and prediction.labels is not None:
+            truth = _as_labels(_same_size("labels", labels, prediction))
+            width = round(self.boundary_width * float(np.hypot(*truth.shape)))
+            sums["semantic"] = semantic_sums(
+                prediction,
+                truth,
+                len(self.label_set),
+                near_boundary=near_boundary(truth, width),
+                proximity=proximity,
+                void_as_inaccurate=self.void_as_inaccurate,
+            )
+        if self.depth_range is not None and depth is not None and prediction.depth is not None:
+            sums["depth"] = depth_sums(
+                prediction,
+                _same_size("depth", depth, prediction),
+                self.depth_range,
+                proximity=proximity,
+                void_as_inaccurate=self.void_as_inaccurate,
+            )
+        return sums
+
+    def _mean_uncertainty_values(self, general: Sums) -> dict[str, float]:
+        """Means by dotted key, the entropies as fractions of ln C."""
+        largest = np.log(max(len(self.label_set), 2)) if self.label_set else 1.0
+        return {
+            f"mean_uncertainty.{name}": float(total / pixels)
+            / (float(largest) if name.startswith("semantic") else 1.0)
+            for name, (total, pixels) in general.items()
+            if name != "seconds" and pixels
+        }
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "label_set": self.label_set.name if self.label_set else None,
+            "classes": list(self.label_set.names) if self.label_set else None,
+            "depth_range": list(self.depth_range) if self.depth_range else None,
+            "void_as_inaccurate": self.void_as_inaccurate,
+            "boundary_width": self.boundary_width,
+            "rivals": self.rivals,
+        }
+
+
+def _same_size(what: str, truth: np.ndarray, prediction: Prediction) -> np.ndarray:
+    if truth.shape != prediction.size:
+        raise ValueError(
+            f"the true {what} has shape {truth.shape}, but the prediction is "
+            f"{prediction.size[0]} x {prediction.size[1]} (height x width); bring the ground "
+            "truth to the image's size first, labels and depth by nearest neighbour"
+        )
+    return truth
+
+
+def _as_labels(labels: np.ndarray) -> np.ndarray:
+    if labels.dtype == np.uint8:
+        return labels
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() > 255:
+        raise ValueError(
+            f"true labels must be integers from 0 to 255, got {labels.dtype} from "
+            f"{labels.min()} to {labels.max()}"
+        )
+    return labels.astype(np.uint8)
+
+
+def _mean_uncertainties(prediction: Prediction) -> Sums:
+    """Sum and number of pixels of each uncertainty map (nats, metres of standard deviation)."""
+    sums: Sums = {}
+    for name, values in (
+        ("semantic", prediction.semantic_uncertainty),
+        ("semantic_epistemic", prediction.semantic_epistemic),
+    ):
+        if values is not None:
+            sums[name] = np.array([values.sum(), values.size], np.float64)
+    for name, values in (
+        ("depth", prediction.depth_variance),
+        ("depth_epistemic", prediction.depth_epistemic),
+    ):
+        if values is not None:
+            known = np.isfinite(values)
+            deviations = np.sqrt(np.where(known, values, np.float32(0)))
+            sums[name] = np.array([deviations.sum(), np.count_nonzero(known)], np.float64)
+    return sums

@@ -1,0 +1,105 @@
+"""What an evaluation yields.
+
+`semantic`, `depth` and `out_of_distribution` are None without ground truth for them; single figures
+are None where an input was missing, and `missing` says why.
+
+- `frames`, `frames_with_labels`, `frames_with_depth`; `seconds_per_frame` as given to `update`.
+- `semantic.` `miou` (over the confusion matrix of the set), `miou_image_mean`, `class_iou`,
+  `pixel_accuracy`, `class_accuracy`; `nll` (nats), `brier`; `ece` (ten equal-width bins of the
+  confidence), `ece_equal_mass`, `ece_top_label` (by predicted class), `ece_classwise` (of all
+  class probabilities), `ece_boundary`, `ece_interior` (near to and far from boundaries of the
+  truth), `mean_confidence`, `withheld_fraction` (predictions of 255).
+- `depth.` `rmse` (m, over all valid pixels of the set), `rmse_image_mean`, `mae` (m), `absrel`,
+  `sqrel` (m), `log10`, `silog` (×100, mean over images), `delta1`–`delta3` (max ratio below
+  1.25^k; an invalid prediction counts as outside, while the errors leave it out), `nll` (Gaussian,
+  without ½·ln 2π), `coverage_1sigma` (0.683 if calibrated), `coverage_2sigma` (0.954),
+  `mean_normalized_squared_error` (1), `ence`, `by_distance`, `valid_fraction` (of the pixels with
+  truth, those with a prediction).
+- both: `p_accurate_certain`, `p_uncertain_inaccurate`, `pavpu` at each image's mean
+  uncertainty, averaged over images; `pooled.` the same over pixels; `at_80_percent_coverage.`
+  and `sweep` with one threshold for the set (entropy / ln C, or m of standard deviation);
+  `error_auroc` (does the uncertainty rank wrong pixels, or depths off by 1.25, above the
+  others?), `aurc` (of the error rate), both with a `_bound` on what quantisation can change;
+  `ause` (of the error rate, or of the RMSE in m) with `ause_random`, `ause_predicted_depth`,
+  `ause_boundary` and `ause_image_mean`; curves `reliability` and `sparsification`.
+- `out_of_distribution.SCORE.` `auroc`, `average_precision`, `fpr95`, `fraction`.
+- `mean_uncertainty.` `semantic` and `semantic_epistemic` (as fractions of ln C), `depth` and
+  `depth_epistemic` (standard deviations in m), over all pixels, with or without ground truth.
+- `intervals`: 95 % bootstrap intervals of headline figures by dotted key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from emu_perception.evaluation.depth import NEEDS as DEPTH_NEEDS
+from emu_perception.evaluation.semantic import NEEDS as SEMANTIC_NEEDS
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of a set of frames; this module's text says what each key means."""
+
+    values: dict[str, Any]
+    """Nested plain values, ready for JSON."""
+
+    def __getitem__(self, key: str) -> Any:
+        """A value by its dotted key, such as `semantic.miou`; None where the part is missing."""
+        value: Any = self.values
+        for part in key.split("."):
+            if value is None:
+                return None
+            value = value[part]
+        return value
+
+    def scalars(self) -> dict[str, float]:
+        """All single numbers by dotted key, without `settings`, `intervals` and missing ones."""
+        found: dict[str, float] = {}
+
+        def visit(prefix: str, value: Any) -> None:
+            if isinstance(value, dict):
+                for name, part in value.items():
+                    visit(f"{prefix}.{name}" if prefix else name, part)
+            elif isinstance(value, (int, float)):
+                found[prefix] = value
+
+        visit("", {k: v for k, v in self.values.items() if k not in ("settings", "intervals")})
+        return found
+
+
+def explain_missing(
+    values: dict[str, Any], sums: Mapping[str, Collection[str]], rivals: bool
+) -> dict[str, str]:
+    """Fill in the keys that the inputs did not allow with None, and say why.
+
+    Args:
+        values: what the tasks could compute; changed in place.
+        sums: by task, the names of the sums there are.
+        rivals: whether the rivals were asked for.
+
+    Returns:
+        The reason by dotted key.
+    """
+    missing: dict[str, str] = {}
+    for task, needs, truth in (
+        ("semantic", SEMANTIC_NEEDS, "labels"),
+        ("depth", DEPTH_NEEDS, "depth"),
+    ):
+        if values[task] is None:
+            missing[task] = f"no frame came with both predicted and true {truth}"
+            continue
+        for name, (field, keys) in needs.items():
+            absent = name not in sums[task]
+            reason = f"the predictions had no {field}" if absent else "no pixel to judge it by"
+            if absent and not rivals and keys in ("ause_boundary", "ause_predicted_depth"):
+                reason = "rivals were switched off"
+            for key in keys.split():
+                if values[task].setdefault(key) is None:
+                    missing[f"{task}.{key}"] = reason
+    if values["out_of_distribution"] is None:
+        missing["out_of_distribution"] = "no frame came with an out-of-distribution mask"
+    if values["seconds_per_frame"] is None:
+        missing["seconds_per_frame"] = "no frame came with the time it took"
+    return missing

@@ -1,0 +1,264 @@
+"""Networks with members: Deep Ensemble, Deep Sub-Ensemble and Monte Carlo Dropout.
+
+Each gives raw outputs that lead with the member axis M, so that everything behind them is the same
+for all methods (EMUFormer, arXiv 2402.10580, section 3.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from emu_perception.networks.decoder import FoldedDecoders, MLPDecoder
+from emu_perception.networks.encoder import build_encoder, feature_widths
+from emu_perception.networks.segdepthformer import (
+    DEPTH_CHANNELS,
+    TASKS,
+    FoldedSegDepthFormer,
+    RawOutputs,
+    SegDepthFormer,
+    build_decoders,
+    check_tasks,
+    default_width,
+)
+
+
+def stack_members(members: Sequence[RawOutputs]) -> RawOutputs:
+    """Raw outputs `(B, C, h, w)` of each member to `(M, B, C, h, w)`."""
+    logits = [m.logits for m in members if m.logits is not None]
+    depth = [m.depth for m in members if m.depth is not None]
+    return RawOutputs(
+        torch.stack(logits) if logits else None, torch.stack(depth) if depth else None
+    )
+
+
+class DeepEnsemble(nn.Module):
+    """Networks of one kind, each trained on its own (Lakshminarayanan et al., NIPS 2017).
+
+    Args:
+        members: how many.
+        backbone, classes, tasks, width, dropout, drop_path: of each, as in `SegDepthFormer`.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "mit_b2",
+        classes: int | None = None,
+        tasks: Sequence[str] = TASKS,
+        members: int = 10,
+        width: int | None = None,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _check_members(members)
+        self.members: nn.ModuleList = nn.ModuleList(
+            SegDepthFormer(backbone, classes, tasks, width, dropout, drop_path)
+            for _ in range(members)
+        )
+        self.epistemic = members > 1
+
+    def forward(self, image: Tensor) -> RawOutputs:
+        """`(B, 3, H, W)` to raw maps `(M, B, C, h, w)` at 1/4."""
+        return stack_members([member(image) for member in self.members])
+
+    def initialise_depth_mean(self, mean_depth: float) -> None:
+        """See `SegDepthFormer.initialise_depth_mean`."""
+        for member in self.networks():
+            member.initialise_depth_mean(mean_depth)
+
+    def fold(self) -> FoldedEnsemble:
+        """The same for inference, each member's decoders folded."""
+        return FoldedEnsemble([member.fold() for member in self.networks()])
+
+    def networks(self) -> list[SegDepthFormer]:
+        """The members."""
+        return [member for member in self.members if isinstance(member, SegDepthFormer)]
+
+
+class FoldedEnsemble(nn.Module):
+    """Folded members side by side."""
+
+    def __init__(self, members: Sequence[FoldedSegDepthFormer]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.eval()
+
+    def forward(self, image: Tensor) -> RawOutputs:
+        """As `DeepEnsemble.forward`."""
+        return stack_members([member(image) for member in self.members])
+
+
+class DeepSubEnsemble(nn.Module):
+    """One encoder with several sets of decoders (Valdenegro-Toro, arXiv 1910.08168).
+
+    A training step runs and updates one of them, all run at inference.
+
+    Args:
+        members: sets of decoders.
+        backbone, classes, tasks, width, dropout, drop_path: as in `SegDepthFormer`.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "mit_b2",
+        classes: int | None = None,
+        tasks: Sequence[str] = TASKS,
+        members: int = 10,
+        width: int | None = None,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _check_members(members)
+        self.tasks = check_tasks(tasks, classes)
+        self.encoder = build_encoder(backbone, dropout=dropout, drop_path=drop_path)
+        outputs = {"semantic": classes or 0, "depth": DEPTH_CHANNELS}
+        channels = feature_widths(self.encoder)
+        self.members: nn.ModuleList = nn.ModuleList(
+            build_decoders(channels, outputs, self.tasks, width or default_width(backbone), dropout)
+            for _ in range(members)
+        )
+        self.epistemic = members > 1
+
+    def forward(self, image: Tensor, member: int | None = None) -> RawOutputs:
+        """Normalised `(B, 3, H, W)` to raw maps at 1/4.
+
+        Args:
+            member: run this one's decoders only and give `(B, C, h, w)`; by default all of them,
+                and `(M, B, C, h, w)`.
+        """
+        features = self.encoder(image)
+        chosen = list(self.members) if member is None else [self.members[member]]
+        found = []
+        for decoders in chosen:
+            assert isinstance(decoders, nn.ModuleDict)
+            raw = {task: decoder(features) for task, decoder in decoders.items()}
+            found.append(RawOutputs(raw.get("semantic"), raw.get("depth")))
+        return stack_members(found) if member is None else found[0]
+
+    @torch.no_grad()
+    def initialise_depth_mean(self, mean_depth: float) -> None:
+        """See `SegDepthFormer.initialise_depth_mean`."""
+        for decoder in self.decoders_of("depth"):
+            bias = decoder.predict.bias
+            assert bias is not None
+            bias[0] = mean_depth
+
+    def decoders_of(self, task: str) -> list[MLPDecoder]:
+        """A task's decoders, one per member."""
+        found = [member.get_submodule(task) for member in self.members]
+        return [decoder for decoder in found if isinstance(decoder, MLPDecoder)]
+
+    def fold(self) -> FoldedSubEnsemble:
+        """The same for inference; the decoders of all members and tasks fold into one."""
+        return FoldedSubEnsemble(self)
+
+
+class FoldedSubEnsemble(nn.Module):
+    """A trained `DeepSubEnsemble` with folded decoders."""
+
+    def __init__(self, network: DeepSubEnsemble) -> None:
+        super().__init__()
+        self.tasks = network.tasks
+        self.encoder = network.encoder
+        self.decoders = FoldedDecoders([d for t in self.tasks for d in network.decoders_of(t)])
+        self.eval()
+
+    def forward(self, image: Tensor) -> RawOutputs:
+        """As `DeepSubEnsemble.forward` with all members."""
+        outputs = self.decoders(self.encoder(image))
+        members = len(outputs) // len(self.tasks)
+        raw = {
+            task: torch.stack(outputs[i * members : (i + 1) * members])
+            for i, task in enumerate(self.tasks)
+        }
+        return RawOutputs(raw.get("semantic"), raw.get("depth"))
+
+
+class MonteCarloDropout(SegDepthFormer):
+    """A network whose dropout stays on at inference (Gal and Ghahramani, ICML 2016).
+
+    In `eval()` only the dropout layers sample; batch-norm and stochastic depth do as in any
+    inference. In `train()` it is the `SegDepthFormer` whose weights it takes.
+
+    Args:
+        samples: passes at inference, the members.
+        dropout: rate in the decoders, MLPs and attention projections.
+        backbone, classes, tasks, width, drop_path: as in `SegDepthFormer`.
+    """
+
+    stochastic = True
+    """Runtimes that remove dropout when they compile a network cannot run this one."""
+
+    def __init__(
+        self,
+        backbone: str = "mit_b2",
+        classes: int | None = None,
+        tasks: Sequence[str] = TASKS,
+        samples: int = 10,
+        width: int | None = None,
+        dropout: float = 0.2,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__(backbone, classes, tasks, width, dropout, drop_path)
+        _check_members(samples)
+        self.samples = samples
+        self.epistemic = samples > 1
+
+    def train(self, mode: bool = True) -> MonteCarloDropout:
+        """As usual, but `eval()` keeps the dropout layers on."""
+        super().train(mode)
+        _turn_dropout_on(self)
+        return self
+
+    def forward(self, image: Tensor) -> RawOutputs:
+        """`(B, 3, H, W)` to `(M, B, C, h, w)` in `eval()`, to `(B, C, h, w)` in `train()`."""
+        if self.training:
+            return super().forward(image)
+        return _unstack(super().forward(_repeat(image, self.samples)), self.samples)
+
+    def fold(self) -> FoldedMonteCarloDropout:
+        """The same for inference; dropout comes after what folds."""
+        return FoldedMonteCarloDropout(self)
+
+
+class FoldedMonteCarloDropout(FoldedSegDepthFormer):
+    """A trained `MonteCarloDropout` with folded decoders."""
+
+    def __init__(self, network: MonteCarloDropout) -> None:
+        super().__init__(network)
+        self.samples = network.samples
+
+    def train(self, mode: bool = True) -> FoldedMonteCarloDropout:
+        """As usual, but the dropout layers stay on."""
+        super().train(mode)
+        _turn_dropout_on(self)
+        return self
+
+    def forward(self, image: Tensor) -> RawOutputs:
+        """As `MonteCarloDropout.forward` in `eval()`."""
+        return _unstack(super().forward(_repeat(image, self.samples)), self.samples)
+
+
+def _check_members(count: int) -> None:
+    if count < 1:
+        raise ValueError(f"there must be at least one member or sample, got {count}")
+
+
+def _turn_dropout_on(network: nn.Module) -> None:
+    for layer in network.modules():
+        if isinstance(layer, nn.Dropout | nn.Dropout2d):
+            layer.training = True
+
+
+def _repeat(image: Tensor, count: int) -> Tensor:
+    return image.repeat(count, 1, 1, 1)
+
+
+def _unstack(raw: RawOutputs, members: int) -> RawOutputs:
+    """`(M B, C, h, w)` to `(M, B, C, h, w)`."""
+    return RawOutputs(*(None if x is None else x.unflatten(0, (members, -1)) for x in raw))

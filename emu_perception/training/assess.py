@@ -1,0 +1,248 @@
+"""A model against a split: figures, calibration, and the table of methods."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emu_perception.evaluation import DepthVarianceScaleFit, Evaluation, Evaluator, TemperatureFit
+from emu_perception.methods import load_models, monte_carlo_dropout, uncalibrated
+from emu_perception.model_file import Calibration, LoadedModel
+from emu_perception.predictor import Predictor
+from emu_perception.training.config import DatasetConfig, TableConfig, TableRow, expand
+from emu_perception.training.data import Dataset, dataset_entry
+from emu_perception.training.data_module import open_dataset
+
+Progress = Callable[[int, int], None]
+COLUMNS = {
+    "parameters": "parameters",
+    "seconds": "seconds_per_frame",
+    "mIoU": "semantic.miou",
+    "ECE": "semantic.ece",
+    "NLL": "semantic.nll",
+    "p(acc|cer)": "semantic.p_accurate_certain",
+    "p(unc|inacc)": "semantic.p_uncertain_inaccurate",
+    "PAvPU": "semantic.pavpu",
+    "AUSE": "semantic.ause",
+    "RMSE": "depth.rmse",
+    "AbsRel": "depth.absrel",
+    "d<1.25": "depth.delta1",
+    "depth NLL": "depth.nll",
+    "depth p(acc|cer)": "depth.p_accurate_certain",
+    "depth p(unc|inacc)": "depth.p_uncertain_inaccurate",
+    "depth PAvPU": "depth.pavpu",
+    "depth AUSE": "depth.ause",
+}
+"""Heads of the table and the keys of `Evaluation` that they show."""
+
+
+def check_not_fitted_on(model: LoadedModel, data: DatasetConfig) -> None:
+    """ValueError if the model was calibrated on the very split that it is to be scored on."""
+    if model.spec.calibration.fitted_on.startswith(f"{data.title} ("):
+        raise ValueError(
+            f"{model.path} was calibrated on {data.title}: figures on it would flatter. Evaluate "
+            "another split, or calibrate on another one"
+        )
+
+
+def score(
+    predictor: Predictor,
+    dataset: Dataset,
+    *,
+    replicates: int = 1000,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """All figures of a model on a data set, one image at a time.
+
+    Raises:
+        ValueError: model and data set differ in their classes, or have no task in common.
+    """
+    label_set = _common_classes(predictor, dataset)
+    depth_range = predictor.spec.depth_range if "depth" in predictor.spec.tasks else None
+    if label_set is None and not (depth_range and "depth" in dataset.tasks):
+        raise ValueError(f"the model has no task of the data set's ({', '.join(dataset.tasks)})")
+    evaluator = Evaluator(label_set, depth_range)
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        if index == 0:  # compiling and warming up belong to no image
+            predictor.predict(sample.image, sample.intrinsics, maps=predictor.available_maps)
+        start = time.perf_counter()
+        prediction = predictor.predict(
+            sample.image, sample.intrinsics, maps=predictor.available_maps
+        )
+        seconds = time.perf_counter() - start
+        evaluator.update(
+            prediction,
+            labels=sample.labels if label_set is not None else None,
+            depth=sample.depth if depth_range is not None else None,
+            clip=sample.clip,
+            seconds=seconds,
+            out_of_distribution=sample.odd,
+        )
+        if progress is not None:
+            progress(index + 1, len(dataset))
+    return evaluator.result(replicates)
+
+
+def calibrate(
+    model: LoadedModel,
+    data: DatasetConfig,
+    *,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> LoadedModel:
+    """The model with temperature and depth variance scale fitted on a split.
+
+    A model with members is calibrated as a whole: the temperature acts on their mean.
+
+    Raises:
+        ValueError: the split is the one that figures of the data set are reported on, or it has
+            no ground truth for the model's tasks.
+    """
+    entry = dataset_entry(data.name)
+    if data.split == entry.evaluation_split:
+        raise ValueError(
+            f"figures of {data.name} are reported on its split '{data.split}': calibrate on "
+            "another one, such as 'calibration'"
+        )
+    dataset = open_dataset(data)
+    predictor = Predictor(uncalibrated(model), device)
+    label_set = _common_classes(predictor, dataset)
+    temperature = TemperatureFit() if label_set is not None else None
+    variance = None
+    if "depth" in model.spec.tasks and "depth" in dataset.tasks:
+        variance = DepthVarianceScaleFit(model.spec.depth_range)
+    wanted = {"probabilities"} if temperature else set()
+    wanted |= {"depth", "depth_variance"} if variance else set()
+    if not wanted:
+        raise ValueError(f"{data.title} has no ground truth for the model's tasks")
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        prediction = predictor.predict(sample.image, sample.intrinsics, maps=wanted)
+        if temperature is not None and sample.labels is not None:
+            temperature.update(sample.labels, probabilities=prediction.probabilities)
+        if variance is not None and sample.depth is not None:
+            assert prediction.depth is not None and prediction.depth_variance is not None
+            variance.update(prediction.depth, prediction.depth_variance, sample.depth)
+        if progress is not None:
+            progress(index + 1, len(dataset))
+    fitted = Calibration(
+        temperature=temperature.result() if temperature else 1.0,
+        depth_variance_scale=variance.result() if variance else 1.0,
+        fitted_on=f"{data.title} ({len(dataset)} images)",
+    )
+    return replace(model, spec=model.spec.model_copy(update={"calibration": fitted}))
+
+
+def open_row(row: TableRow) -> LoadedModel:
+    """The model of a row of the table."""
+    model = load_models([expand(path) for path in row.models])
+    if row.dropout is not None:
+        model = monte_carlo_dropout(model, row.dropout, row.samples)
+    return model if row.calibrated else uncalibrated(model)
+
+
+def count_parameters(model: LoadedModel) -> int:
+    """Of the network as it was trained; that of an ensemble counts all members."""
+    return sum(p.numel() for p in model.network.parameters())
+
+
+def compare(
+    config: TableConfig,
+    *,
+    device: str = "auto",
+    replicates: int = 1000,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """The rows of the table: `name`, `models`, `parameters`, and `Evaluation.values` of each."""
+    dataset = open_dataset(config.data)
+    rows = []
+    for row in config.rows:
+        model = open_row(row)
+        check_not_fitted_on(model, config.data)
+        parameters = count_parameters(model)
+        predictor = Predictor(model, device)
+
+        def follow(done: int, total: int, name: str = row.name) -> None:
+            if progress is not None:
+                progress(name, done, total)
+
+        found = score(predictor, dataset, replicates=replicates, progress=follow)
+        predictor.close()
+        about = {
+            "name": row.name,
+            "models": row.models,
+            "parameters": parameters,
+            "calibration": model.spec.calibration.model_dump(),
+        }
+        rows.append({**about, **found.values})
+    return rows
+
+
+def table_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Heads and cells; columns that no row has a figure for are left out."""
+    values = [[_look_up(row, key) for key in COLUMNS.values()] for row in rows]
+    kept = [i for i in range(len(COLUMNS)) if any(line[i] is not None for line in values)]
+    heads = ["method", *(list(COLUMNS)[i] for i in kept)]
+    return heads, [
+        [row["name"], *(_format(line[i]) for i in kept)] for row, line in zip(rows, values)
+    ]
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The table in Markdown."""
+    heads, cells = table_cells(rows)
+    lines = [heads, ["---"] * len(heads), *cells]
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in escaped) + "\n"
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Plain values as JSON; what is not a number becomes null, as JSON has it."""
+    text = json.dumps(_plain(values), indent=2, allow_nan=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def _look_up(row: dict[str, Any], key: str) -> float | None:
+    value: Any = row
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _format(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+def _common_classes(predictor: Predictor, dataset: Dataset) -> Any:
+    """The label set of both; None if one of them has none."""
+    mine, its = predictor.label_set, dataset.label_set
+    if mine is None or its is None or "semantic" not in dataset.tasks:
+        return None
+    if mine.names != its.names:
+        raise ValueError(
+            f"the model's classes are '{mine.name}', the data set's '{its.name}': relabel it "
+            "(label_set in a configuration, --label-set here)"
+        )
+    return mine

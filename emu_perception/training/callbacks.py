@@ -1,0 +1,93 @@
+"""What happens around training steps: checkpoints that survive a power cut, pictures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from emu_perception.panels import contact_sheet
+from emu_perception.prediction import Prediction
+from emu_perception.training.data import Dataset
+from emu_perception.training.data.batch import collate
+from emu_perception.training.modules import SupervisedModule
+from emu_perception.uncertainty import semantic_maps
+
+PICTURES = 3
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and moves it there when it is complete and on disk."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.partial")
+        with partial.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+
+
+def epoch_checkpoint(folder: Path) -> ModelCheckpoint:
+    """One checkpoint after each epoch, in place of the last.
+
+    An epoch that was cut off is done again: everything in it is a function of its number, so the
+    result is the same as without the cut.
+    """
+    return ModelCheckpoint(
+        dirpath=folder,
+        filename="last",
+        save_top_k=1,
+        every_n_epochs=1,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+
+
+class Pictures(Callback):
+    """Validation images with what the network says about them, among TensorBoard's pictures."""
+
+    def __init__(self, dataset: Dataset, every: int) -> None:
+        self.every = every
+        self._dataset = dataset
+
+    @torch.no_grad()
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.sanity_checking or not trainer.is_global_zero or trainer.logger is None:
+            return
+        if (trainer.current_epoch + 1) % self.every:
+            return
+        assert isinstance(pl_module, SupervisedModule)
+        count = len(self._dataset)
+        chosen = range(0, count, max(count // PICTURES, 1))[:PICTURES]
+        pairs = [(self._dataset[i].image, self._predict(pl_module, i)) for i in chosen]
+        sheet = contact_sheet(pairs, pl_module.spec.label_set, title="validation")
+        writer: Any = getattr(trainer.logger, "experiment", None)
+        if hasattr(writer, "add_image"):
+            writer.add_image("validation", sheet, trainer.global_step, dataformats="HWC")
+
+    def _predict(self, module: SupervisedModule, index: int) -> Prediction:
+        batch = collate([self._dataset[index]], ())
+        batch["image"] = batch["image"].to(module.device)
+        outputs = module.outputs(batch)
+        maps: dict[str, np.ndarray] = {}
+        if outputs.logits is not None:
+            found = semantic_maps(outputs.logits[None])
+            maps["labels"] = found.labels[0].to(torch.uint8).cpu().numpy()
+            maps["confidence"] = found.confidence[0].cpu().numpy()
+            maps["semantic_uncertainty"] = found.entropy[0].cpu().numpy()
+        if outputs.mean is not None and outputs.variance is not None:
+            depth = outputs.mean[0]
+            maps["depth"] = depth.masked_fill(depth <= 0, torch.nan).cpu().numpy()
+            maps["depth_variance"] = outputs.variance[0].cpu().numpy()
+        return Prediction(**maps)

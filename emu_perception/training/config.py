@@ -1,0 +1,267 @@
+"""Training configurations: typed, checked YAML. An unknown key is an error with a suggestion."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from emu_perception.training.photometric import ColourJitter, Photometric
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the file and the key."""
+
+
+class Strict(BaseModel):
+    """A group of settings without unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class DatasetConfig(Strict):
+    """One split of one data set."""
+
+    name: str
+    """Of a registered data set (`emu data list`)."""
+    root: str | None = None
+    """Its folder; `~` and `$VARIABLES` are filled in."""
+    split: str
+    options: dict[str, Any] = {}
+    """Of the data set, such as `classes: 13`."""
+    label_set: str | None = None
+    """Relabel to these classes."""
+    renamed: dict[str, str] = {}
+    """Class of the data set -> class of `label_set`, where the names differ."""
+    proportion: float = Field(1.0, gt=0)
+    """Share of a mixture."""
+
+    @property
+    def title(self) -> str:
+        """Data set and split in words."""
+        return f"{self.name} {self.split}"
+
+
+class AugmentationConfig(Strict):
+    """How training samples are changed; see `Augmentation`."""
+
+    scale: tuple[float, float] = (0.5, 2.0)
+    flip_probability: float = Field(0.5, ge=0, le=1)
+    scale_changes: Literal["camera", "nothing"] = "camera"
+    photometric: Photometric | None = None
+
+
+class DataConfig(Strict):
+    """What is trained, watched and calibrated on."""
+
+    train: list[DatasetConfig] = Field(min_length=1)
+    """Several are mixed by their proportions."""
+    validation: DatasetConfig | None = None
+    crop: tuple[int, int]
+    """Height and width of training samples."""
+    samples_per_epoch: int | None = Field(None, gt=0)
+    """Of a mixture; by default the sum of its data sets' sizes."""
+    augmentation: AugmentationConfig = AugmentationConfig()
+    batch_size: int = Field(8, gt=0)
+    """Per process."""
+    workers: int = Field(4, ge=0)
+    """Processes that read and augment."""
+
+
+class ModelConfig(Strict):
+    """The network, and what its model file says about itself."""
+
+    architecture: Literal["segdepthformer", "deep_sub_ensemble"] = "segdepthformer"
+    backbone: str = "mit_b2"
+    tasks: tuple[Literal["semantic", "depth"], ...] = ("semantic", "depth")
+    arguments: dict[str, Any] = {}
+    """Of the architecture: width, dropout, drop_path, members, split_uncertainty."""
+    encoder_weights: str | None = None
+    """A Mix Transformer file that you have, or `imagenet_lite0` for tf_efficientnet_lite0."""
+    start_from: str | None = None
+    """A model file of the same kind, as the student starts from a trained network."""
+    input_size: tuple[int, int]
+    """Height and width at inference."""
+    canonical_focal_length: float | None = Field(None, gt=0)
+    """f0 in pixels; None: metres whatever the camera, as in the papers."""
+    assumed_focal_ratio: float = Field(0.9, gt=0)
+    """Focal length / width of a camera that is unknown at inference."""
+    depth_range: tuple[float, float] = (1e-3, 80.0)
+    initial_depth: float = Field(15.0, gt=0)
+    """The mean depth of the training data: where the mean channel's bias starts."""
+    description: str = ""
+    license: str = ""
+    """Terms of the weights, those of the data included."""
+
+
+class OptimizerConfig(Strict):
+    """AdamW with a polynomial decay of the learning rate per step (EMUFormer, Eq. 12)."""
+
+    learning_rate: float = Field(6e-5, gt=0)
+    """Of the encoder."""
+    head_factor: float = Field(10.0, gt=0)
+    """The decoders' learning rate is this many times the encoder's."""
+    weight_decay: float = Field(0.01, ge=0)
+    power: float = Field(0.9, gt=0)
+    warmup_steps: int = Field(0, ge=0)
+    clip_norm: float | None = Field(None, gt=0)
+
+
+class LossConfig(Strict):
+    """The loss and its weights: cross-entropy + w1 depth, for students + w2 KL + w3 RMSLE."""
+
+    depth: Literal["gaussian", "mse", "huber"] = "gaussian"
+    """`mse` and `huber` train no variance (EMUFormer, Tables 9 and 10)."""
+    semantic_weight: float = Field(1.0, ge=0)
+    depth_weight: float = Field(1.0, ge=0)
+    """w1."""
+    kl_weight: float = Field(10.0, ge=0)
+    """w2."""
+    rmsle_weight: float = Field(1.0, ge=0)
+    """w3."""
+
+
+class DistillationConfig(Strict):
+    """The teacher of a student."""
+
+    teacher: list[str] = Field(min_length=1)
+    """Model files: one with members, one network (self-distillation), or the members."""
+    jitter: ColourJitter = ColourJitter()
+    """Of the teacher's input only; one draw per image, the same for all members."""
+
+
+class TrainerConfig(Strict):
+    """How long, on what, and what is kept."""
+
+    epochs: int = Field(gt=0)
+    accelerator: str = "auto"
+    devices: int | str = "auto"
+    nodes: int = Field(1, gt=0)
+    strategy: str = "auto"
+    precision: str = "32-true"
+    """`32-true`, `16-mixed` or `bf16-mixed`; losses are computed in float32."""
+    accumulate: int = Field(1, gt=0)
+    """Batches per optimiser step."""
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    """Average the weights with this decay; None: don't."""
+    validate_every: int = Field(1, gt=0)
+    """Epochs."""
+    log_every: int = Field(20, gt=0)
+    """Steps."""
+    picture_every: int = Field(5, gt=0)
+    """Epochs between pictures of validation images."""
+
+
+class TrainConfig(Strict):
+    """One training run, or the members of an ensemble."""
+
+    output: str
+    """Folder of the run: configuration, checkpoint, curves and the final `model.safetensors`."""
+    seed: int = Field(0, ge=0)
+    model: ModelConfig
+    data: DataConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    loss: LossConfig = LossConfig()
+    trainer: TrainerConfig
+    distillation: DistillationConfig | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainConfig:
+        split = bool(self.model.arguments.get("split_uncertainty"))
+        if split and self.distillation is None:
+            raise ValueError(
+                "model.arguments.split_uncertainty is learnt from a teacher: add distillation"
+            )
+        if split and self.model.architecture != "segdepthformer":
+            raise ValueError("split_uncertainty is for the architecture segdepthformer")
+        if self.distillation is not None and self.model.architecture != "segdepthformer":
+            raise ValueError("a student is one network: architecture segdepthformer")
+        if self.model.canonical_focal_length and self.data.augmentation.scale_changes == "nothing":
+            raise ValueError(
+                "canonical_focal_length needs cameras: set data.augmentation.scale_changes: camera"
+            )
+        return self
+
+
+class TableRow(Strict):
+    """One row of the table of methods."""
+
+    name: str
+    models: list[str] = Field(min_length=1)
+    """A model file, or the members of an ensemble."""
+    dropout: float | None = Field(None, gt=0, lt=1)
+    """Sample dropout at this rate (Monte Carlo Dropout)."""
+    samples: int = Field(10, gt=0)
+    calibrated: bool = True
+    """False: as if the file held no calibration."""
+
+
+class TableConfig(Strict):
+    """Rows that `emu evaluate --table` compares on one split."""
+
+    data: DatasetConfig
+    rows: list[TableRow] = Field(min_length=1)
+
+
+def expand(path: str) -> Path:
+    """A path with `~` and environment variables filled in; ConfigError for an unset variable."""
+    expanded = os.path.expandvars(path)
+    if "$" in expanded:
+        raise ConfigError(f"'{path}' names an environment variable that is not set")
+    return Path(expanded).expanduser()
+
+
+def load_config(path: str | Path, kind: type[BaseModel] = TrainConfig, **overrides: Any) -> Any:
+    """Read a YAML file.
+
+    Args:
+        path: the file.
+        kind: `TrainConfig` or `TableConfig`.
+        overrides: top-level values in place of the file's.
+
+    Raises:
+        ConfigError: not a mapping, a key is unknown or missing, or a value is out of range.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold keys and values, such as 'seed: 0'")
+    try:
+        return kind.model_validate({**values, **overrides})
+    except ValidationError as error:
+        lines = "\n".join(f"  {_explain(kind, each)}" for each in error.errors())
+        raise ConfigError(f"{path} cannot be used:\n{lines}") from error
+
+
+def _explain(kind: type[BaseModel], error: Any) -> str:
+    location = ".".join(str(part) for part in error["loc"]) or "the whole"
+    if error["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{location}: {error['msg']}"
+    known = _keys_at(kind, error["loc"][:-1])
+    near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+    hint = f" (did you mean '{near[0]}'?)" if near else ""
+    return f"{location}: there is no such key{hint}; known: {', '.join(known)}"
+
+
+def _keys_at(kind: Any, location: tuple[Any, ...]) -> list[str]:
+    """The keys of the group at a location, following the types of the fields."""
+    for part in location:
+        fields = getattr(kind, "model_fields", {})
+        if part in fields:
+            kind = fields[part].annotation
+        options = [kind]
+        while options:
+            candidate = options.pop(0)
+            if hasattr(candidate, "model_fields") or hasattr(candidate, "__dataclass_fields__"):
+                kind = candidate
+                break
+            options += get_args(candidate)
+    fields = getattr(kind, "model_fields", None) or getattr(kind, "__dataclass_fields__", {})
+    return list(fields)

@@ -1,0 +1,49 @@
+"""Data sets behind one interface: samples by index, by name, in batches."""
+
+from emu_perception.training.data import (  # noqa: F401  (registers them)
+    camvid,
+    cityscapes,
+    mtan,
+    nyuv2,
+    scenes,
+    sparse_depth,
+    synthia,
+    virtual_kitti,
+)
+from emu_perception.training.data.batch import Batch, collate
+from emu_perception.training.data.dataset import Dataset, Problem, Subset, Wrapper
+from emu_perception.training.data.loader import EpochSampler, make_loader
+from emu_perception.training.data.mixture import Mixture, Source
+from emu_perception.training.data.partial import PartiallyAnnotated
+from emu_perception.training.data.randomness import Augmented
+from emu_perception.training.data.registry import (
+    build_dataset,
+    check_dataset,
+    dataset_entry,
+    dataset_names,
+    register_dataset,
+)
+from emu_perception.training.data.wrappers import Derived, Relabelled, Resized
+
+__all__ = [
+    "Augmented",
+    "Batch",
+    "Dataset",
+    "Derived",
+    "EpochSampler",
+    "Mixture",
+    "PartiallyAnnotated",
+    "Problem",
+    "Relabelled",
+    "Resized",
+    "Source",
+    "Subset",
+    "Wrapper",
+    "build_dataset",
+    "check_dataset",
+    "collate",
+    "dataset_entry",
+    "dataset_names",
+    "make_loader",
+    "register_dataset",
+]

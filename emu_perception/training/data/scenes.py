@@ -1,0 +1,210 @@
+"""The procedural scenes as a data set: a fixed set by seed, or endless."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from emu_perception.camera import Intrinsics
+from emu_perception.labels import load_label_set
+from emu_perception.training import scenes
+from emu_perception.training.data.dataset import Dataset, Problem, Subset
+from emu_perception.training.data.randomness import SharedEpoch
+from emu_perception.training.data.registry import register_dataset
+from emu_perception.training.sample import TASKS, DataError, Sample
+
+_LABEL_SETS = {"street": "camvid", "room": "nyuv2_13"}
+_SPLITS = {"train": 0, "val": 1, "test": 2, "calibration": 3}
+_FIELDS = ("image", "labels", "depth", "normals", "edges", "odd")
+
+
+@register_dataset("scenes", splits=tuple(_SPLITS), evaluation_split="test", needs_root=False)
+def build_scenes(
+    root: Path | None,
+    *,
+    split: str,
+    scene: str = "street",
+    size: Sequence[int] = (256, 512),
+    count: int = 300,
+    seed: int = 0,
+    endless: bool = False,
+    odd_objects: bool = False,
+) -> SceneDataset:
+    """Rendered scenes with classes, depth, normals, edges and cameras, all exact.
+
+    Args:
+        root: folder that keeps what was rendered; None = render anew every time.
+        split: `train`, `val`, `test` or `calibration`: different scenes each.
+        scene: `street` (CamVid's classes) or `room` (NYUv2's thirteen).
+        size: height and width.
+        count: scenes in an epoch.
+        seed: of the set.
+        endless: other scenes in every epoch, kept nowhere.
+        odd_objects: with objects that belong to no class, for tests of uncertainty.
+    """
+    return SceneDataset(
+        split,
+        scene=scene,
+        size=(int(size[0]), int(size[1])),
+        count=count,
+        seed=seed,
+        endless=endless,
+        odd_objects=odd_objects,
+        folder=root,
+    )
+
+
+@lru_cache(maxsize=1)
+def renderer_version() -> str:
+    """Changes with the renderer's source, so that what an older one rendered is not taken for
+    new."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(scenes.__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+class SceneDataset(Dataset):
+    """Scenes by index. Rendering one takes about a second on a CPU core: keep a fixed set in a
+    folder."""
+
+    tasks = TASKS
+
+    def __init__(
+        self,
+        split: str = "train",
+        *,
+        scene: str = "street",
+        size: tuple[int, int] = (256, 512),
+        count: int = 300,
+        seed: int = 0,
+        endless: bool = False,
+        odd_objects: bool = False,
+        folder: Path | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """See `build_scenes`; a `device` other than the CPU excludes worker processes."""
+        if split not in _SPLITS:
+            raise ValueError(f"scenes have no split '{split}'; they have {', '.join(_SPLITS)}")
+        if scene not in _LABEL_SETS:
+            raise ValueError(f"there are no scenes '{scene}'; there are {', '.join(_LABEL_SETS)}")
+        if count < 1:
+            raise ValueError(f"a set of scenes needs at least one, got {count}")
+        self.split, self.scene, self.size, self.count = split, scene, size, count
+        self.seed, self.endless, self.odd_objects = seed, endless, odd_objects
+        self.device = device
+        self.label_set = load_label_set(_LABEL_SETS[scene])
+        self._epoch = SharedEpoch()
+        self._folder: Path | None = None
+        if folder is not None and not endless:
+            height, width = size
+            odd = "-odd" if odd_objects else ""
+            self._folder = folder / f"{scene}{odd}-{height}x{width}-{renderer_version()}"
+
+    def __len__(self) -> int:
+        return self.count
+
+    def name(self, index: int) -> str:
+        index = range(self.count)[index]
+        epoch = f"{self._epoch.get()}_" if self.endless else ""
+        return f"{self.split}_{self.seed}_{epoch}{index:06d}"
+
+    def clip(self, index: int) -> str:
+        return self.name(index)
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch.set(epoch)
+
+    def scene_seed(self, index: int) -> int:
+        """The renderer's seed of a scene; no two splits, sets or epochs share one."""
+        epoch = self._epoch.get() + 1 if self.endless else 0
+        state = np.random.SeedSequence([self.seed, _SPLITS[self.split], epoch, index])
+        return int(state.generate_state(1, np.uint64)[0])
+
+    def _path(self, index: int) -> Path | None:
+        return None if self._folder is None else self._folder / f"{self.scene_seed(index):020d}.npz"
+
+    def __getitem__(self, index: int) -> Sample:
+        name = self.name(index)
+        path = self._path(index)
+        if path is not None and path.exists():
+            return Sample(name=name, clip=name, **_read(path, self.size))
+        frame = scenes.render_scene(
+            self.scene_seed(index),
+            self.size,
+            self.scene,
+            odd_objects=self.odd_objects,
+            device=self.device,
+        )
+        known: dict[str, Any] = {field: getattr(frame, field) for field in _FIELDS}
+        known["edges"] = frame.edges.astype(np.uint8)
+        if not self.odd_objects:
+            known["odd"] = None
+        sample = Sample(name=name, clip=name, intrinsics=frame.intrinsics, **known)
+        if path is not None:
+            _write(path, sample)
+        return sample
+
+    def prepare(self, workers: int = 0, progress: Callable[[int, int], None] | None = None) -> None:
+        """Render what the folder does not hold yet, with several processes.
+
+        It may be interrupted at any time and called again. `progress(done, total)` counts scenes.
+        """
+        paths = [self._path(index) for index in range(self.count)]
+        missing = [i for i, path in enumerate(paths) if path is not None and not path.exists()]
+        loader = DataLoader(
+            Subset(self, missing),  # type: ignore[arg-type]
+            batch_size=1,
+            num_workers=workers,
+            collate_fn=len,
+        )
+        for done, _ in enumerate(loader, start=1):
+            if progress is not None:
+                progress(done, len(missing))
+
+    def problems(self, progress: Callable[[int, int], None] | None = None) -> Iterator[Problem]:
+        """Reads the scenes that were kept; what is not there yet is no problem."""
+        for index in range(self.count):
+            path = self._path(index)
+            if path is not None and path.exists():
+                try:
+                    _read(path, self.size)
+                except DataError as error:
+                    yield Problem.of(error, path)
+            if progress is not None:
+                progress(index + 1, self.count)
+
+
+def _write(path: Path, sample: Sample) -> None:
+    """Whole or not at all, whichever process comes first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    camera = sample.intrinsics
+    assert camera is not None
+    arrays = {f: getattr(sample, f) for f in _FIELDS if getattr(sample, f) is not None}
+    arrays["camera"] = np.array([camera.fx, camera.fy, camera.cx, camera.cy])
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    partial.replace(path)
+
+
+def _read(path: Path, size: tuple[int, int]) -> dict[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            known: dict[str, Any] = {name: arrays[name] for name in arrays.files}
+        fx, fy, cx, cy = known.pop("camera").tolist()
+        known["intrinsics"] = Intrinsics(fx, fy, cx, cy, width=size[1], height=size[0])
+        Sample(name=path.stem, clip="", **known).check()
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        what = error.what if isinstance(error, DataError) else repr(error)
+        raise DataError.at(path, f"is not a kept scene ({what}); delete it") from None
+    return known

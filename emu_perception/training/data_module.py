@@ -1,0 +1,92 @@
+"""From a configuration's data sets to loaders."""
+
+from __future__ import annotations
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader
+
+from emu_perception.labels import load_label_set
+from emu_perception.training.augmentation import Augmentation
+from emu_perception.training.config import DataConfig, DatasetConfig, expand
+from emu_perception.training.data import (
+    Augmented,
+    Batch,
+    Dataset,
+    Mixture,
+    Relabelled,
+    Resized,
+    Source,
+    build_dataset,
+    make_loader,
+)
+
+
+def open_dataset(config: DatasetConfig) -> Dataset:
+    """The split that a configuration names, in the classes that it asks for.
+
+    Raises:
+        ValueError: name, option, split or folder do not suit.
+    """
+    root = None if config.root is None else expand(config.root)
+    dataset = build_dataset(config.name, root, config.split, **config.options)
+    if config.label_set is not None and dataset.label_set is not None:
+        return Relabelled(dataset, load_label_set(config.label_set), config.renamed)
+    return dataset
+
+
+def training_set(config: DataConfig, seed: int) -> Dataset:
+    """All training data as one data set, not augmented."""
+    opened = [open_dataset(each) for each in config.train]
+    if len(opened) == 1 and config.samples_per_epoch is None:
+        return opened[0]
+    length = config.samples_per_epoch or sum(len(dataset) for dataset in opened)
+    sources = [Source(d, c.proportion) for d, c in zip(opened, config.train, strict=True)]
+    return Mixture(sources, length, seed)
+
+
+class DataModule(L.LightningDataModule):
+    """Augmented training batches, and validation images one by one at the network's size.
+
+    Order and augmentation are functions of (seed, epoch, index), whatever the number of workers.
+    """
+
+    def __init__(
+        self, config: DataConfig, tasks: tuple[str, ...], input_size: tuple[int, int], seed: int
+    ) -> None:
+        super().__init__()
+        self.config, self.tasks, self.seed = config, tasks, seed
+        self.training = training_set(config, seed)
+        self.validation = (
+            Resized(open_dataset(config.validation), input_size) if config.validation else None
+        )
+        augmentation = Augmentation(size=config.crop, **dict(config.augmentation))
+        self.augmented = Augmented(self.training, augmentation, seed)
+        if len(self.augmented) < config.batch_size:
+            raise ValueError(
+                f"the training data has {len(self.augmented)} samples, less than a batch of "
+                f"{config.batch_size}: lower data.batch_size"
+            )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        return make_loader(
+            self.augmented,
+            self.config.batch_size,
+            shuffle=True,
+            tasks=self.tasks,
+            seed=self.seed,
+            workers=self.config.workers,
+            drop_last=True,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        if self.validation is None:
+            return []
+        return make_loader(
+            self.validation,
+            1,
+            shuffle=False,
+            tasks=self.tasks,
+            workers=min(self.config.workers, 2),
+        )

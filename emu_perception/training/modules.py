@@ -1,0 +1,212 @@
+"""Lightning modules: supervised training, sub-ensembles, distillation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from emu_perception.engines.activation import Normalization
+from emu_perception.model_file import ModelSpec
+from emu_perception.networks.ensembles import DeepSubEnsemble
+from emu_perception.networks.segdepthformer import RawOutputs
+from emu_perception.prediction import UNLABELLED
+from emu_perception.training import losses
+from emu_perception.training.config import TrainConfig
+from emu_perception.training.data import Batch
+from emu_perception.training.targets import Outputs, Teacher, activate
+
+_STEP_SEED = 1_000_003
+"""A prime, so that the seeds of steps and of processes do not meet."""
+
+
+class SupervisedModule(L.LightningModule):
+    """Trains SegFormer, DepthFormer or SegDepthFormer with cross-entropy and a depth loss.
+
+    Everything that is random in a step is drawn from the run's seed and the step's number, so that
+    a resumed run goes on as if it had never stopped.
+    """
+
+    def __init__(self, config: TrainConfig, spec: ModelSpec, network: nn.Module) -> None:
+        super().__init__()
+        self.config, self.spec = config, spec
+        self.network = network
+        self.normalization = Normalization(spec)
+        self.classes = len(spec.label_set) if spec.label_set and "semantic" in spec.tasks else None
+        self._confusion = torch.zeros(0)
+        self._squared_error = torch.zeros(0)
+
+    def run_network(self, image: Tensor) -> RawOutputs:
+        """Raw maps `(B, C, h, w)` of a training batch."""
+        return self.network(image)
+
+    def outputs(self, batch: Batch) -> Outputs:
+        """Activated maps of a batch at the size of its images."""
+        image = batch["image"]
+        raw = self.run_network(self.normalization(image))
+        return activate(raw, (image.shape[-2], image.shape[-1]), self.classes)
+
+    def depth_target(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """`(B, H, W)` depth in the network's unit, and where it is valid."""
+        depth, valid = batch["depth"], batch["depth_valid"]
+        low, high = self.spec.depth_range
+        valid = valid & (depth > low) & (depth < high)
+        if self.spec.camera is None:
+            return depth, valid
+        # An unknown camera's metres say nothing about canonical depth.
+        focal = torch.sqrt(batch["intrinsics"][:, 0] * batch["intrinsics"][:, 1])
+        ratio = (self.spec.camera.canonical_focal_length / focal).nan_to_num(0.0)
+        return depth * ratio[:, None, None], valid & batch["has_intrinsics"][:, None, None]
+
+    def terms(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """The weighted terms of the loss."""
+        weights, found = self.config.loss, {}
+        if outputs.logits is not None:
+            entropy = losses.cross_entropy(outputs.logits, batch["labels"])
+            found["cross_entropy"] = weights.semantic_weight * entropy
+        if outputs.mean is not None:
+            assert outputs.variance is not None
+            target, valid = self.depth_target(batch)
+            if weights.depth == "gaussian":
+                loss = losses.gaussian_nll(outputs.mean, outputs.variance, target, valid)
+            elif weights.depth == "mse":
+                loss = losses.mean_squared_error(outputs.mean, target, valid)
+            else:
+                loss = losses.huber(outputs.mean, target, valid)
+            found[f"depth_{weights.depth}"] = weights.depth_weight * loss
+        return found
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        step = self.trainer.fit_loop.total_batch_idx + 1
+        torch.manual_seed((self.config.seed * _STEP_SEED + step) * 1024 + self.global_rank)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        outputs = self.outputs(batch)
+        terms = self.terms(outputs, batch)
+        total = torch.stack(list(terms.values())).sum()
+        size = len(batch["image"])
+        self.log("train/loss", total, prog_bar=True, batch_size=size)
+        self.log_dict({f"train/{k}": v for k, v in terms.items()}, batch_size=size)
+        if outputs.mean is not None:
+            dead = (outputs.mean == 0).float().mean()
+            self.log("train/dead_depth_pixels", dead, batch_size=size)
+        return total
+
+    def on_validation_epoch_start(self) -> None:
+        classes = self.classes or 1
+        self._confusion = torch.zeros(classes, classes, dtype=torch.int64, device=self.device)
+        self._squared_error = torch.zeros(2, dtype=torch.float32, device=self.device)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        outputs = self.outputs(batch)
+        terms = SupervisedModule.terms(self, outputs, batch)
+        total = torch.stack(list(terms.values())).sum()
+        size = len(batch["image"])
+        self.log("validation/loss", total, prog_bar=True, batch_size=size, sync_dist=True)
+        if outputs.logits is not None:
+            assert self.classes is not None
+            truth, known = batch["labels"], batch["labels"] != UNLABELLED
+            index = truth[known] * self.classes + outputs.logits.argmax(1)[known]
+            counts = torch.bincount(index, minlength=self.classes**2)
+            self._confusion += counts.view(self.classes, self.classes)
+        if outputs.mean is not None:
+            target, valid = self.depth_target(batch)
+            errors = (outputs.mean - target)[valid]
+            self._squared_error += torch.stack([(errors**2).sum(), valid.sum().float()])
+
+    def on_validation_epoch_end(self) -> None:
+        gather: Any = self.all_gather
+        confusion = gather(self._confusion).reshape(-1, *self._confusion.shape).sum(0)
+        squares, pixels = gather(self._squared_error).reshape(-1, 2).sum(0)
+        hits = confusion.diagonal().double()
+        union = confusion.sum(0) + confusion.sum(1) - hits
+        figures = {}
+        if confusion.sum():
+            figures["validation/miou"] = (hits / union)[union > 0].mean().float()
+        if pixels:
+            figures["validation/rmse"] = torch.sqrt(squares / pixels)
+        self.log_dict(figures, prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        settings = self.config.optimizer
+        encoder = list(self.network.get_submodule("encoder").parameters())
+        inside = {id(p) for p in encoder}
+        heads = [p for p in self.network.parameters() if id(p) not in inside]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": encoder, "lr": settings.learning_rate},
+                {"params": heads, "lr": settings.learning_rate * settings.head_factor},
+            ],
+            weight_decay=settings.weight_decay,
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+
+        def factor(step: int) -> float:
+            rise = min(1.0, (step + 1) / (settings.warmup_steps + 1))
+            return rise * max(0.0, 1 - step / steps) ** settings.power
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+class SubEnsembleModule(SupervisedModule):
+    """Trains a Deep Sub-Ensemble: step i trains the decoders of member i mod M."""
+
+    network: DeepSubEnsemble
+
+    def run_network(self, image: Tensor) -> RawOutputs:
+        step = self.trainer.fit_loop.total_batch_idx if self.training else 0
+        return self.network(image, member=step % len(self.network.members))
+
+
+class DistillationModule(SupervisedModule):
+    """Trains a student EMUFormer, besides the labels, on what a frozen teacher says (Eq. 6–12)."""
+
+    def __init__(
+        self, config: TrainConfig, spec: ModelSpec, network: nn.Module, teacher: Teacher
+    ) -> None:
+        super().__init__(config, spec, network)
+        for name in ("label_set", "camera"):
+            mine, its = getattr(spec, name), getattr(teacher.spec, name)
+            if mine != its:
+                raise ValueError(f"student and teacher differ in {name}: {mine} and {its}")
+        missing = set(spec.tasks) - set(teacher.spec.tasks)
+        if missing:
+            raise ValueError(f"the teacher lacks the task {', '.join(sorted(missing))}")
+        self.teacher = teacher
+
+    def on_fit_start(self) -> None:
+        self.teacher.to(self.device)
+
+    def terms(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        found = super().terms(outputs, batch)
+        targets = self.teacher(batch["image"], batch["seed"])
+        weights = self.config.loss
+        if outputs.logits is not None:
+            assert targets.probabilities is not None
+            divergence = losses.kl_divergence(targets.probabilities, outputs.logits)
+            found["kl"] = weights.kl_weight * divergence
+        # The student's part, and the teacher's that it learns.
+        pairs = {"variance": (outputs.variance, targets.variance)}
+        if outputs.epistemic_variance is not None:
+            assert outputs.variance is not None and targets.variance is not None
+            assert targets.epistemic_variance is not None
+            aleatoric = targets.variance - targets.epistemic_variance
+            pairs = {
+                "aleatoric_variance": (outputs.variance - outputs.epistemic_variance, aleatoric),
+                "epistemic_variance": (outputs.epistemic_variance, targets.epistemic_variance),
+            }
+        if outputs.mutual_information is not None:
+            information = (outputs.mutual_information, targets.mutual_information)
+            pairs["mutual_information"] = information
+        for name, (student, teacher) in pairs.items():
+            if student is not None and teacher is not None:
+                loss = losses.root_mean_squared_log_error(teacher, student)
+                found[f"rmsle_{name}"] = weights.rmsle_weight * loss
+        return found

@@ -1,0 +1,273 @@
+"""One training run from its configuration to a model file, and the members of an ensemble."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn as nn
+import yaml
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+from lightning.pytorch.callbacks.weight_averaging import EMAWeightAveraging
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from emu_perception.labels import LabelSet
+from emu_perception.methods import deep_ensemble, load_models
+from emu_perception.model_file import Camera, ModelSpec, load_model, save_model
+from emu_perception.networks.pretrained import (
+    convert_segformer_state,
+    load_imagenet_lite0,
+    read_state,
+)
+from emu_perception.training.callbacks import AtomicCheckpointIO, Pictures, epoch_checkpoint
+from emu_perception.training.config import ConfigError, TrainConfig, expand
+from emu_perception.training.data_module import DataModule
+from emu_perception.training.modules import (
+    DistillationModule,
+    SubEnsembleModule,
+    SupervisedModule,
+)
+from emu_perception.training.targets import Teacher
+
+MODEL_FILE = "model.safetensors"
+ENSEMBLE_FILE = "ensemble.safetensors"
+_MEMBER_SEED = 7919
+"""A prime: members of different runs do not share a seed."""
+_WITHOUT_EFFECT = ("accelerator", "devices", "nodes", "strategy", "log_every", "picture_every")
+"""Settings of the trainer that may change between a run and its continuation."""
+
+
+def describe_model(config: TrainConfig, label_set: LabelSet | None) -> ModelSpec:
+    """The header of the model file that a run will write."""
+    model = config.model
+    camera = None
+    if model.canonical_focal_length is not None:
+        camera = Camera(
+            canonical_focal_length=model.canonical_focal_length,
+            assumed_focal_ratio=model.assumed_focal_ratio,
+        )
+    normalization: dict[str, Any] = {}
+    if model.backbone == "tf_efficientnet_lite0":
+        normalization = {
+            "normalization_mean": (127 / 255,) * 3,
+            "normalization_std": (128 / 255,) * 3,
+        }
+    return ModelSpec(
+        architecture=model.architecture,
+        backbone=model.backbone,
+        tasks=model.tasks,
+        arguments=model.arguments,
+        label_set=label_set,
+        input_size=model.input_size,
+        camera=camera,
+        depth_range=model.depth_range,
+        description=model.description,
+        license=model.license,
+        data=", ".join(each.title for each in config.data.train),
+        **normalization,
+    )
+
+
+def build_network(config: TrainConfig, spec: ModelSpec) -> nn.Module:
+    """The network as training starts: seeded, with the weights that the configuration names.
+
+    Raises:
+        ValueError: the weights do not fit.
+    """
+    torch.manual_seed(config.seed)
+    network: Any = spec.build()
+    if "depth" in spec.tasks:
+        network.initialise_depth_mean(config.model.initial_depth)
+    source = config.model.encoder_weights
+    if source == "imagenet_lite0":
+        load_imagenet_lite0(network.encoder)
+    elif source is not None:
+        _load_published_encoder(network, expand(source))
+    if config.model.start_from is not None:
+        _start_from(network, expand(config.model.start_from))
+    return network
+
+
+def _load_published_encoder(network: Any, path: Path) -> None:
+    """The encoder alone: decoders start at random, as the members of an ensemble must."""
+    state = convert_segformer_state(read_state(path))
+    prefix = "encoder."
+    encoder = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    try:
+        network.encoder.load_state_dict(encoder)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit the backbone: {error}") from error
+
+
+def _start_from(network: nn.Module, path: Path) -> None:
+    """Take over a model's weights; channels that only the new network has stay as they are."""
+    state = load_model(path).network.state_dict()
+    own = {name: value.detach() for name, value in network.state_dict().items()}
+    if state.keys() != own.keys():
+        raise ValueError(f"{path} is a network of another kind: it cannot be started from")
+    for name, value in own.items():
+        given = state[name]
+        if given.shape == value.shape:
+            value.copy_(given)
+        elif given.shape[1:] == value.shape[1:] and given.shape[0] == value.shape[0] - 1:
+            value[:-1] = given  # the last channel is the epistemic one
+        else:
+            raise ValueError(f"{path}: {name} is {tuple(given.shape)}, needed {tuple(value.shape)}")
+
+
+def train(config: TrainConfig, resume: str = "auto", *, progress: bool = True) -> Path:
+    """Train, or continue, or do nothing if the run is finished.
+
+    Args:
+        config: of the run.
+        resume: `auto` continues an interrupted run; `never` starts anew; else a checkpoint's path.
+        progress: show bars.
+
+    Returns:
+        The model file.
+
+    Raises:
+        ConfigError: the folder holds a run with other settings.
+        ValueError: data, weights or teacher do not suit.
+    """
+    folder = expand(config.output)
+    result = folder / MODEL_FILE
+    if resume != "never":
+        _check_same(config, folder)
+        if result.is_file():
+            return result
+    model = config.model
+    data = DataModule(config.data, model.tasks, model.input_size, config.seed)
+    spec = describe_model(config, data.training.label_set)
+    module = _module(config, spec, build_network(config, spec))
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer = _trainer(config, data, folder, progress)
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    if resume == "auto":
+        start = checkpoint if checkpoint.is_file() else None
+    else:
+        start = None if resume == "never" else Path(resume)
+        if start is not None and not start.is_file():
+            raise ConfigError(f"there is no checkpoint '{start}' to resume from")
+    if trainer.is_global_zero:
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        (folder / "config.yaml").write_text(text, encoding="utf-8")
+    trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=False)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, EMAWeightAveraging):
+            # Lightning leaves this out where the last epoch's checkpoint was all there was to load.
+            callback.on_train_end(trainer, module)
+    if trainer.is_global_zero:
+        figures = {k: round(float(v), 6) for k, v in trainer.callback_metrics.items()}
+        measured = {k: v for k, v in figures.items() if k.startswith("validation/")}
+        title = config.data.validation.title if config.data.validation else ""
+        metrics: dict[str, Any] = {
+            "training": {"epochs": config.trainer.epochs, "steps": trainer.global_step}
+        }
+        if measured:
+            metrics[title] = {k.partition("/")[2]: v for k, v in measured.items()}
+        save_model(result, module.network.eval(), spec.model_copy(update={"metrics": metrics}))
+    trainer.strategy.barrier()
+    return result
+
+
+def train_ensemble(
+    config: TrainConfig, members: int, resume: str = "auto", *, progress: bool = True
+) -> Path:
+    """Train the members one after the other and write them as one model file.
+
+    Finished members are skipped, an interrupted one goes on. Each has a seed of its own, and with
+    it its own decoders, order and augmentation.
+    """
+    if members < 2:
+        raise ValueError(f"an ensemble needs at least two members, got {members}")
+    files = []
+    for index in range(members):
+        seed = config.seed + _MEMBER_SEED * (index + 1)
+        output = str(Path(config.output) / f"member_{index:02d}")
+        one = config.model_copy(update={"seed": seed, "output": output})
+        files.append(train(one, resume, progress=progress))
+    return write_ensemble(files, expand(config.output) / ENSEMBLE_FILE)
+
+
+def write_ensemble(files: Sequence[Path], out: Path) -> Path:
+    """Several model files as one Deep Ensemble."""
+    ensemble = deep_ensemble([load_model(file) for file in files])
+    save_model(out, ensemble.network, ensemble.spec)
+    return out
+
+
+def _module(config: TrainConfig, spec: ModelSpec, network: nn.Module) -> SupervisedModule:
+    if config.distillation is not None:
+        teacher = load_models([expand(path) for path in config.distillation.teacher])
+        return DistillationModule(
+            config, spec, network, Teacher(teacher, config.distillation.jitter)
+        )
+    if config.model.architecture == "deep_sub_ensemble":
+        return SubEnsembleModule(config, spec, network)
+    return SupervisedModule(config, spec, network)
+
+
+def _trainer(config: TrainConfig, data: DataModule, folder: Path, progress: bool) -> L.Trainer:
+    settings = config.trainer
+    callbacks: list[Callback] = [
+        epoch_checkpoint(folder / "checkpoints"),
+        LearningRateMonitor("step"),
+    ]
+    if settings.ema_decay is not None:
+        callbacks.append(EMAWeightAveraging(decay=settings.ema_decay))
+    if data.validation is not None:
+        callbacks.append(Pictures(data.validation, settings.picture_every))
+    strategy = settings.strategy
+    if config.model.architecture == "deep_sub_ensemble" and strategy in ("ddp", "auto"):
+        many = settings.nodes > 1 or settings.devices not in (1, "1")
+        # A step leaves the other members' decoders without gradients.
+        if many and (strategy == "ddp" or torch.cuda.device_count() > 1):
+            strategy = "ddp_find_unused_parameters_true"
+    return L.Trainer(
+        max_epochs=settings.epochs,
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.nodes,
+        strategy=strategy,
+        precision=settings.precision,  # type: ignore[arg-type]
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=config.optimizer.clip_norm,
+        check_val_every_n_epoch=settings.validate_every,
+        limit_val_batches=None if data.validation is not None else 0,
+        num_sanity_val_steps=0,
+        log_every_n_steps=settings.log_every,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        logger=TensorBoardLogger(folder, name="", version="curves"),
+        default_root_dir=folder,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+def _check_same(config: TrainConfig, folder: Path) -> None:
+    """Refuse to continue a run whose settings were others."""
+    file = folder / "config.yaml"
+    if not file.is_file():
+        return
+    before = yaml.safe_load(file.read_text(encoding="utf-8"))
+    now = json.loads(config.model_dump_json())
+    for values in (before, now):
+        values.pop("output", None)
+        for name in _WITHOUT_EFFECT:
+            values.get("trainer", {}).pop(name, None)
+        values.get("data", {}).pop("workers", None)
+    changed = sorted(name for name in now if now[name] != before.get(name))
+    if changed:
+        raise ConfigError(
+            f"{folder} holds a run with other settings ({', '.join(changed)}): choose another "
+            "output, or start anew with --resume never"
+        )

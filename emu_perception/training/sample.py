@@ -1,0 +1,111 @@
+"""One annotated image: the type that data sets yield and that augmentation transforms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emu_perception.camera import Intrinsics
+from emu_perception.prediction import UNLABELLED
+
+TASK_FIELDS = {"semantic": "labels", "depth": "depth", "normals": "normals", "edges": "edges"}
+"""Task name -> the field of `Sample` that supervises it."""
+TASKS = tuple(TASK_FIELDS)
+
+
+class DataError(ValueError):
+    """A file of a data set is missing, unreadable or does not hold what it should; names the
+    file."""
+
+    def __init__(self, what: str, where: Path | str | None = None) -> None:
+        super().__init__(what if where is None else f"{where}: {what}")
+        self.what = what
+        self.where = None if where is None else str(where)
+
+    @classmethod
+    def at(cls, where: Path | str, what: str) -> DataError:
+        """An error at a file or folder; the message is `where: what`."""
+        return cls(what, where)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image and what is known about it. A task that the image has no labels for is None."""
+
+    name: str
+    """Unique within its data set."""
+    clip: str
+    """The drive, sequence or scene it comes from: images of one clip are not independent."""
+    image: np.ndarray
+    """`(H, W, 3)` uint8, RGB."""
+    labels: np.ndarray | None = None
+    """`(H, W)` uint8, class ids; 255 = unlabelled."""
+    depth: np.ndarray | None = None
+    """`(H, W)` float32, metres along the optical axis; 0 = none."""
+    normals: np.ndarray | None = None
+    """`(H, W, 3)` float32, unit vectors in the optical frame towards the camera; (0, 0, 0) =
+    none."""
+    edges: np.ndarray | None = None
+    """`(H, W)` uint8: 1 = class boundary, 0 = not, 255 = unknown."""
+    odd: np.ndarray | None = None
+    """`(H, W)` bool: pixels of objects that belong to no class (out of distribution)."""
+    intrinsics: Intrinsics | None = None
+    """Of this image size; None = the camera is unknown."""
+    seed: int = 0
+    """Seeds what is still to be drawn for this sample, such as the teacher's colour jitter."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.image.shape[0], self.image.shape[1]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks this sample has labels for."""
+        return tuple(t for t, field in TASK_FIELDS.items() if getattr(self, field) is not None)
+
+    def without(self, *tasks: str) -> Sample:
+        """The same sample with the labels of some tasks taken away."""
+        taken: dict[str, Any] = {TASK_FIELDS[task]: None for task in tasks}
+        return replace(self, **taken)
+
+    def check(self, class_count: int | None = None) -> None:
+        """Check types, shapes and values.
+
+        Raises:
+            DataError: naming the sample, the field, and what was expected.
+        """
+        height, width = self.size
+        expected = {
+            "image": (np.uint8, (height, width, 3)),
+            "labels": (np.uint8, (height, width)),
+            "depth": (np.float32, (height, width)),
+            "normals": (np.float32, (height, width, 3)),
+            "edges": (np.uint8, (height, width)),
+            "odd": (np.bool_, (height, width)),
+        }
+        for field, (dtype, shape) in expected.items():
+            value = getattr(self, field)
+            if value is not None and (value.dtype != dtype or value.shape != shape):
+                raise DataError(
+                    f"sample '{self.name}': {field} is {value.dtype} {value.shape}, "
+                    f"expected {np.dtype(dtype)} {shape} (the image is {width} x {height})"
+                )
+        if self.labels is not None and class_count is not None:
+            bad = np.unique(self.labels[(self.labels >= class_count) & (self.labels != UNLABELLED)])
+            if bad.size:
+                raise DataError(
+                    f"sample '{self.name}': label ids {bad.tolist()} are neither classes "
+                    f"(0–{class_count - 1}) nor {UNLABELLED} (unlabelled)"
+                )
+        if self.depth is not None and not (np.isfinite(self.depth).all() and self.depth.min() >= 0):
+            raise DataError(f"sample '{self.name}': depth must be finite and ≥ 0 (0 = none)")
+        camera = self.intrinsics
+        if camera is not None and (camera.height, camera.width) != self.size:
+            raise DataError(
+                f"sample '{self.name}': the intrinsics are those of a {camera.width} x "
+                f"{camera.height} image, this one is {width} x {height}"
+            )

@@ -1,0 +1,117 @@
+"""What networks say at full size while training, and what a teacher says to its student."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from emu_perception.engines.activation import Normalization
+from emu_perception.engines.base import fold
+from emu_perception.model_file import LoadedModel
+from emu_perception.networks.decoder import resize
+from emu_perception.networks.segdepthformer import RawOutputs
+from emu_perception.training.photometric import ColourJitter, colour_jitter
+from emu_perception.uncertainty import activate_depth, entropy
+
+
+class Outputs(NamedTuple):
+    """Activated maps `(B, H, W)` in float32; those of a task that is missing are None."""
+
+    logits: Tensor | None
+    """`(B, C, H, W)`."""
+    mean: Tensor | None = None
+    variance: Tensor | None = None
+    """Predictive: with split uncertainty the sum of both parts."""
+    epistemic_variance: Tensor | None = None
+    mutual_information: Tensor | None = None
+
+
+def activate(raw: RawOutputs, size: tuple[int, int], classes: int | None) -> Outputs:
+    """Raw maps `(B, C, h, w)` of one network to full size, and then activated."""
+    logits, information = None, None
+    if raw.logits is not None:
+        full = resize(raw.logits.float(), size)
+        logits = full[:, :classes]
+        if full.shape[1] > logits.shape[1]:
+            information = F.softplus(full[:, -1])
+    if raw.depth is None:
+        return Outputs(logits, mutual_information=information)
+    full = resize(raw.depth.float(), size)
+    mean, variance = activate_depth(full[:, :2])
+    epistemic = F.softplus(full[:, 2]) if full.shape[1] == 3 else None
+    if epistemic is not None:
+        variance = variance + epistemic
+    return Outputs(logits, mean, variance, epistemic, information)
+
+
+class Targets(NamedTuple):
+    """What a teacher says, all `(B, H, W)` but the probabilities; None for a task it lacks."""
+
+    probabilities: Tensor | None = None
+    """`(B, C, H, W)`, the members' mean softmax."""
+    mutual_information: Tensor | None = None
+    variance: Tensor | None = None
+    """Predictive variance of Eq. 10."""
+    epistemic_variance: Tensor | None = None
+
+
+def pool_members(raw: RawOutputs, size: tuple[int, int]) -> Targets:
+    """A teacher's raw outputs `(M, B, C, h, w)`, or `(B, C, h, w)`, to targets at full size.
+
+    One member at a time: all of them at full size would take M times the memory.
+    """
+    found: dict[str, Tensor] = {}
+    if raw.logits is not None:
+        members = raw.logits if raw.logits.dim() == 5 else raw.logits[None]
+        total = own = torch.zeros((), device=members.device)
+        for member in members:
+            probabilities = torch.softmax(resize(member.float(), size), dim=1)
+            total, own = total + probabilities, own + entropy(probabilities)
+        found["probabilities"] = total / len(members)
+        mutual = entropy(found["probabilities"]) - own / len(members)
+        found["mutual_information"] = mutual.clamp_min(0)
+    if raw.depth is not None:
+        members = raw.depth if raw.depth.dim() == 5 else raw.depth[None]
+        # Welford's sums: the difference of two large means would lose the small variance.
+        mean = aleatoric = squares = torch.zeros((), device=members.device)
+        for count, member in enumerate(members, start=1):
+            own_mean, own_variance = activate_depth(resize(member.float(), size))
+            step = own_mean - mean
+            mean = mean + step / count
+            squares = squares + step * (own_mean - mean)
+            aleatoric = aleatoric + own_variance
+        found["epistemic_variance"] = squares / len(members)
+        found["variance"] = aleatoric / len(members) + found["epistemic_variance"]
+    return Targets(**found)
+
+
+class Teacher:
+    """A trained model that is only asked: folded, in `eval()`, without gradients.
+
+    No module: it belongs to no checkpoint, no optimiser and no average of weights.
+    """
+
+    def __init__(self, model: LoadedModel, jitter: ColourJitter) -> None:
+        if model.spec.arguments.get("split_uncertainty"):
+            raise ValueError(f"{model.path} has split uncertainty: it is a student, not a teacher")
+        self.spec, self.jitter = model.spec, jitter
+        self._network: nn.Module = nn.Sequential(Normalization(model.spec), fold(model.network))
+        self._network.requires_grad_(False).eval()
+
+    def __deepcopy__(self, memo: object) -> Teacher:
+        return self
+
+    def to(self, device: torch.device) -> None:
+        """Move to the student's device."""
+        self._network.to(device)
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor, seeds: Tensor) -> Targets:
+        """Targets of `(B, 3, H, W)` uint8 images, whose seeds draw the colour jitter."""
+        factors = self.jitter.draw(seeds.tolist()).to(image.device)
+        jittered = colour_jitter(image.float() / 255, factors) * 255
+        return pool_members(self._network(jittered), (image.shape[-2], image.shape[-1]))

@@ -1,0 +1,124 @@
+"""Configurations: those that ship hold, and mistakes are told with the nearest key."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+import yaml
+
+from emu_perception.networks.registry import build_network
+from emu_perception.resources import find_resource
+from emu_perception.training.config import (
+    ConfigError,
+    TableConfig,
+    TrainConfig,
+    expand,
+    load_config,
+)
+from emu_perception.training.data import dataset_entry
+
+SHIPPED = sorted(find_resource("config", "train").glob("*.yaml"))
+TABLES = [p for p in SHIPPED if p.stem.endswith("_table")]
+TRAINING = [p for p in SHIPPED if p not in TABLES]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "run.yaml"
+
+
+def write(file: Path, values: object) -> Path:
+    file.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=lambda p: p.stem)
+def test_shipped_configurations_hold(path: Path) -> None:
+    config = load_config(path)
+    assert isinstance(config, TrainConfig)
+    for data in [*config.data.train, config.data.validation]:
+        entry = dataset_entry(data.name)
+        assert set(data.options) <= set(entry.options)
+    assert max(config.model.input_size) % 32 == min(config.model.input_size) % 32 == 0
+    known = {"width", "dropout", "drop_path", "members", "split_uncertainty"}
+    assert set(config.model.arguments) <= known
+    assert (config.distillation is not None) == ("_distill" in path.stem)
+
+
+def test_paper_settings() -> None:
+    for name, epochs, batch in (("cityscapes_b2", 250, 8), ("nyuv2_b5", 100, 8)):
+        config = load_config(find_resource("config", "train", f"{name}.yaml"))
+        assert (config.trainer.epochs, config.data.batch_size) == (epochs, batch)
+        assert config.optimizer.learning_rate == 6e-5 and config.optimizer.head_factor == 10
+        assert config.optimizer.weight_decay == 0.01 and config.optimizer.power == 0.9
+        assert (config.loss.depth_weight, config.loss.kl_weight, config.loss.rmsle_weight) == (
+            1,
+            10,
+            1,
+        )
+        assert config.data.augmentation.scale == (0.5, 2.0)
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda p: p.stem)
+def test_shipped_tables_hold(path: Path) -> None:
+    assert len(load_config(path, TableConfig).rows) >= 2
+
+
+@pytest.mark.parametrize(
+    ("group", "key", "message"),
+    [
+        ("optimizer", "learning_rat", r"optimizer\.learning_rat: .*did you mean 'learning_rate'"),
+        ("model", "backbon", r"model\.backbon: .*did you mean 'backbone'"),
+        ("trainer", "epoch", r"trainer\.epoch: .*did you mean 'epochs'"),
+    ],
+)
+def test_unknown_key_names_the_nearest(file: Path, group: str, key: str, message: str) -> None:
+    values = tiny.values(Path("data"), Path("out"), **{group: {key: 1}})
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(file, values))
+
+
+def test_unknown_keys_deep_inside(file: Path) -> None:
+    values = tiny.values(Path("data"), Path("out"))
+    values["data"]["train"][0]["splitt"] = "train"
+    values["distillation"] = {"teacher": ["t"], "jitter": {"hu": 0.1}}
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(file, values))
+    assert "data.train.0.splitt: there is no such key (did you mean 'split'?)" in str(caught.value)
+    assert "did you mean 'hue'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": {"arguments": {"split_uncertainty": True}}}, "add distillation"),
+        ({"model": {"canonical_focal_length": 400.0}}, "scale_changes: camera"),
+        ({"trainer": {"epochs": 0}}, r"trainer\.epochs: .*greater than 0"),
+        ({"loss": {"depth": "l1"}}, r"loss\.depth: .*'gaussian', 'mse' or 'huber'"),
+    ],
+)
+def test_values_that_do_not_suit(file: Path, change: dict, message: str) -> None:
+    values = tiny.values(Path("data"), Path("out"), **change)
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(file, values))
+
+
+def test_not_a_mapping_and_not_yaml(file: Path) -> None:
+    file.write_text("- a\n- b\n")
+    with pytest.raises(ConfigError, match="keys and values"):
+        load_config(file)
+    file.write_text("a: [1")
+    with pytest.raises(ConfigError, match="not YAML"):
+        load_config(file)
+
+
+def test_paths_fill_in_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOMEWHERE", "/there")
+    assert expand("$SOMEWHERE/data") == Path("/there/data")
+    with pytest.raises(ConfigError, match="not set"):
+        expand("$NOT_SET_ANYWHERE/data")
+
+
+def test_unknown_argument_of_the_architecture_is_refused() -> None:
+    with pytest.raises(ValueError, match="widht"):
+        build_network("segdepthformer", backbone="mit_b0", classes=2, widht=8)

@@ -1,0 +1,99 @@
+"""Losses against values worked by hand."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emu_perception.training import losses
+
+
+def grid(*values: float) -> torch.Tensor:
+    return torch.tensor(values).view(1, 1, -1)
+
+
+ALL = torch.ones(1, 1, 1, dtype=torch.bool)
+
+
+def test_gaussian_likelihood_by_hand() -> None:
+    loss = losses.gaussian_nll(grid(1.0), grid(2.0), grid(3.0), ALL)
+    assert loss.item() == pytest.approx(1.346574, abs=1e-6)
+
+
+def test_gaussian_likelihood_clamps_the_variance_and_works_in_float32() -> None:
+    loss = losses.gaussian_nll(grid(1.0).half(), grid(0.0).half(), grid(1.0), ALL)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(0.5 * math.log(1e-6), rel=1e-6)
+
+
+def test_kl_by_hand_and_in_the_right_direction() -> None:
+    teacher = torch.tensor([0.5, 0.5]).view(1, 2, 1, 1)
+    logits = torch.tensor([0.25, 0.75]).log().view(1, 2, 1, 1) + 7.0
+    assert losses.kl_divergence(teacher, logits).item() == pytest.approx(0.143841, abs=1e-6)
+    reverse = losses.kl_divergence(logits.softmax(1), teacher.log()).item()
+    assert reverse == pytest.approx(0.130812, abs=1e-6)
+
+
+def test_kl_is_a_mean_over_pixels_and_takes_certain_teachers() -> None:
+    teacher = torch.tensor([[1.0, 0.0], [0.5, 0.5]]).T.view(1, 2, 1, 2)
+    logits = torch.tensor([[0.0, 0.0], [0.0, 0.0]]).view(1, 2, 1, 2).requires_grad_()
+    loss = losses.kl_divergence(teacher, logits)
+    assert loss.item() == pytest.approx(math.log(2) / 2)
+    loss.backward()
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_rmsle_by_hand() -> None:
+    teacher, student = grid(math.e - 1, 0.0), grid(0.0, math.e**2 - 1)
+    loss = losses.root_mean_squared_log_error(teacher, student)
+    assert loss.item() == pytest.approx(math.sqrt(2.5), abs=1e-6)
+
+
+def test_rmsle_root_is_over_the_batch_not_per_image() -> None:
+    teacher, student = torch.zeros(2, 1, 1), torch.tensor([math.e - 1, 0.0]).view(2, 1, 1)
+    loss = losses.root_mean_squared_log_error(teacher, student)
+    assert loss.item() == pytest.approx(math.sqrt(0.5), abs=1e-6)
+
+
+def test_rmsle_has_a_gradient_where_student_equals_teacher() -> None:
+    student = grid(1.0, 2.0).requires_grad_()
+    losses.root_mean_squared_log_error(grid(1.0, 2.0), student).backward()
+    assert torch.equal(student.grad, torch.zeros_like(student))
+
+
+def test_mse_and_huber_by_hand() -> None:
+    mean, target, valid = grid(1.0, 5.0, 9.0), grid(1.5, 2.0, 0.0), grid(1, 1, 0).bool()
+    assert losses.mean_squared_error(mean, target, valid).item() == pytest.approx((0.25 + 9) / 2)
+    expected = (0.5 * 0.25 + (3 - 0.5)) / 2
+    assert losses.huber(mean, target, valid).item() == pytest.approx(expected)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.integers(0, 6))
+def test_masked_pixels_do_not_count(seed: int, hidden: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    mean, variance, target = torch.rand(3, 1, 2, 4, generator=generator) + 0.1
+    valid = torch.ones(1, 8, dtype=torch.bool)
+    valid[0, torch.randperm(8, generator=generator)[:hidden]] = False
+    valid = valid.view(1, 2, 4)
+    broken = target.masked_fill(~valid, 1e3)
+    for loss in (losses.mean_squared_error, losses.huber):
+        assert loss(mean, broken, valid) == pytest.approx(
+            loss(
+                mean[valid].view(1, 1, -1),
+                target[valid].view(1, 1, -1),
+                ALL.expand(1, 1, 8 - hidden),
+            ).item()
+        )
+    assert losses.gaussian_nll(mean, variance, broken, valid) == pytest.approx(
+        losses.gaussian_nll(mean, variance, target, valid).item()
+    )
+
+
+def test_nothing_labelled_is_no_loss() -> None:
+    nothing = torch.zeros(1, 1, 1, dtype=torch.bool)
+    assert losses.gaussian_nll(grid(1.0), grid(1.0), grid(0.0), nothing) == 0
+    unlabelled = torch.full((1, 1, 1), 255)
+    assert losses.cross_entropy(torch.randn(1, 3, 1, 1), unlabelled) == 0

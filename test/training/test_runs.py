@@ -1,0 +1,203 @@
+"""Training runs end to end: files, ensembles, students, and what a power cut leaves."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+pytest.importorskip("lightning")
+
+import tiny
+
+from emu_perception.cli import app
+from emu_perception.model_file import load_model
+from emu_perception.predictor import Predictor
+from emu_perception.training import run
+from emu_perception.training.config import ConfigError
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> object:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def ensemble(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = tiny.config(data, tmp_path_factory.mktemp("ensemble"), trainer={"epochs": 1})
+    return run.train_ensemble(config, 2, progress=False)
+
+
+def weights(file: Path) -> dict[str, torch.Tensor]:
+    return load_model(file).network.state_dict()
+
+
+def same(a: Path, b: Path) -> bool:
+    first, second = weights(a), weights(b)
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_a_run_gives_a_model_file_that_predicts(data: Path, tmp_path: Path) -> None:
+    split = {"name": "nyuv2", "root": str(data), "split": "all", "options": {"classes": 13}}
+    config = tiny.config(
+        data,
+        tmp_path / "run",
+        data={"validation": split},
+        trainer={"picture_every": 1, "ema_decay": 0.5},
+    )
+    file = run.train(config, progress=False)
+    spec = load_model(file).spec
+    assert spec.label_set.name == "nyuv2_13" and spec.metrics["training"]["steps"] == 6
+    assert {"loss", "miou", "rmse"} <= spec.metrics["nyuv2 all"].keys()
+    image = np.zeros((72, 96, 3), np.uint8)
+    assert Predictor.from_file(file, "cpu", engine="pytorch").predict(image).depth.shape == (72, 96)
+    curves = list((tmp_path / "run" / "curves").glob("events*"))
+    assert len(curves) == 1 and b"dead_depth_pixels" in curves[0].read_bytes()
+    assert b"PNG" in curves[0].read_bytes()
+
+    written = file.stat().st_mtime_ns
+    assert run.train(config, progress=False) == file and file.stat().st_mtime_ns == written
+    other = config.model_copy(update={"seed": 1})
+    with pytest.raises(ConfigError, match=r"other settings \(seed\)"):
+        run.train(other, progress=False)
+
+
+def test_killed_at_any_moment_and_resumed_gives_the_same_weights(
+    data: Path, tmp_path: Path
+) -> None:
+    epochs = {"trainer": {"epochs": 4, "ema_decay": 0.9}}
+    reference = run.train(tiny.config(data, tmp_path / "whole", **epochs), progress=False)
+
+    cut = tmp_path / "cut"
+    file = tmp_path / "cut.yaml"
+    file.write_text(yaml.safe_dump(tiny.values(data, cut, **epochs)), encoding="utf-8")
+    code = (
+        "import torch, sys; torch.set_num_threads(1);"
+        "from emu_perception.training.run import train;"
+        "from emu_perception.training.config import load_config;"
+        "train(load_config(sys.argv[1]), progress=False)"
+    )
+    victim = subprocess.Popen([sys.executable, "-c", code, str(file)])
+    checkpoint = cut / "checkpoints" / "last.ckpt"
+    while not checkpoint.exists() and victim.poll() is None:
+        time.sleep(0.002)
+    time.sleep(random.random() * 0.3)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    assert checkpoint.exists()
+    continued = run.train(tiny.config(data, cut, **epochs), progress=False)
+    assert same(reference, continued)
+    continued.unlink()  # as if cut between the last checkpoint and the model file
+    assert same(reference, run.train(tiny.config(data, cut, **epochs), progress=False))
+
+
+def test_finished_members_are_skipped(ensemble: Path, data: Path) -> None:
+    folder = ensemble.parent
+    first, second = (folder / f"member_{i:02d}" / run.MODEL_FILE for i in range(2))
+    assert not same(first, second)
+    kept, before = first.stat().st_mtime_ns, weights(second)
+    second.unlink()
+    (second.parent / "checkpoints" / "last.ckpt").unlink()
+    config = tiny.config(data, folder, trainer={"epochs": 1})
+    run.train_ensemble(config, 2, progress=False)
+    assert first.stat().st_mtime_ns == kept
+    again = weights(second)
+    assert all(torch.equal(before[name], again[name]) for name in before)
+    assert load_model(ensemble).spec.arguments["members"] == 2
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_a_student_learns_from_a_frozen_teacher(
+    ensemble: Path, data: Path, tmp_path: Path, split: bool
+) -> None:
+    taught = weights(ensemble)
+    start = ensemble.parent / "member_00" / run.MODEL_FILE
+    config = tiny.config(
+        data,
+        tmp_path,
+        model={
+            "arguments": {**tiny.ARGUMENTS, "split_uncertainty": split},
+            "start_from": str(start),
+        },
+        trainer={"epochs": 1},
+        distillation={"teacher": [str(ensemble)]},
+    )
+    file = run.train(config, progress=False)
+    assert Predictor.from_file(file, "cpu", engine="pytorch").available_maps >= (
+        {"semantic_epistemic", "depth_epistemic"} if split else {"depth"}
+    )
+    assert all(torch.equal(v, taught[k]) for k, v in weights(ensemble).items())
+    saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=False)
+    assert not any("teacher" in name for name in saved["state_dict"])
+    curves = next((tmp_path / "curves").glob("events*")).read_bytes()
+    assert b"train/kl" in curves
+    name = b"train/rmsle_epistemic_variance" if split else b"train/rmsle_variance"
+    assert name in curves
+
+
+def test_a_step_of_the_sub_ensemble_trains_one_pair(data: Path, tmp_path: Path) -> None:
+    config = tiny.config(
+        data,
+        tmp_path,
+        model={
+            "architecture": "deep_sub_ensemble",
+            "arguments": {"width": 8, "members": 4},
+        },
+        optimizer={"weight_decay": 0.0},
+        trainer={"epochs": 1},
+    )
+    trained = weights(run.train(config, progress=False))
+    spec = run.describe_model(config, load_model(tmp_path / run.MODEL_FILE).spec.label_set)
+    start = run.build_network(config, spec).state_dict()
+    changed = [
+        not torch.equal(trained[name], start[name])
+        for name in (f"members.{i}.semantic.predict.weight" for i in range(4))
+    ]
+    assert changed == [True, True, True, False]  # three steps
+
+
+def test_what_cannot_be_started_from_is_refused(data: Path, tmp_path: Path) -> None:
+    config = tiny.config(data, tmp_path, model={"encoder_weights": str(tmp_path / "no.pth")})
+    with pytest.raises((ValueError, OSError), match=r"no\.pth"):
+        run.train(config, progress=False)
+
+
+def test_the_command_line_trains_and_distills(ensemble: Path, data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    values = tiny.values(data, tmp_path / "unused", trainer={"epochs": 1})
+    file.write_text(yaml.safe_dump(values), encoding="utf-8")
+    out = tmp_path / "out"
+    result = CliRunner().invoke(
+        app, ["train", "--config", str(file), "--out", str(out), "--seed", "3"]
+    )
+    assert result.exit_code == 0, result.output
+    assert yaml.safe_load((out / "config.yaml").read_text())["seed"] == 3
+    assert not (tmp_path / "unused").exists()
+    student = CliRunner().invoke(app, ["distill", "--config", str(file)])
+    assert isinstance(student.exception, ConfigError)
+    assert "names no teacher" in str(student.exception)
+    start = str(out / run.MODEL_FILE)
+    taught = tmp_path / "taught"
+    student = CliRunner().invoke(
+        app,
+        ["distill", "-c", str(file), "-t", str(ensemble), "--start-from", start, "-o", str(taught)],
+    )
+    assert student.exit_code == 0, student.output
+    assert (taught / run.MODEL_FILE).is_file()
+    members = CliRunner().invoke(app, ["train", "ensemble"])
+    assert members.exit_code == 2 and "--config" in members.output

@@ -1,0 +1,62 @@
+"""A teacher's targets and the maps of a student, against the formulas of the core."""
+
+import pytest
+import torch
+
+from emu_perception.networks.segdepthformer import RawOutputs
+from emu_perception.training.targets import activate, pool_members
+from emu_perception.uncertainty import activate_depth, depth_maps, semantic_maps
+
+SIZE = (8, 12)
+
+
+def raw(members: int, seed: int = 0) -> RawOutputs:
+    generator = torch.Generator().manual_seed(seed)
+    return RawOutputs(
+        torch.randn(members, 2, 5, *SIZE, generator=generator),
+        torch.randn(members, 2, 2, *SIZE, generator=generator) + 40,
+    )
+
+
+def test_members_one_by_one_are_the_members_at_once() -> None:
+    outputs = raw(4)
+    found = pool_members(outputs, SIZE)
+    semantic = semantic_maps(outputs.logits)
+    depth = depth_maps(*activate_depth(outputs.depth, dim=2))
+    assert torch.allclose(found.probabilities, semantic.probabilities, atol=1e-6)
+    assert torch.allclose(found.mutual_information, semantic.mutual_information, atol=1e-5)
+    assert torch.allclose(found.variance, depth.variance, rtol=1e-4)
+    assert torch.allclose(found.epistemic_variance, depth.epistemic_variance, rtol=1e-4, atol=1e-5)
+
+
+def test_equation_ten_by_hand() -> None:
+    means = torch.tensor([1.0, 3.0])
+    inverse_softplus = torch.log(torch.expm1(torch.tensor([0.5, 0.7])))
+    depth = torch.stack([means, inverse_softplus], 1).view(2, 1, 2, 1, 1)
+    found = pool_members(RawOutputs(None, depth), (1, 1))
+    assert found.variance.item() == pytest.approx(1.6)
+    assert found.epistemic_variance.item() == pytest.approx(1.0)
+    assert found.probabilities is None
+
+
+def test_one_network_teaches_without_epistemic_part() -> None:
+    outputs = RawOutputs(*(x[0] for x in raw(1)))
+    found = pool_members(outputs, SIZE)
+    assert found.epistemic_variance.abs().max() == 0
+    assert found.mutual_information.abs().max() <= 1e-5
+
+
+def test_channels_of_a_student_with_split_uncertainty() -> None:
+    generator = torch.Generator().manual_seed(2)
+    outputs = RawOutputs(
+        torch.randn(1, 6, *SIZE, generator=generator), torch.randn(1, 3, *SIZE, generator=generator)
+    )
+    found = activate(outputs, SIZE, 5)
+    assert torch.equal(found.logits, outputs.logits[:, :5])
+    assert torch.allclose(
+        found.mutual_information, torch.nn.functional.softplus(outputs.logits[:, 5])
+    )
+    aleatoric = activate_depth(outputs.depth[:, :2])[1]
+    assert torch.allclose(found.variance, aleatoric + found.epistemic_variance)
+    plain = activate(RawOutputs(outputs.logits[:, :5], outputs.depth[:, :2]), SIZE, 5)
+    assert plain.mutual_information is None and plain.epistemic_variance is None
