@@ -99,15 +99,18 @@ def test_mistakes_are_answered_in_one_line(
     assert "Traceback" not in printed
 
 
-def test_a_missing_extra_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "rosbags", None)
-    for name in [n for n in sys.modules if n.startswith("emu_perception.bags")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, "emu_perception.demo.drive", raising=False)
-    assert emu(monkeypatch, "demo", "--out", "nowhere") == 1
-    assert "rosbags is not installed" in capsys.readouterr().err
+def test_a_missing_extra_is_named(tmp_path: Path, model_file: Path) -> None:
+    code = (
+        "import sys; sys.modules['rosbags'] = None\n"
+        f"sys.argv = ['emu', 'demo', '--model', {str(model_file)!r}]\n"
+        "from emu_perception import cli; cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert "Error: rosbags is not installed" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +132,7 @@ def test_predict_draws_a_panel_of_each_image(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model_file: Path
 ) -> None:
     files = []
-    for name, size in (("a.png", (48, 64)), ("b.jpg", (70, 50))):
+    for name, size in (("a.png", (48, 64)), ("b.jpg", (48, 64))):
         files.append(tmp_path / name)
         image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
         assert cv2.imwrite(str(files[-1]), image)

@@ -38,6 +38,7 @@ def demo(
     """
     height_width = parse_size(size)
 
+    import torch
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -61,11 +62,17 @@ def demo(
         bag = out / "drive"
         if source is None:
             drive.write_street_drive(
-                bag, seconds=seconds, rate=rate, size=height_width, seed=seed, progress=wrote
+                bag,
+                seconds=seconds,
+                rate=rate,
+                size=height_width,
+                seed=seed,
+                device="cuda" if torch.cuda.is_available() else "cpu",
+                progress=wrote,
             )
         else:
             bag = drive.open_input(source, bag, seconds=seconds, rate=rate, progress=wrote)
-        bars.update(writing, total=1, completed=1) if source else None
+            bars.update(writing, total=1, completed=1)
 
         tasks: dict[str, Any] = {}
 

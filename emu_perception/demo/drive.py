@@ -34,18 +34,21 @@ def write_street_drive(
     rate: float,
     size: tuple[int, int],
     seed: int = 0,
+    device: str = "cpu",
     progress: Progress = lambda done, total: None,
 ) -> None:
     """Render a drive through a street into a bag: rgb8 images and their camera_info.
 
     Args:
         size: height and width.
+        device: where to render, `cpu` or `cuda`.
     """
     from emu_perception.training.scenes import StreetDrive
 
     frames = max(1, round(seconds * rate))
     with BagWriter(path, overwrite=True) as bag:
-        for index, frame in enumerate(StreetDrive(seed, size=size, frames=frames, rate=rate)):
+        drive = StreetDrive(seed, size=size, frames=frames, rate=rate, device=device)
+        for index, frame in enumerate(drive):
             time_ns = FIRST_STAMP_NS + round(index * 1e9 / rate)
             camera = camera_info_message(frame.intrinsics, time_ns)
             bag.write(CAMERA_INFO_TOPIC, camera, time_ns)
