@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from emu_perception import __version__
-from emu_perception.commands import data, demo, evaluate, model, predict, scenes, train
+from emu_perception.commands import benchmark, data, demo, evaluate, model, predict, scenes, train
 
 EXTRAS = {"rosbags": "bags", "rclpy": "ros", "lightning": "train", "openvino": "openvino"}
 """Modules that not every installation has, and the extra that brings them."""
@@ -33,6 +33,7 @@ app.command("distill")(train.distill)
 app.add_typer(train.app, name="train")
 app.add_typer(data.app, name="data")
 app.add_typer(model.app, name="model")
+app.add_typer(benchmark.app, name="benchmark")
 
 
 def _show_version(asked: bool) -> None:

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -180,6 +180,33 @@ def terminated_as_exit() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def ros_arguments(
+    parameters: Mapping[str, object], remappings: Mapping[str, str] | None = None
+) -> list[str]:
+    """Parameters and remapped names of a node, for its command line."""
+    arguments = ["--ros-args"]
+    for name, value in parameters.items():
+        # Values are YAML: a quoted string keeps a path with blanks or colons in one piece.
+        text = (
+            str(value).lower()
+            if isinstance(value, bool)
+            else "'{}'".format(str(value).replace("'", "''"))
+        )
+        arguments += ["-p", f"{name}:={text}"]
+    for source, target in (remappings or {}).items():
+        arguments += ["-r", f"{source}:={target}"]
+    return arguments
+
+
+def require_running(*children: Child) -> None:
+    """Raises `DemoError` with the log of the first that has ended."""
+    for child in children:
+        if not child.running:
+            raise child.failure(
+                f"The {child.name} process ended early with status {child.process.returncode}."
+            )
 
 
 def tail(path: Path, lines: int = 20) -> str:

@@ -14,7 +14,14 @@ import numpy as np
 from emu_perception.bags.reader import COMPRESSED_IMAGE, IMAGE, BagReader
 from emu_perception.demo import DemoError
 from emu_perception.demo.drive import image_stamps
-from emu_perception.demo.processes import Child, Children, ros_environment, terminated_as_exit
+from emu_perception.demo.processes import (
+    Child,
+    Children,
+    require_running,
+    ros_arguments,
+    ros_environment,
+    terminated_as_exit,
+)
 from emu_perception.model_file import ModelSpec, read_spec
 
 NODE_MODULE = "emu_perception.ros.node"
@@ -103,7 +110,7 @@ def run_demo(
 
     with terminated_as_exit(), Children(ros_environment(), logs) as children:
         begin = time.monotonic()
-        node = children.start("node", NODE_MODULE, _ros_args(parameters, remappings))
+        node = children.start("node", NODE_MODULE, ros_arguments(parameters, remappings))
         recorder = children.start(
             "recorder",
             "emu_perception.ros.bag_recorder",
@@ -129,21 +136,6 @@ def run_demo(
     return _summary(sent, received, node_start)
 
 
-def _ros_args(parameters: dict[str, object], remappings: dict[str, str]) -> list[str]:
-    arguments = ["--ros-args"]
-    for name, value in parameters.items():
-        # Values are YAML: a quoted string keeps a path with blanks or colons in one piece.
-        text = (
-            str(value).lower()
-            if isinstance(value, bool)
-            else "'{}'".format(str(value).replace("'", "''"))
-        )
-        arguments += ["-p", f"{name}:={text}"]
-    for source, target in remappings.items():
-        arguments += ["-r", f"{source}:={target}"]
-    return arguments
-
-
 def _recorder_args(recording: Path, spec: ModelSpec) -> list[str]:
     arguments = [str(recording), "--node", NODE, "--also", "=".join(DIAGNOSTICS)]
     for task in spec.tasks:
@@ -158,7 +150,7 @@ def _wait_until_ready(
     deadline = time.monotonic() + START_SECONDS
     progress("start", 0, 1)
     while time.monotonic() < deadline:
-        _require_running(node, recorder)
+        require_running(node, recorder)
         for event in recorder.new_events():
             if event["event"] == "ready":
                 progress("start", 1, 1)
@@ -196,7 +188,7 @@ def _follow(
             progress("frames", len(received), total)
         if played and player.process.returncode != 0:
             raise player.failure("The player failed.")
-        _require_running(node, recorder)
+        require_running(node, recorder)
         if (
             played
             and sent
@@ -204,14 +196,6 @@ def _follow(
         ):
             return sent, received
         time.sleep(0.02)
-
-
-def _require_running(*children: Child) -> None:
-    for child in children:
-        if not child.running:
-            raise child.failure(
-                f"The {child.name} process ended early with status {child.process.returncode}."
-            )
 
 
 def _summary(sent: dict[int, int], received: dict[int, int], node_start: float) -> DemoResult:

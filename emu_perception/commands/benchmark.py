@@ -1,0 +1,130 @@
+"""`emu benchmark`: what things cost on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from emu_perception.commands.options import ModelOption, parse_size
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from emu_perception.ros.benchmark import NodeBenchmark
+
+app = typer.Typer(help="Measure what things cost on this machine.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command()
+def node(
+    model: ModelOption = "",
+    seconds: Annotated[float, typer.Option(min=1, help="Length of each measurement.")] = 10.0,
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the images for timing.")] = "640x480",
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            max=1000,
+            help="Hz of the images for timing.",
+            show_default="half of what the predictor alone reaches",
+        ),
+    ] = None,
+    camera_size: Annotated[
+        str, typer.Option(help="WIDTHxHEIGHT of the images whose delivery is counted.")
+    ] = "1920x1080",
+    camera_rate: Annotated[float, typer.Option(min=0.1, max=1000, help="Hz of these.")] = 30.0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="File to write the figures to.")
+    ] = None,
+) -> None:
+    """Count the frames that the node loses, and time what it adds to the network.
+
+    Camera, node and subscriber are processes of their own, in a ROS domain of their own.
+    """
+    height_width, camera_height_width = parse_size(size), parse_size(camera_size)
+
+    import json
+    import tempfile
+
+    from rich.console import Console
+
+    from emu_perception.model_file import resolve_model_path
+    from emu_perception.ros.benchmark import benchmark_node
+
+    console = Console()
+    if json_file is not None:
+        # Before minutes are spent.
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="emu_benchmark_") as logs,
+        console.status("") as status,
+    ):
+        result = benchmark_node(
+            resolve_model_path(model),
+            seconds=seconds,
+            size=height_width,
+            rate=rate,
+            camera_size=camera_height_width,
+            camera_rate=camera_rate,
+            logs=Path(logs),
+            progress=status.update,
+        )
+    if json_file is not None:
+        json_file.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+    console.print(_table(result))
+
+
+def _table(result: NodeBenchmark) -> Table:
+    from rich.table import Table
+
+    timing, delivery, idle = result.timing, result.delivery, result.idle
+    table = Table(
+        title=f"{result.model} on {result.device}, {result.precision}", title_justify="left"
+    )
+    table.add_column("measurement")
+    table.add_column("value", justify="right")
+
+    def part(title: str) -> None:
+        table.add_row(f"[bold]{title}[/bold]")
+
+    height, width = delivery.image_size
+    part(f"Delivery, {width} x {height} at {delivery.sent_rate_hz:.1f} Hz")
+    table.add_row("frames sent", f"{delivery.frames_sent}")
+    table.add_row("frames in the node's callback", f"{delivery.frames_received}")
+    table.add_row("frames lost", f"{delivery.frames_lost}")
+    table.add_row("frames answered", f"{delivery.frames_answered}")
+    table.add_section()
+    height, width = timing.image_size
+    part(f"Time per frame, {width} x {height} at {timing.rate_hz:.1f} Hz")
+    table.add_row("frames answered", f"{timing.frames_answered} of {timing.frames_sent}")
+    table.add_row(
+        "predictor alone, median (mean)",
+        f"{timing.predictor_median_ms:.1f} ms ({timing.predictor_mean_ms:.1f} ms)",
+    )
+    table.add_row(
+        "inference in the node, median",
+        f"{timing.inference_p50_ms:.1f} ms (x {timing.inference_ratio:.2f})",
+    )
+    table.add_row(
+        "the node's own work, median (p95)",
+        f"{timing.overhead_p50_ms:.1f} ms ({timing.overhead_p95_ms:.1f} ms)",
+    )
+    table.add_row(
+        "camera to subscriber, median (p95)",
+        f"{timing.latency_p50_ms:.1f} ms ({timing.latency_p95_ms:.1f} ms)",
+    )
+    table.add_section()
+    part("Nobody subscribes")
+    table.add_row("frames sent", f"{idle.frames_sent}")
+    table.add_row("inferences", f"{idle.inferences}")
+    table.add_section()
+    before, after = result.load_average
+    table.add_row("load average before, after", f"{before:.1f}, {after:.1f}")
+    return table
