@@ -135,7 +135,11 @@ def rgb_from_compressed(message: Any, max_pixels: int = MAX_IMAGE_PIXELS) -> np.
         with Image.open(io.BytesIO(data.data)) as picture:
             width, height = picture.size
             kind = picture.format
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError:  # its text is the buffer's address
+        raise InputError(
+            BadInput.CORRUPT, f"{what} is no picture: expected JPEG, PNG or the like"
+        ) from None
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(BadInput.CORRUPT, f"{what} is no picture: {error}") from None
     check_size(height, width, max_pixels)
     # The decoder fills what is missing of a JPEG with grey, and says so on stderr alone.

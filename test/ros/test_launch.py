@@ -1,0 +1,357 @@
+"""The launch file and the files in config/ agree with the node.
+
+launch and launch_ros are not among the ROS packages that pip installs, so recordings stand in.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from rclpy.node import Node
+
+from emu_perception.labels import load_label_set
+from emu_perception.outputs import IMAGE_OUTPUTS, POINTS_TOPIC
+from emu_perception.resources import find_resource
+from emu_perception.ros.parameters import Settings, declare_parameters
+
+LAUNCH_FILE = find_resource("launch", "emu_perception.launch.py")
+SHARE = LAUNCH_FILE.parent.parent
+DEFAULTS = {f.name: f.default for f in fields(Settings) if f.default is not MISSING}
+
+
+class Context:
+    """A launch context: the arguments, and the environment of the processes."""
+
+    def __init__(self, arguments: dict[str, str], environment: dict[str, str]) -> None:
+        self.arguments = arguments
+        self.environment = environment
+
+    def value(self, item: Any) -> Any:
+        """What a text or a substitution comes to."""
+        return item.perform(self) if hasattr(item, "perform") else item
+
+
+class LaunchConfiguration:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def perform(self, context: Context) -> str:
+        return context.arguments[self.name]
+
+
+class EnvironmentVariable:
+    def __init__(self, name: str, *, default_value: Any = None) -> None:
+        self.name, self.default = name, default_value
+
+    def perform(self, context: Context) -> str:
+        if self.name in context.environment:
+            return context.environment[self.name]
+        assert self.default is not None
+        return context.value(self.default)
+
+
+class PathJoinSubstitution:
+    def __init__(self, parts: list[Any]) -> None:
+        self.parts = parts
+
+    def perform(self, context: Context) -> str:
+        return str(Path(*map(context.value, self.parts)))
+
+
+class FindPackageShare:
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def perform(self, context: Context) -> str:
+        assert self.package == "emu_perception"
+        return str(SHARE)
+
+
+class IfCondition:
+    def __init__(self, expression: Any) -> None:
+        self.expression = expression
+
+    def evaluate(self, context: Context) -> bool:
+        return {"true": True, "1": True, "false": False, "0": False}[
+            context.value(self.expression).lower()
+        ]
+
+
+class Action:
+    """An action that remembers what it was made of."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.args, self.options = args, options
+
+
+class DeclareLaunchArgument(Action):
+    pass
+
+
+class OpaqueFunction(Action):
+    pass
+
+
+class SetEnvironmentVariable(Action):
+    pass
+
+
+class LaunchedNode(Action):
+    pass
+
+
+@pytest.fixture
+def description(monkeypatch: pytest.MonkeyPatch) -> list[Action]:
+    """What the launch file describes."""
+    stand_ins: dict[str, dict[str, Any]] = {
+        "launch": {"LaunchContext": Context, "LaunchDescription": list},
+        "launch.actions": {
+            "DeclareLaunchArgument": DeclareLaunchArgument,
+            "OpaqueFunction": OpaqueFunction,
+            "SetEnvironmentVariable": SetEnvironmentVariable,
+        },
+        "launch.conditions": {"IfCondition": IfCondition},
+        "launch.substitutions": {
+            "EnvironmentVariable": EnvironmentVariable,
+            "LaunchConfiguration": LaunchConfiguration,
+            "PathJoinSubstitution": PathJoinSubstitution,
+        },
+        "launch_ros": {},
+        "launch_ros.actions": {"Node": LaunchedNode},
+        "launch_ros.substitutions": {"FindPackageShare": FindPackageShare},
+    }
+    for name, content in stand_ins.items():
+        module = ModuleType(name)
+        module.__dict__.update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    return runpy.run_path(str(LAUNCH_FILE))["generate_launch_description"]()
+
+
+def declared(description: list[Action]) -> dict[str, dict[str, Any]]:
+    return {a.args[0]: a.options for a in description if isinstance(a, DeclareLaunchArgument)}
+
+
+def launch(
+    description: list[Action], environment: dict[str, str] | None = None, **arguments: str
+) -> SimpleNamespace:
+    """Environment and nodes that `ros2 launch` would come to; nodes by their package."""
+    context = Context({}, dict(environment or {}))
+    assert arguments.keys() <= declared(description).keys()
+    nodes: dict[str, dict[str, Any]] = {}
+    pending = list(description)
+    while pending:
+        action = pending.pop(0)
+        if isinstance(action, DeclareLaunchArgument):
+            name = action.args[0]
+            default = context.value(action.options["default_value"])
+            context.arguments[name] = arguments.get(name, default)
+        elif isinstance(action, SetEnvironmentVariable):
+            name, value = map(context.value, action.args)
+            context.environment[name] = value
+        elif isinstance(action, OpaqueFunction):
+            pending = [*action.options["function"](context), *pending]
+        elif isinstance(action, LaunchedNode):
+            condition = action.options.get("condition")
+            if condition is None or condition.evaluate(context):
+                nodes[action.options["package"]] = performed(action, context)
+        else:
+            pytest.fail(f"an action that nobody knows: {action}")
+    return SimpleNamespace(environment=context.environment, nodes=nodes)
+
+
+def performed(node: LaunchedNode, context: Context) -> dict[str, Any]:
+    values = {k: v for k, v in node.options.items() if k != "condition"}
+    for name in ("name", "namespace"):
+        values[name] = context.value(values[name])
+    for name in ("arguments", "parameters"):
+        values[name] = [context.value(v) for v in values.get(name, [])]
+    values["remappings"] = {source: context.value(to) for source, to in values["remappings"]}
+    return values
+
+
+def test_arguments(description: list[Action]) -> None:
+    arguments = declared(description)
+    assert all(options["description"] for options in arguments.values())
+    defaults = {name: options["default_value"] for name, options in arguments.items()}
+    params_file = defaults.pop("params_file").perform(Context({}, {}))
+    assert Path(params_file) == SHARE / "config" / "emu_perception.yaml"
+    assert defaults == {
+        "image_topic": "image",
+        "camera_info_topic": "camera_info",
+        "namespace": "",
+        "node_name": "emu_perception",
+        "rviz": "false",
+        "fixed_frame": "camera",
+        "log_level": "info",
+        "model": "",
+        "image_transport": "",
+        "device": "",
+        "precision": "",
+        "autostart": "",
+        "use_sim_time": "",
+    }
+    # Those that are parameters of the node are called as the node calls them.
+    own = {"image_topic", "camera_info_topic", "namespace", "node_name", "rviz"}
+    own |= {"fixed_frame", "log_level", "use_sim_time"}
+    assert defaults.keys() - own <= DEFAULTS.keys()
+
+
+def test_the_node_by_default(description: list[Action]) -> None:
+    nodes = launch(description).nodes
+    assert list(nodes) == ["emu_perception"]
+    node = nodes["emu_perception"]
+    assert (node["executable"], node["name"], node["namespace"]) == (
+        "emu_node",
+        "emu_perception",
+        "",
+    )
+    assert node["parameters"] == [str(SHARE / "config" / "emu_perception.yaml")]
+    assert node["remappings"] == {"image": "image", "camera_info": "camera_info"}
+    assert node["arguments"] == ["--ros-args", "--log-level", "info"]
+
+
+def test_the_node_is_what_the_arguments_say(description: list[Action]) -> None:
+    node = launch(
+        description,
+        node_name="eyes",
+        namespace="/front",
+        image_topic="/front/image_raw",
+        camera_info_topic="/front/camera_info",
+        params_file="/etc/eyes.yaml",
+        log_level="debug",
+        model="1",
+        device="cuda:1",
+        precision="bf16",
+        image_transport="compressed",
+        autostart="false",
+        use_sim_time="true",
+    ).nodes["emu_perception"]
+    assert (node["name"], node["namespace"]) == ("eyes", "/front")
+    assert node["remappings"] == {
+        "image": "/front/image_raw",
+        "camera_info": "/front/camera_info",
+    }
+    assert node["arguments"][-1] == "debug"
+    # The file first: later ones win.
+    assert node["parameters"] == [
+        "/etc/eyes.yaml",
+        {
+            "model": "1",
+            "device": "cuda:1",
+            "precision": "bf16",
+            "image_transport": "compressed",
+            "autostart": False,
+            "use_sim_time": True,
+        },
+    ]
+
+
+def test_fast_dds_gets_the_profile_unless_there_is_one(description: list[Action]) -> None:
+    name = "FASTDDS_DEFAULT_PROFILES_FILE"
+    path = launch(description).environment[name]
+    assert Path(path) == SHARE / "config" / "fastdds.xml"
+    own = launch(description, {name: "/etc/own.xml"})
+    assert own.environment[name] == "/etc/own.xml"
+
+
+def test_rviz_only_if_asked(description: list[Action]) -> None:
+    assert "rviz2" not in launch(description).nodes
+    rviz = launch(
+        description, rviz="true", namespace="front", image_topic="/cam", fixed_frame="map"
+    ).nodes["rviz2"]
+    assert rviz["executable"] == "rviz2"
+    assert rviz["namespace"] == "front"
+    layout = str(SHARE / "config" / "emu_perception.rviz")
+    assert rviz["arguments"] == ["-d", layout, "-f", "map"]
+    # Every topic of the layout follows the namespace, the image its argument.
+    assert rviz["remappings"].pop("/image") == "/cam"
+    assert {f"/{to}": to for to in rviz["remappings"].values()} == rviz["remappings"]
+    assert rviz["remappings"].keys() == layout_topics() - {"/image"}
+
+
+# Files in config/
+
+
+def layout_topics() -> set[str]:
+    layout = yaml.safe_load(find_resource("config", "emu_perception.rviz").read_text("utf-8"))
+    displays = layout["Visualization Manager"]["Displays"]
+    return {d["Topic"]["Value"] for d in displays if "Topic" in d}
+
+
+def test_rviz_shows_topics_of_the_node() -> None:
+    topics = {topic.removeprefix("/") for topic in layout_topics()}
+    assert topics <= IMAGE_OUTPUTS.keys() | {POINTS_TOPIC, "image"}
+    assert {"overlay", "depth/color", POINTS_TOPIC} <= topics
+
+
+def parameters_file() -> dict[str, Any]:
+    text = find_resource("config", "emu_perception.yaml").read_text("utf-8")
+    return yaml.safe_load(text)["/**"]["ros__parameters"]
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_the_parameters_file_holds_the_default(name: str) -> None:
+    given = parameters_file()[name]
+    # rcl takes `80` for an integer and then refuses it where a float is declared.
+    assert (type(given), given) == (type(DEFAULTS[name]), DEFAULTS[name])
+
+
+def test_the_parameters_file_holds_nothing_else() -> None:
+    assert parameters_file().keys() == DEFAULTS.keys()
+
+
+@pytest.fixture
+def parametrized_node() -> Iterator[Node]:
+    path = find_resource("config", "emu_perception.yaml")
+    node = Node("reader", cli_args=["--ros-args", "--params-file", os.fspath(path)])
+    yield node
+    node.destroy_node()
+
+
+def test_ros_reads_the_parameters_file(parametrized_node: Node) -> None:
+    assert declare_parameters(parametrized_node) == Settings()
+
+
+def test_nav2_knows_every_class_and_topic() -> None:
+    file = yaml.safe_load(find_resource("config", "nav2_semantic_layer.yaml").read_text("utf-8"))
+    costmap = file["local_costmap"]["local_costmap"]["ros__parameters"]
+    assert all(plugin in costmap for plugin in costmap["plugins"])
+    layer = costmap["semantic_layer"]
+    for name in layer["observation_sources"].split():
+        source = layer[name]
+        classes = [name for kind in source["class_types"] for name in source[kind]["classes"]]
+        assert sorted(classes) == sorted(load_label_set("camvid").names)
+        topics = {k: v.removeprefix("/") for k, v in source.items() if k.endswith("_topic")}
+        assert topics.pop("labels_topic") == "semantic/label_info"
+        assert topics.pop("pointcloud_topic") == POINTS_TOPIC
+        encodings = {k: IMAGE_OUTPUTS[topic].encoding for k, topic in topics.items()}
+        assert encodings == {"segmentation_topic": "mono8", "confidence_topic": "mono8"}
+
+
+def test_fast_dds_profile() -> None:
+    root = ElementTree.parse(find_resource("config", "fastdds.xml")).getroot()
+    namespace = {"dds": "http://www.eprosima.com"}
+    transports = {
+        t.findtext("dds:transport_id", namespaces=namespace): t
+        for t in root.iterfind(".//dds:transport_descriptor", namespace)
+    }
+    memory = transports["shared_memory"]
+    assert memory.findtext("dds:type", namespaces=namespace) == "SHM"
+    assert int(memory.findtext("dds:segment_size", namespaces=namespace) or 0) == 64 << 20
+    # A message holds more than one 1080p image.
+    assert int(memory.findtext("dds:maxMessageSize", namespaces=namespace) or 0) > 1920 * 1080 * 3
+    participant = root.find(".//dds:participant", namespace)
+    assert participant is not None
+    assert participant.get("is_default_profile") == "true"
+    used = participant.iterfind(".//dds:userTransports/dds:transport_id", namespace)
+    assert {t.text for t in used} == transports.keys()
