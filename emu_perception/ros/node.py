@@ -72,10 +72,12 @@ class EmuNode(LifecycleNodeMixin, Node):
         self._pipeline: Pipeline | None = None
         self._worker: Worker[Frame] | None = None
 
-        self._settings = declare_parameters(self)
-        self.add_on_set_parameters_callback(
-            lambda changed: check_change(changed, configured=self._predictor is not None)
-        )
+        try:
+            self._settings = declare_parameters(self)
+        except ParameterError:
+            self.destroy_node()
+            raise
+        self.add_on_set_parameters_callback(self._check_change)
         self.add_post_set_parameters_callback(self._take_settings)
         self._diagnostics = self.create_publisher(
             DiagnosticArray, "/diagnostics", QoSProfile(depth=10)
@@ -169,8 +171,11 @@ class EmuNode(LifecycleNodeMixin, Node):
         self, parameter_list: list[Parameter[Any]]
     ) -> SetParametersResult:
         """As rclpy's, which also serves the parameter services; refusals are counted."""
+        # Once before rclpy's checks, which say two numbers of a wrong type, not whose it is.
+        result = self._check_change(parameter_list)
         try:
-            result = super().set_parameters_atomically(parameter_list)
+            if result.successful:
+                result = super().set_parameters_atomically(parameter_list)
         except ParameterNotDeclaredException as error:
             self._report(BadInput.PARAMETER, str(error))
             raise
@@ -267,6 +272,9 @@ class EmuNode(LifecycleNodeMixin, Node):
         self._statistics.received(lost)
         if worker.offer(frame):
             self._statistics.overtaken()
+
+    def _check_change(self, changed: list[Parameter[Any]]) -> SetParametersResult:
+        return check_change(changed, configured=self._predictor is not None)
 
     def _take_settings(self, changed: list[Parameter[Any]]) -> None:
         # Creating a subscription declares parameters too, those that override its QoS.

@@ -233,6 +233,9 @@ def find_problem(changed: Iterable[Parameter], configured: bool) -> str:
         spec = _FIELDS.get(parameter.name)
         if spec is None:
             continue
+        if type(parameter.value) is not type(spec.default):
+            kind, hint = _TYPE_NAMES[type(spec.default)]
+            return f"parameter '{parameter.name}' must be {kind}{hint}, not {parameter.value!r}"
         choices = spec.metadata["choices"]
         if choices and parameter.value not in choices:
             return (
