@@ -58,7 +58,7 @@ class CameraModel:
             return camera.rays()
         matrix = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]])
         # Rays change slowly over the image: those between the grid's are interpolated, which misses
-        # by less than a hundredth of a pixel. All of them would take seconds at 1080p.
+        # by less than a tenth of a pixel. All of them would take seconds at 1080p.
         u, v = np.meshgrid(
             np.arange(0, camera.width + GRID - 1, GRID),
             np.arange(0, camera.height + GRID - 1, GRID),
