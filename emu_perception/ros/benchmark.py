@@ -31,6 +31,9 @@ OUTPUTS = ("semantic/labels", "depth/image", "semantic/uncertainty", "depth/unce
 """What is subscribed to, as far as the model has it."""
 START_SECONDS = 180.0
 """For the node to import, load and warm up; far more than it needs."""
+WARM_UP_SECONDS = 8.0
+WARM_UP_RATE = 1.0
+"""Hz."""
 SETTLE_SECONDS = 30.0
 """For the node's counters to come to rest once the camera has ended."""
 SUSTAINED = 0.5
@@ -159,7 +162,9 @@ def benchmark_node(
         run = _Runner(children, node, seconds, outputs)
         run.wait_until_active()
         progress(f"A camera of {camera_size[1]} x {camera_size[0]} at {camera_rate:g} Hz")
+        run.warm_up(camera_size)
         delivered = run.phase("delivery", camera_size, camera_rate, subscribe=True)
+        run.warm_up(size)
         # Right before and right after the node, so that the machine is as busy with other things.
         progress("Timing the predictor alone")
         alone = bare(rate, count)
@@ -247,7 +252,20 @@ class _Runner:
         self._wait_until_ready(listener, subscribe=False)
         listener.stop()
 
-    def phase(self, name: str, size: tuple[int, int], rate: float, *, subscribe: bool) -> _Phase:
+    def warm_up(self, size: tuple[int, int]) -> None:
+        """A few unmeasured images: an engine compiles at the first of a size."""
+        seconds = min(WARM_UP_SECONDS, 2 * self._seconds)
+        self.phase("warm_up", size, WARM_UP_RATE, subscribe=True, seconds=seconds)
+
+    def phase(
+        self,
+        name: str,
+        size: tuple[int, int],
+        rate: float,
+        *,
+        subscribe: bool,
+        seconds: float | None = None,
+    ) -> _Phase:
         """Let the camera run, with or without a subscriber, and read what the node counted."""
         topics = self._outputs if subscribe else ()
         module = "emu_perception.ros.benchmark_listener"
@@ -255,7 +273,7 @@ class _Runner:
         before = self._wait_until_ready(listener, subscribe)
         height, width = size
         arguments = [f"--height={height}", f"--width={width}", f"--rate={rate}"]
-        arguments += [f"--seconds={self._seconds}", f"--wait={30 if subscribe else 0}"]
+        arguments += [f"--seconds={seconds or self._seconds}", f"--wait={30 if subscribe else 0}"]
         module = "emu_perception.ros.benchmark_camera"
         camera = self._children.start(f"{name}_camera", module, arguments, events=True)
         received: dict[int, int] = {}
