@@ -9,7 +9,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch.nn as nn
 from pydantic import (
@@ -30,6 +30,7 @@ from emu_perception.resources import find_resource
 
 HEADER_KEY = "emu_perception"
 DEFAULT_MODEL = "street_lite0.safetensors"
+Task = Literal["semantic", "depth", "normals", "edges"]
 
 
 class ModelFileError(ValueError):
@@ -73,7 +74,8 @@ class ModelSpec(BaseModel):
     format: Literal[1] = 1
     architecture: str
     backbone: str
-    tasks: tuple[Literal["semantic", "depth"], ...] = Field(min_length=1)
+    tasks: tuple[Task, ...] = Field(min_length=1)
+    """In the order of `Task`."""
     arguments: dict[str, Any] = {}
     """Further arguments of the architecture's builder, such as the decoders' width."""
     label_set: LabelSet | None = None
@@ -99,6 +101,11 @@ class ModelSpec(BaseModel):
     @classmethod
     def _read_label_set(cls, value: Any) -> Any:
         return LabelSet.from_dict(value) if isinstance(value, dict) else value
+
+    @field_validator("tasks")
+    @classmethod
+    def _order_tasks(cls, tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+        return tuple(task for task in get_args(Task) if task in tasks)
 
     @field_serializer("label_set")
     def _write_label_set(self, value: LabelSet | None) -> Any:

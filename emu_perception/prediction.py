@@ -34,10 +34,15 @@ class Prediction:
     probabilities: np.ndarray | None = None
     """float32 `(C, H, W)`, mean class probabilities; only when asked for."""
 
+    normals: np.ndarray | None = None
+    """float32 `(H, W, 3)`, unit vectors in the optical frame towards the camera."""
+    edges: np.ndarray | None = None
+    """float32 `(H, W)` in [0, 1], probability of a class boundary."""
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the maps."""
-        for value in (self.labels, self.depth):
+        for value in (self.labels, self.depth, self.normals, self.edges):
             if value is not None:
                 return value.shape[0], value.shape[1]
         raise ValueError("an empty prediction has no size")

@@ -25,6 +25,8 @@ STRIDE = 32
 """Networks take heights and widths that are multiples of their coarsest feature scale."""
 SEMANTIC_MAPS = frozenset({"labels", "confidence", "semantic_uncertainty"})
 DEPTH_MAPS = frozenset({"depth", "depth_variance"})
+OTHER_MAPS = {"normals", "edges"}
+"""Each named as its task."""
 EPISTEMIC_MAPS = {"semantic": "semantic_epistemic", "depth": "depth_epistemic"}
 ENGINE_MAPS = {
     "labels": {"classes"},
@@ -35,6 +37,8 @@ ENGINE_MAPS = {
     "depth_variance": {"mean", "variance"},
     "semantic_epistemic": {"mutual_information"},
     "depth_epistemic": {"mean", "epistemic_variance"},
+    "normals": {"normals"},
+    "edges": {"edges"},
 }
 """What an engine must compute for each map."""
 OWN_NAMES = {
@@ -77,6 +81,7 @@ class Predictor:
         stochastic = bool(getattr(model.network, "stochastic", False))
         self.engine = choose_engine(engine, self.device, stochastic)
         self._epistemic = bool(getattr(model.network, "epistemic", False))
+        self._variance = bool(getattr(model.network, "depth_variance", True))
         self._engine = make_engine(self.engine, model, self.device, self.precision)
 
     @classmethod
@@ -107,9 +112,10 @@ class Predictor:
         if "semantic" in self.spec.tasks:
             maps |= SEMANTIC_MAPS | {"probabilities"}
         if "depth" in self.spec.tasks:
-            maps |= DEPTH_MAPS
+            maps |= DEPTH_MAPS if self._variance else {"depth"}
+        maps |= OTHER_MAPS & set(self.spec.tasks)
         if self._epistemic:
-            maps |= {EPISTEMIC_MAPS[task] for task in self.spec.tasks}
+            maps |= {m for task, m in EPISTEMIC_MAPS.items() if task in self.spec.tasks}
         return maps
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
@@ -189,7 +195,7 @@ class Predictor:
     def _engine_maps(self, wanted: frozenset[str]) -> frozenset[str]:
         maps = set().union(*(ENGINE_MAPS[name] for name in wanted))
         if wanted & (DEPTH_MAPS | {"depth_epistemic"}):
-            if self.max_depth_std < math.inf:
+            if self.max_depth_std < math.inf and self._variance:
                 maps.add("variance")
             if self.label_set is not None and self.label_set.without_depth:
                 maps.add("classes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from emu_perception.uncertainty import activate_depth, depth_maps, entropy, mean
 
 SEMANTIC = ("classes", "confidence", "entropy", "mutual_information", "probabilities")
 DEPTH = ("mean", "variance", "epistemic_variance")
-MAPS = SEMANTIC + DEPTH
+OTHERS = ("normals", "edges")
+MAPS = SEMANTIC + DEPTH + OTHERS
 
 
 def prepare(image: np.ndarray, size: Sequence[int], device: torch.device) -> Tensor:
@@ -118,9 +120,11 @@ class DepthActivation(nn.Module):
     def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
         """`(1, 2, h, w)`, or `(M, 1, 2, h, w)`, to `(H, W)` maps in the order of `wanted`.
 
-        A third channel is the epistemic variance.
+        A third channel is the epistemic variance; one channel is the mean alone.
         """
         full = resize(raw.flatten(0, -4), self.size)[:, None]
+        if full.shape[2] == 1:
+            return (F.relu(full[:, 0, 0].float()).mean(0),)
         mean, variance = activate_depth(full[:, :, :2], dim=2)
         predicted = F.softplus(full[0, :, 2].float()) if full.shape[2] == 3 else None
         maps = depth_maps(mean, variance, self.variance_scale, predicted)
@@ -130,11 +134,42 @@ class DepthActivation(nn.Module):
         return tuple(found[name] for name in self.wanted)
 
 
+class NormalsActivation(nn.Module):
+    """Upsampled raw normals to unit vectors."""
+
+    wanted = ("normals",)
+
+    def __init__(self, size: Sequence[int]) -> None:
+        super().__init__()
+        self.size = tuple(size)
+
+    def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
+        """`(1, 3, h, w)` to one `(H, W, 3)`."""
+        return (F.normalize(resize(raw.float(), self.size)[0], dim=0).permute(1, 2, 0),)
+
+
+class EdgesActivation(nn.Module):
+    """Upsampled raw edges to the probability of an edge."""
+
+    wanted = ("edges",)
+
+    def __init__(self, size: Sequence[int]) -> None:
+        super().__init__()
+        self.size = tuple(size)
+
+    def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
+        """`(1, 2, h, w)` to one `(H, W)`."""
+        return (torch.softmax(resize(raw.float(), self.size)[0], dim=0)[1],)
+
+
+Activation: TypeAlias = SemanticActivation | DepthActivation | NormalsActivation | EdgesActivation
+
+
 def activations(
     spec: ModelSpec, wanted: frozenset[str], size: Sequence[int]
-) -> dict[str, SemanticActivation | DepthActivation]:
+) -> dict[str, Activation]:
     """The modules that the wanted maps need, by task; their `wanted` names the outputs' order."""
-    found: dict[str, SemanticActivation | DepthActivation] = {}
+    found: dict[str, Activation] = {}
     semantic = tuple(name for name in SEMANTIC if name in wanted)
     depth = tuple(name for name in DEPTH if name in wanted)
     if semantic and "semantic" in spec.tasks:
@@ -144,4 +179,7 @@ def activations(
         )
     if depth and "depth" in spec.tasks:
         found["depth"] = DepthActivation(depth, size, spec.calibration.depth_variance_scale)
+    for task, activation in (("normals", NormalsActivation), ("edges", EdgesActivation)):
+        if task in wanted and task in spec.tasks:
+            found[task] = activation(size)
     return found

@@ -36,7 +36,7 @@ class PyTorchEngine:
         """See `Engine.run`."""
         x = self._normalize(prepare(image, network_size, self._device))
         raw = self._network(x.to(self._dtype, memory_format=torch.channels_last))
-        outputs = {"semantic": raw.logits, "depth": raw.depth}
+        outputs = raw.by_task()
         maps: dict[str, Tensor] = {}
         for task, activation in activations(self._spec, wanted, output_size).items():
             maps.update(zip(activation.wanted, activation(outputs[task]), strict=True))

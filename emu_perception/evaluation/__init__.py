@@ -2,6 +2,7 @@
 
 from emu_perception.evaluation.evaluator import Evaluator
 from emu_perception.evaluation.fitting import DepthVarianceScaleFit, TemperatureFit
+from emu_perception.evaluation.relative_gain import relative_gain
 from emu_perception.evaluation.result import Evaluation
 
-__all__ = ["DepthVarianceScaleFit", "Evaluation", "Evaluator", "TemperatureFit"]
+__all__ = ["DepthVarianceScaleFit", "Evaluation", "Evaluator", "TemperatureFit", "relative_gain"]

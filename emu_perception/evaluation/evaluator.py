@@ -11,6 +11,10 @@ from emu_perception.evaluation import bootstrap
 from emu_perception.evaluation.boundary import boundary_proximity, near_boundary
 from emu_perception.evaluation.depth import depth_sums, depth_values
 from emu_perception.evaluation.depth import headline as depth_headline
+from emu_perception.evaluation.edges import edges_sums, edges_values
+from emu_perception.evaluation.edges import headline as edges_headline
+from emu_perception.evaluation.normals import headline as normals_headline
+from emu_perception.evaluation.normals import normals_sums, normals_values
 from emu_perception.evaluation.out_of_distribution import (
     out_of_distribution_sums,
     out_of_distribution_values,
@@ -63,6 +67,8 @@ class Evaluator:
         label_set: LabelSet | None = None,
         depth_range: tuple[float, float] | None = None,
         *,
+        normals: bool = False,
+        edges: bool = False,
         void_as_inaccurate: bool = False,
         boundary_width: float = 0.005,
         rivals: bool = True,
@@ -71,23 +77,33 @@ class Evaluator:
         Args:
             label_set: of predictions and truth; None leaves the semantic task out.
             depth_range: metres; true depths outside are unknown. None leaves depth out.
+            normals: score surface normals.
+            edges: score edges.
             void_as_inaccurate: count pixels without ground truth as inaccurate in
                 p(accurate|certain), p(uncertain|inaccurate) and PAvPU.
             boundary_width: what `ece_boundary` calls near, as a fraction of the image diagonal.
             rivals: also compute `ause_boundary` and `ause_predicted_depth`, a fifth of the time.
         """
-        if label_set is None and depth_range is None:
-            raise ValueError("nothing to evaluate: give a label set, a depth range or both")
+        if label_set is None and depth_range is None and not normals and not edges:
+            raise ValueError(
+                "nothing to evaluate: give a label set, a depth range, normals or edges"
+            )
         if depth_range is not None and not 0 <= depth_range[0] < depth_range[1]:
             raise ValueError(f"the depth range must rise from 0 m or more, got {depth_range}")
         self.label_set = label_set
         self.depth_range = depth_range
+        self.normals, self.edges = normals, edges
         self.void_as_inaccurate = void_as_inaccurate
         self.boundary_width = boundary_width
         self.rivals = rivals
         self.frames = 0
         self.has_clips = False
-        self._tasks = {"semantic": _Task(semantic_headline), "depth": _Task(depth_headline)}
+        self._tasks = {
+            "semantic": _Task(semantic_headline),
+            "depth": _Task(depth_headline),
+            "normals": _Task(normals_headline),
+            "edges": _Task(edges_headline),
+        }
         self._out_of_distribution: Sums = {}
         self._general: Sums = {}
         """Sums and counts of the time and the uncertainties of all frames."""
@@ -98,6 +114,8 @@ class Evaluator:
         labels: np.ndarray | None = None,
         depth: np.ndarray | None = None,
         *,
+        normals: np.ndarray | None = None,
+        edges: np.ndarray | None = None,
         out_of_distribution: np.ndarray | None = None,
         clip: Hashable | None = None,
         seconds: float | None = None,
@@ -108,6 +126,8 @@ class Evaluator:
             prediction: what the predictor returned.
             labels: `(H, W)` integers, true class ids of the label set, 255 = unlabelled.
             depth: `(H, W)` float, metres; 0, NaN or out of range = unknown.
+            normals: `(H, W, 3)` unit vectors; (0, 0, 0) = unknown.
+            edges: `(H, W)` uint8, 1 = edge, 0 = none, 255 = unknown.
             out_of_distribution: `(H, W)` bool, or integers with 255 = ignore.
             clip: name of the sequence that the frame belongs to. Neighbouring frames of a video
                 resemble one another; naming the clips keeps the intervals from being too narrow.
@@ -121,6 +141,11 @@ class Evaluator:
             ValueError: sizes differ, or labels hold ids that the label set lacks.
         """
         sums = self._task_sums(prediction, labels, depth)
+        if self.normals and normals is not None and prediction.normals is not None:
+            truth = _same_size("normals", normals, prediction, (3,))
+            sums["normals"] = normals_sums(prediction.normals, truth)
+        if self.edges and edges is not None and prediction.edges is not None:
+            sums["edges"] = edges_sums(prediction.edges, _same_size("edges", edges, prediction))
         unknown: Sums = {}
         if out_of_distribution is not None:
             mask = _same_size("out-of-distribution mask", out_of_distribution, prediction)
@@ -167,7 +192,7 @@ class Evaluator:
             replicates: bootstrap draws for the intervals; 0 leaves the intervals out.
             seed: of the draws.
         """
-        semantic, depth = (self._tasks[name].total for name in ("semantic", "depth"))
+        semantic, depth, normals, edges = (task.total for task in self._tasks.values())
         names = self.label_set.names if self.label_set else ()
         values: dict[str, Any] = {
             "frames": self.frames,
@@ -180,6 +205,8 @@ class Evaluator:
             },
             "semantic": semantic_values(semantic, names) if semantic else None,
             "depth": depth_values(depth) if depth else None,
+            "normals": normals_values(normals) if normals else None,
+            "edges": edges_values(edges) if edges else None,
             "out_of_distribution": out_of_distribution_values(self._out_of_distribution) or None,
             "settings": self._settings(),
         }
@@ -264,14 +291,18 @@ class Evaluator:
             "label_set": self.label_set.name if self.label_set else None,
             "classes": list(self.label_set.names) if self.label_set else None,
             "depth_range": list(self.depth_range) if self.depth_range else None,
+            "normals": self.normals,
+            "edges": self.edges,
             "void_as_inaccurate": self.void_as_inaccurate,
             "boundary_width": self.boundary_width,
             "rivals": self.rivals,
         }
 
 
-def _same_size(what: str, truth: np.ndarray, prediction: Prediction) -> np.ndarray:
-    if truth.shape != prediction.size:
+def _same_size(
+    what: str, truth: np.ndarray, prediction: Prediction, channels: tuple[int, ...] = ()
+) -> np.ndarray:
+    if truth.shape != (*prediction.size, *channels):
         raise ValueError(
             f"the true {what} has shape {truth.shape}, but the prediction is "
             f"{prediction.size[0]} x {prediction.size[1]} (height x width); bring the ground "

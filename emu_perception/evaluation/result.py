@@ -1,6 +1,6 @@
 """What an evaluation yields.
 
-`semantic`, `depth` and `out_of_distribution` are None without ground truth for them; single figures
+The tasks and `out_of_distribution` are None without ground truth for them; single figures
 are None where an input was missing, and `missing` says why.
 
 - `frames`, `frames_with_labels`, `frames_with_depth`; `seconds_per_frame` as given to `update`.
@@ -15,7 +15,11 @@ are None where an input was missing, and `missing` says why.
   without ½·ln 2π), `coverage_1sigma` (0.683 if calibrated), `coverage_2sigma` (0.954),
   `mean_normalized_squared_error` (1), `ence`, `by_distance`, `valid_fraction` (of the pixels with
   truth, those with a prediction).
-- both: `p_accurate_certain`, `p_uncertain_inaccurate`, `pavpu` at each image's mean
+- `normals.` `mean_angular_error`, `median_angular_error`, `rms_angular_error` (degrees),
+  `within_11.25`, `within_22.5`, `within_30` (shares).
+- `edges.` `f1`, `precision`, `recall` of edge pixels at a probability of 0.5; `best_f1` and
+  `best_threshold`, one threshold for the set.
+- semantic and depth: `p_accurate_certain`, `p_uncertain_inaccurate`, `pavpu` at each image's mean
   uncertainty, averaged over images; `pooled.` the same over pixels; `at_80_percent_coverage.`
   and `sweep` with one threshold for the set (entropy / ln C, or m of standard deviation);
   `error_auroc` (does the uncertainty rank wrong pixels, or depths off by 1.25, above the
@@ -98,6 +102,9 @@ def explain_missing(
             for key in keys.split():
                 if values[task].setdefault(key) is None:
                     missing[f"{task}.{key}"] = reason
+    for task in ("normals", "edges"):
+        if values[task] is None:
+            missing[task] = f"no frame came with both predicted and true {task}"
     if values["out_of_distribution"] is None:
         missing["out_of_distribution"] = "no frame came with an out-of-distribution mask"
     if values["seconds_per_frame"] is None:

@@ -23,6 +23,11 @@ def register_architecture(name: str) -> Callable[[Builder], Builder]:
     return register
 
 
+def architectures() -> tuple[str, ...]:
+    """The registered names, sorted."""
+    return tuple(sorted(_BUILDERS))
+
+
 def build_network(architecture: str, **arguments: object) -> nn.Module:
     """An untrained network of a registered architecture.
 

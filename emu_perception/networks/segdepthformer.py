@@ -34,7 +34,17 @@ class RawOutputs(NamedTuple):
     then the mutual information before its softplus."""
     depth: Tensor | None
     """`(B, 2, h, w)`: mean before its ReLU, variance before its softplus. With split uncertainty
-    `(B, 3, h, w)`: then the epistemic variance before its softplus; the other is aleatoric."""
+    `(B, 3, h, w)`: then the epistemic variance before its softplus; the other is aleatoric. A
+    network that predicts no variance gives `(B, 1, h, w)`."""
+    normals: Tensor | None = None
+    """`(B, 3, h, w)`: surface normals in the optical frame, of any length."""
+    edges: Tensor | None = None
+    """`(B, 2, h, w)`: scores of no edge and edge before the softmax."""
+
+    def by_task(self) -> dict[str, Tensor]:
+        """The maps there are, by task."""
+        maps = zip(("semantic", "depth", "normals", "edges"), self, strict=True)
+        return {task: raw for task, raw in maps if raw is not None}
 
 
 class SegDepthFormer(nn.Module):

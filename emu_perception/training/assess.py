@@ -16,7 +16,7 @@ from emu_perception.methods import load_models, monte_carlo_dropout, uncalibrate
 from emu_perception.model_file import Calibration, LoadedModel
 from emu_perception.predictor import Predictor
 from emu_perception.training.config import DatasetConfig, TableConfig, TableRow, expand
-from emu_perception.training.data import Dataset, dataset_entry
+from emu_perception.training.data import Dataset, dataset_entry, derive
 from emu_perception.training.data_module import open_dataset
 
 Progress = Callable[[int, int], None]
@@ -38,6 +38,8 @@ COLUMNS = {
     "depth p(unc|inacc)": "depth.p_uncertain_inaccurate",
     "depth PAvPU": "depth.pavpu",
     "depth AUSE": "depth.ause",
+    "mean angle": "normals.mean_angular_error",
+    "edge F1": "edges.f1",
 }
 """Heads of the table and the keys of `Evaluation` that they show."""
 
@@ -63,11 +65,15 @@ def score(
     Raises:
         ValueError: model and data set differ in their classes, or have no task in common.
     """
+    tasks = predictor.spec.tasks
+    dataset = derive(dataset, tasks)
     label_set = _common_classes(predictor, dataset)
-    depth_range = predictor.spec.depth_range if "depth" in predictor.spec.tasks else None
-    if label_set is None and not (depth_range and "depth" in dataset.tasks):
+    depth_range = predictor.spec.depth_range if "depth" in tasks else None
+    if label_set is None and not {"depth", "normals", "edges"} & set(tasks) & set(dataset.tasks):
         raise ValueError(f"the model has no task of the data set's ({', '.join(dataset.tasks)})")
-    evaluator = Evaluator(label_set, depth_range)
+    evaluator = Evaluator(
+        label_set, depth_range, normals="normals" in tasks, edges="edges" in tasks
+    )
     for index in range(len(dataset)):
         sample = dataset[index]
         if index == 0:  # compiling and warming up belong to no image
@@ -81,6 +87,8 @@ def score(
             prediction,
             labels=sample.labels if label_set is not None else None,
             depth=sample.depth if depth_range is not None else None,
+            normals=sample.normals,
+            edges=sample.edges,
             clip=sample.clip,
             seconds=seconds,
             out_of_distribution=sample.odd,
@@ -116,7 +124,7 @@ def calibrate(
     label_set = _common_classes(predictor, dataset)
     temperature = TemperatureFit() if label_set is not None else None
     variance = None
-    if "depth" in model.spec.tasks and "depth" in dataset.tasks:
+    if "depth_variance" in predictor.available_maps and "depth" in dataset.tasks:
         variance = DepthVarianceScaleFit(model.spec.depth_range)
     wanted = {"probabilities"} if temperature else set()
     wanted |= {"depth", "depth_variance"} if variance else set()

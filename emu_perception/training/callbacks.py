@@ -86,8 +86,9 @@ class Pictures(Callback):
             maps["labels"] = found.labels[0].to(torch.uint8).cpu().numpy()
             maps["confidence"] = found.confidence[0].cpu().numpy()
             maps["semantic_uncertainty"] = found.entropy[0].cpu().numpy()
-        if outputs.mean is not None and outputs.variance is not None:
+        if outputs.mean is not None:
             depth = outputs.mean[0]
             maps["depth"] = depth.masked_fill(depth <= 0, torch.nan).cpu().numpy()
+        if outputs.variance is not None:
             maps["depth_variance"] = outputs.variance[0].cpu().numpy()
         return Prediction(**maps)

@@ -8,8 +8,17 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from emu_perception.model_file import Task
+from emu_perception.networks.registry import architectures
 from emu_perception.training.photometric import ColourJitter, Photometric
 
 
@@ -39,6 +48,9 @@ class DatasetConfig(Strict):
     """Class of the data set -> class of `label_set`, where the names differ."""
     proportion: float = Field(1.0, gt=0)
     """Share of a mixture."""
+    normals_window: int = Field(5, ge=3)
+    """Pixels, odd: the neighbourhood that normals are fitted in where they are derived from depth;
+    noisy depth (Kinect, stereo) wants more."""
 
     @property
     def title(self) -> str:
@@ -75,11 +87,12 @@ class DataConfig(Strict):
 class ModelConfig(Strict):
     """The network, and what its model file says about itself."""
 
-    architecture: Literal["segdepthformer", "deep_sub_ensemble"] = "segdepthformer"
+    architecture: str = "segdepthformer"
+    """Of a registered network (`networks/registry.py`)."""
     backbone: str = "mit_b2"
-    tasks: tuple[Literal["semantic", "depth"], ...] = ("semantic", "depth")
+    tasks: tuple[Task, ...] = Field(("semantic", "depth"), min_length=1)
     arguments: dict[str, Any] = {}
-    """Of the architecture: width, dropout, drop_path, members, split_uncertainty."""
+    """Of the architecture, such as width, dropout or members."""
     encoder_weights: str | None = None
     """A Mix Transformer file that you have, or `imagenet_lite0` for tf_efficientnet_lite0."""
     start_from: str | None = None
@@ -97,16 +110,31 @@ class ModelConfig(Strict):
     license: str = ""
     """Terms of the weights, those of the data included."""
 
+    @field_validator("architecture")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in architectures():
+            raise ValueError(f"there is no '{name}'; known: {', '.join(architectures())}")
+        return name
+
 
 class OptimizerConfig(Strict):
     """AdamW with a polynomial decay of the learning rate per step (EMUFormer, Eq. 12)."""
 
+    name: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = Field(6e-5, gt=0)
     """Of the encoder."""
     head_factor: float = Field(10.0, gt=0)
     """The decoders' learning rate is this many times the encoder's."""
     weight_decay: float = Field(0.01, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: Literal["polynomial", "step"] = "polynomial"
     power: float = Field(0.9, gt=0)
+    """Of the polynomial."""
+    step_size: int = Field(30_000, gt=0)
+    """Steps after which the schedule `step` multiplies the rates by `step_factor`, again and
+    again."""
+    step_factor: float = Field(0.1, gt=0, le=1)
     warmup_steps: int = Field(0, ge=0)
     clip_norm: float | None = Field(None, gt=0)
 
@@ -123,6 +151,26 @@ class LossConfig(Strict):
     """w2."""
     rmsle_weight: float = Field(1.0, ge=0)
     """w3."""
+
+
+class WeightingConfig(Strict):
+    """How the losses of several tasks become one; see `training/multitask/weighting.py`."""
+
+    name: str = "fixed"
+    weights: dict[Task, float] = {}
+    """Factors of the tasks' losses; 1 for those not named."""
+    arguments: dict[str, Any] = {}
+    """Of the weighting."""
+
+
+class MultiTaskConfig(Strict):
+    """Losses of networks for any set of tasks; `loss` is for SegDepthFormer and for students."""
+
+    losses: dict[Task, str] = {}
+    """In place of the tasks' defaults; see `training/multitask/losses.py`."""
+    weighting: WeightingConfig = WeightingConfig()
+    variance_weight: float = Field(1.0, ge=0)
+    """Of the likelihood that trains a predictive variance, where the network has one."""
 
 
 class DistillationConfig(Strict):
@@ -166,6 +214,7 @@ class TrainConfig(Strict):
     data: DataConfig
     optimizer: OptimizerConfig = OptimizerConfig()
     loss: LossConfig = LossConfig()
+    multitask: MultiTaskConfig = MultiTaskConfig()
     trainer: TrainerConfig
     distillation: DistillationConfig | None = None
 
@@ -178,8 +227,8 @@ class TrainConfig(Strict):
             )
         if split and self.model.architecture != "segdepthformer":
             raise ValueError("split_uncertainty is for the architecture segdepthformer")
-        if self.distillation is not None and self.model.architecture != "segdepthformer":
-            raise ValueError("a student is one network: architecture segdepthformer")
+        if self.distillation is not None and "ensemble" in self.model.architecture:
+            raise ValueError("a student is one network, such as segdepthformer: no ensemble")
         if self.model.canonical_focal_length and self.data.augmentation.scale_changes == "nothing":
             raise ValueError(
                 "canonical_focal_length needs cameras: set data.augmentation.scale_changes: camera"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import lightning as L
 import torch
 from torch.utils.data import DataLoader
@@ -18,6 +20,7 @@ from emu_perception.training.data import (
     Resized,
     Source,
     build_dataset,
+    derive,
     make_loader,
 )
 
@@ -35,9 +38,28 @@ def open_dataset(config: DatasetConfig) -> Dataset:
     return dataset
 
 
-def training_set(config: DataConfig, seed: int) -> Dataset:
-    """All training data as one data set, not augmented."""
-    opened = [open_dataset(each) for each in config.train]
+def open_for(config: DatasetConfig, tasks: Sequence[str]) -> Dataset:
+    """`open_dataset` with those of the tasks that can be derived from other labels."""
+    return derive(open_dataset(config), tasks, config.normals_window)
+
+
+def training_set(config: DataConfig, tasks: Sequence[str], seed: int) -> Dataset:
+    """All training data as one data set, not augmented.
+
+    Raises:
+        ValueError: a task that no data set has labels for.
+    """
+    opened = [open_for(each, tasks) for each in config.train]
+    unsupervised = [t for t in tasks if not any(t in dataset.tasks for dataset in opened)]
+    if unsupervised:
+        had = "; ".join(
+            f"{each.title} has {', '.join(dataset.tasks) or 'none'}"
+            for each, dataset in zip(config.train, opened, strict=True)
+        )
+        raise ValueError(
+            f"model.tasks asks for {', '.join(unsupervised)}, which the training data cannot "
+            f"supervise: {had}"
+        )
     if len(opened) == 1 and config.samples_per_epoch is None:
         return opened[0]
     length = config.samples_per_epoch or sum(len(dataset) for dataset in opened)
@@ -56,9 +78,9 @@ class DataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.config, self.tasks, self.seed = config, tasks, seed
-        self.training = training_set(config, seed)
+        self.training = training_set(config, tasks, seed)
         self.validation = (
-            Resized(open_dataset(config.validation), input_size) if config.validation else None
+            Resized(open_for(config.validation, tasks), input_size) if config.validation else None
         )
         augmentation = Augmentation(size=config.crop, **dict(config.augmentation))
         self.augmented = Augmented(self.training, augmentation, seed)

@@ -30,14 +30,16 @@ class SupervisedModule(L.LightningModule):
     a resumed run goes on as if it had never stopped.
     """
 
+    leaves_parameters_unused = False
+    """True where a step leaves some parameters without a gradient."""
+
     def __init__(self, config: TrainConfig, spec: ModelSpec, network: nn.Module) -> None:
         super().__init__()
         self.config, self.spec = config, spec
         self.network = network
         self.normalization = Normalization(spec)
         self.classes = len(spec.label_set) if spec.label_set and "semantic" in spec.tasks else None
-        self._confusion = torch.zeros(0)
-        self._squared_error = torch.zeros(0)
+        self._sums: dict[str, Tensor] = {}
 
     def run_network(self, image: Tensor) -> RawOutputs:
         """Raw maps `(B, C, h, w)` of a training batch."""
@@ -63,14 +65,19 @@ class SupervisedModule(L.LightningModule):
 
     def terms(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """The weighted terms of the loss."""
+        return self.label_terms(outputs, batch)
+
+    def label_terms(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Those of the ground truth."""
         weights, found = self.config.loss, {}
         if outputs.logits is not None:
             entropy = losses.cross_entropy(outputs.logits, batch["labels"])
             found["cross_entropy"] = weights.semantic_weight * entropy
         if outputs.mean is not None:
-            assert outputs.variance is not None
             target, valid = self.depth_target(batch)
             if weights.depth == "gaussian":
+                if outputs.variance is None:
+                    raise ValueError("the loss 'gaussian' needs a network with a depth variance")
                 loss = losses.gaussian_nll(outputs.mean, outputs.variance, target, valid)
             elif weights.depth == "mse":
                 loss = losses.mean_squared_error(outputs.mean, target, valid)
@@ -95,15 +102,23 @@ class SupervisedModule(L.LightningModule):
             self.log("train/dead_depth_pixels", dead, batch_size=size)
         return total
 
+    def examine(self, batch: Batch) -> tuple[Outputs, Tensor]:
+        """Outputs and loss of a validation batch, of what the labels say."""
+        outputs = self.outputs(batch)
+        return outputs, torch.stack(list(self.label_terms(outputs, batch).values())).sum()
+
     def on_validation_epoch_start(self) -> None:
         classes = self.classes or 1
-        self._confusion = torch.zeros(classes, classes, dtype=torch.int64, device=self.device)
-        self._squared_error = torch.zeros(2, dtype=torch.float32, device=self.device)
+        confusion = torch.zeros(classes, classes, dtype=torch.int64, device=self.device)
+        # Squared errors and pixels; angles and pixels; edges hit, missed and wrong.
+        sizes = {"depth": 2, "normals": 2, "edges": 3}
+        zeros = {k: torch.zeros(n, dtype=torch.float64) for k, n in sizes.items()}
+        if self.device.type == "mps":  # knows no float64
+            zeros = {k: v.float() for k, v in zeros.items()}
+        self._sums = {"semantic": confusion, **{k: v.to(self.device) for k, v in zeros.items()}}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        outputs = self.outputs(batch)
-        terms = SupervisedModule.terms(self, outputs, batch)
-        total = torch.stack(list(terms.values())).sum()
+        outputs, total = self.examine(batch)
         size = len(batch["image"])
         self.log("validation/loss", total, prog_bar=True, batch_size=size, sync_dist=True)
         if outputs.logits is not None:
@@ -111,41 +126,64 @@ class SupervisedModule(L.LightningModule):
             truth, known = batch["labels"], batch["labels"] != UNLABELLED
             index = truth[known] * self.classes + outputs.logits.argmax(1)[known]
             counts = torch.bincount(index, minlength=self.classes**2)
-            self._confusion += counts.view(self.classes, self.classes)
+            self._sums["semantic"] += counts.view(self.classes, self.classes)
         if outputs.mean is not None:
             target, valid = self.depth_target(batch)
             errors = (outputs.mean - target)[valid]
-            self._squared_error += torch.stack([(errors**2).sum(), valid.sum().float()])
+            self._sums["depth"] += torch.stack([(errors**2).sum(), valid.sum()])
+        if outputs.normals is not None:
+            cosine = (outputs.normals * batch["normals"]).sum(1)[batch["normals_valid"]]
+            angles = torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
+            self._sums["normals"] += torch.stack([angles.sum(), batch["normals_valid"].sum()])
+        if outputs.edges is not None:
+            known = batch["edges_valid"]
+            edge, said = batch["edges"][known] == 1, outputs.edges[known] >= 0.5
+            parts = (edge & said, edge & ~said, ~edge & said)
+            self._sums["edges"] += torch.stack([part.sum() for part in parts])
 
     def on_validation_epoch_end(self) -> None:
         gather: Any = self.all_gather
-        confusion = gather(self._confusion).reshape(-1, *self._confusion.shape).sum(0)
-        squares, pixels = gather(self._squared_error).reshape(-1, 2).sum(0)
-        hits = confusion.diagonal().double()
+        sums = {k: gather(v).reshape(-1, *v.shape).sum(0) for k, v in self._sums.items()}
+        confusion, (squares, pixels) = sums["semantic"], sums["depth"]
+        angles, with_normals = sums["normals"]
+        hit, missed, wrong = sums["edges"]
+        hits = confusion.diagonal().float()
         union = confusion.sum(0) + confusion.sum(1) - hits
         figures = {}
         if confusion.sum():
-            figures["validation/miou"] = (hits / union)[union > 0].mean().float()
+            figures["validation/miou"] = (hits / union)[union > 0].mean()
         if pixels:
             figures["validation/rmse"] = torch.sqrt(squares / pixels)
+        if with_normals:
+            figures["validation/mean_angular_error"] = angles / with_normals
+        if hit + missed + wrong:
+            figures["validation/edge_f1"] = 2 * hit / (2 * hit + missed + wrong)
+        figures = {name: value.float() for name, value in figures.items()}
         self.log_dict(figures, prog_bar=True)
 
-    def configure_optimizers(self) -> Any:
+    def optimizer_groups(self) -> list[dict[str, Any]]:
+        """Parameters and their learning rates: the encoder's, and those of all the rest."""
         settings = self.config.optimizer
         encoder = list(self.network.get_submodule("encoder").parameters())
         inside = {id(p) for p in encoder}
-        heads = [p for p in self.network.parameters() if id(p) not in inside]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": encoder, "lr": settings.learning_rate},
-                {"params": heads, "lr": settings.learning_rate * settings.head_factor},
-            ],
-            weight_decay=settings.weight_decay,
+        heads = [p for p in self.parameters() if id(p) not in inside]
+        return [
+            {"params": encoder, "lr": settings.learning_rate},
+            {"params": heads, "lr": settings.learning_rate * settings.head_factor},
+        ]
+
+    def configure_optimizers(self) -> Any:
+        settings = self.config.optimizer
+        kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+        optimizer = kinds[settings.name](
+            self.optimizer_groups(), betas=settings.betas, weight_decay=settings.weight_decay
         )
         steps = int(self.trainer.estimated_stepping_batches)
 
         def factor(step: int) -> float:
             rise = min(1.0, (step + 1) / (settings.warmup_steps + 1))
+            if settings.schedule == "step":
+                return rise * settings.step_factor ** (step // settings.step_size)
             return rise * max(0.0, 1 - step / steps) ** settings.power
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
@@ -159,6 +197,7 @@ class SubEnsembleModule(SupervisedModule):
     """Trains a Deep Sub-Ensemble: step i trains the decoders of member i mod M."""
 
     network: DeepSubEnsemble
+    leaves_parameters_unused = True  # those of the other members
 
     def run_network(self, image: Tensor) -> RawOutputs:
         step = self.trainer.fit_loop.total_batch_idx if self.training else 0

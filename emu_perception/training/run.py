@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +15,10 @@ import yaml
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.callbacks.weight_averaging import EMAWeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
+from pydantic import ValidationError
 
 from emu_perception.labels import LabelSet
-from emu_perception.methods import deep_ensemble, load_models
+from emu_perception.methods import deep_ensemble
 from emu_perception.model_file import Camera, ModelSpec, load_model, save_model
 from emu_perception.networks.pretrained import (
     convert_segformer_state,
@@ -26,12 +28,8 @@ from emu_perception.networks.pretrained import (
 from emu_perception.training.callbacks import AtomicCheckpointIO, Pictures, epoch_checkpoint
 from emu_perception.training.config import ConfigError, TrainConfig, expand
 from emu_perception.training.data_module import DataModule
-from emu_perception.training.modules import (
-    DistillationModule,
-    SubEnsembleModule,
-    SupervisedModule,
-)
-from emu_perception.training.targets import Teacher
+from emu_perception.training.modules import SupervisedModule
+from emu_perception.training.registry import build_module
 
 MODEL_FILE = "model.safetensors"
 ENSEMBLE_FILE = "ensemble.safetensors"
@@ -143,9 +141,9 @@ def train(config: TrainConfig, resume: str = "auto", *, progress: bool = True) -
     model = config.model
     data = DataModule(config.data, model.tasks, model.input_size, config.seed)
     spec = describe_model(config, data.training.label_set)
-    module = _module(config, spec, build_network(config, spec))
+    module = build_module(config, spec, build_network(config, spec))
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = _trainer(config, data, folder, progress)
+    trainer = _trainer(config, module, data, folder, progress)
     checkpoint = folder / "checkpoints" / "last.ckpt"
     if resume == "auto":
         start = checkpoint if checkpoint.is_file() else None
@@ -203,18 +201,9 @@ def write_ensemble(files: Sequence[Path], out: Path) -> Path:
     return out
 
 
-def _module(config: TrainConfig, spec: ModelSpec, network: nn.Module) -> SupervisedModule:
-    if config.distillation is not None:
-        teacher = load_models([expand(path) for path in config.distillation.teacher])
-        return DistillationModule(
-            config, spec, network, Teacher(teacher, config.distillation.jitter)
-        )
-    if config.model.architecture == "deep_sub_ensemble":
-        return SubEnsembleModule(config, spec, network)
-    return SupervisedModule(config, spec, network)
-
-
-def _trainer(config: TrainConfig, data: DataModule, folder: Path, progress: bool) -> L.Trainer:
+def _trainer(
+    config: TrainConfig, module: SupervisedModule, data: DataModule, folder: Path, progress: bool
+) -> L.Trainer:
     settings = config.trainer
     callbacks: list[Callback] = [
         epoch_checkpoint(folder / "checkpoints"),
@@ -225,9 +214,8 @@ def _trainer(config: TrainConfig, data: DataModule, folder: Path, progress: bool
     if data.validation is not None:
         callbacks.append(Pictures(data.validation, settings.picture_every))
     strategy = settings.strategy
-    if config.model.architecture == "deep_sub_ensemble" and strategy in ("ddp", "auto"):
+    if module.leaves_parameters_unused and strategy in ("ddp", "auto"):
         many = settings.nodes > 1 or settings.devices not in (1, "1")
-        # A step leaves the other members' decoders without gradients.
         if many and (strategy == "ddp" or torch.cuda.device_count() > 1):
             strategy = "ddp_find_unused_parameters_true"
     return L.Trainer(
@@ -259,6 +247,8 @@ def _check_same(config: TrainConfig, folder: Path) -> None:
     if not file.is_file():
         return
     before = yaml.safe_load(file.read_text(encoding="utf-8"))
+    with contextlib.suppress(ValidationError):  # settings that are newer than the run: defaults
+        before = json.loads(TrainConfig.model_validate(before).model_dump_json())
     now = json.loads(config.model_dump_json())
     for values in (before, now):
         values.pop("output", None)

@@ -28,6 +28,10 @@ class Outputs(NamedTuple):
     """Predictive: with split uncertainty the sum of both parts."""
     epistemic_variance: Tensor | None = None
     mutual_information: Tensor | None = None
+    normals: Tensor | None = None
+    """`(B, 3, H, W)`, unit vectors."""
+    edges: Tensor | None = None
+    """Probability of an edge."""
 
 
 def activate(raw: RawOutputs, size: tuple[int, int], classes: int | None) -> Outputs:
@@ -38,14 +42,21 @@ def activate(raw: RawOutputs, size: tuple[int, int], classes: int | None) -> Out
         logits = full[:, :classes]
         if full.shape[1] > logits.shape[1]:
             information = F.softplus(full[:, -1])
+    others: dict[str, Tensor] = {}
+    if raw.normals is not None:
+        others["normals"] = F.normalize(resize(raw.normals.float(), size), dim=1)
+    if raw.edges is not None:
+        others["edges"] = torch.softmax(resize(raw.edges.float(), size), dim=1)[:, 1]
     if raw.depth is None:
-        return Outputs(logits, mutual_information=information)
+        return Outputs(logits, mutual_information=information, **others)
     full = resize(raw.depth.float(), size)
+    if full.shape[1] == 1:
+        return Outputs(logits, F.relu(full[:, 0]), mutual_information=information, **others)
     mean, variance = activate_depth(full[:, :2])
     epistemic = F.softplus(full[:, 2]) if full.shape[1] == 3 else None
     if epistemic is not None:
         variance = variance + epistemic
-    return Outputs(logits, mean, variance, epistemic, information)
+    return Outputs(logits, mean, variance, epistemic, information, **others)
 
 
 class Targets(NamedTuple):
@@ -98,6 +109,8 @@ class Teacher:
     def __init__(self, model: LoadedModel, jitter: ColourJitter) -> None:
         if model.spec.arguments.get("split_uncertainty"):
             raise ValueError(f"{model.path} has split uncertainty: it is a student, not a teacher")
+        if not getattr(model.network, "depth_variance", True) and "depth" in model.spec.tasks:
+            raise ValueError(f"{model.path} predicts no variance of depth: it cannot be a teacher")
         self.spec, self.jitter = model.spec, jitter
         self._network: nn.Module = nn.Sequential(Normalization(model.spec), fold(model.network))
         self._network.requires_grad_(False).eval()

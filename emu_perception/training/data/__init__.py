@@ -23,7 +23,7 @@ from emu_perception.training.data.registry import (
     dataset_names,
     register_dataset,
 )
-from emu_perception.training.data.wrappers import Derived, Relabelled, Resized
+from emu_perception.training.data.wrappers import Derived, Relabelled, Resized, derive
 
 __all__ = [
     "Augmented",
@@ -44,6 +44,7 @@ __all__ = [
     "collate",
     "dataset_entry",
     "dataset_names",
+    "derive",
     "make_loader",
     "register_dataset",
 ]

@@ -73,6 +73,19 @@ class Resized(Wrapper):
 _DERIVED_FROM = {"normals": "depth", "edges": "semantic"}
 
 
+def derive(source: Dataset, tasks: Sequence[str], window: int = 5) -> Dataset:
+    """The data set with those of the tasks that it lacks and that can be derived from what it has.
+
+    Args: as `Derived`.
+    """
+    missing = [
+        task
+        for task, needed in _DERIVED_FROM.items()
+        if task in tasks and task not in source.tasks and needed in source.tasks
+    ]
+    return Derived(source, missing, window) if missing else source
+
+
 class Derived(Wrapper):
     """A data set with normals from its depth and cameras, and edges from its classes.
 

@@ -1,0 +1,73 @@
+"""What a depth channel stands for: metres, or an inverse of them that a network learns better."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import Tensor
+
+FARTHEST = 1000.0
+"""Metres; what a prediction without end decodes to."""
+
+
+class DepthUnit(ABC):
+    """A bijection between metres and what a network's depth channel holds."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def encode(self, metres: Tensor) -> Tensor:
+        """Positive metres to the network's unit."""
+
+    @abstractmethod
+    def decode(self, value: Tensor) -> Tensor:
+        """The network's unit, any number, to metres; at most `FARTHEST` for an inverse unit."""
+
+
+class Metres(DepthUnit):
+    """Depth itself."""
+
+    name = "metres"
+
+    def encode(self, metres: Tensor) -> Tensor:
+        return metres
+
+    def decode(self, value: Tensor) -> Tensor:
+        return value
+
+
+class Inverse(DepthUnit):
+    """1 / metres, what a stereo disparity is proportional to (XTasC-Net, arXiv 2111.14122)."""
+
+    name = "inverse"
+
+    def encode(self, metres: Tensor) -> Tensor:
+        return 1 / metres.clamp_min(1e-3)
+
+    def decode(self, value: Tensor) -> Tensor:
+        return 1 / value.clamp_min(1 / FARTHEST)
+
+
+class NormalizedInverse(DepthUnit):
+    """65536 / (100 metres + 1): inverse depth scaled to 16 bits (DenseMTL, arXiv 2206.08927)."""
+
+    name = "normalized_inverse"
+
+    def encode(self, metres: Tensor) -> Tensor:
+        return 65536 / (100 * metres + 1)
+
+    def decode(self, value: Tensor) -> Tensor:
+        return 655.36 / value.clamp_min(655.36 / FARTHEST) - 0.01
+
+
+DEPTH_UNITS: dict[str, DepthUnit] = {
+    unit.name: unit for unit in (Metres(), Inverse(), NormalizedInverse())
+}
+
+
+def depth_unit(name: str) -> DepthUnit:
+    """A unit by name; ValueError listing the known ones."""
+    if name not in DEPTH_UNITS:
+        raise ValueError(f"unknown depth unit '{name}'; known: {', '.join(DEPTH_UNITS)}")
+    return DEPTH_UNITS[name]

@@ -1,0 +1,91 @@
+"""What networks for any set of dense tasks have in common: their tasks, channels and outputs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from emu_perception.networks.depth_unit import depth_unit
+from emu_perception.networks.segdepthformer import RawOutputs
+
+TASKS = ("semantic", "depth", "normals", "edges")
+
+
+class DenseOutputs(NamedTuple):
+    """What a multi-task network says while it trains."""
+
+    scales: tuple[dict[str, Tensor], ...]
+    """Raw maps by task, `(B, channels, h, w)`: the prediction first, then those at coarser scales
+    or earlier stages that deep supervision trains. Depth is in the network's own unit."""
+    features: dict[str, Tensor]
+    """The last features `(B, F, h, w)` of each task, before its prediction."""
+    shared: Tensor | None = None
+    """The encoder's last features `(B, E, h, w)`, which all tasks build on."""
+
+
+class MultiTaskNetwork(nn.Module, ABC):
+    """A network with an encoder and outputs for any of the tasks semantic, depth, normals, edges.
+
+    Args:
+        tasks: some of `TASKS`.
+        classes: number of classes; needed for the task "semantic".
+        unit: of the depth channel, one of `networks.depth_unit.DEPTH_UNITS`.
+        depth_variance: the depth output has a second channel, the predictive variance in square
+            metres before its softplus, so that the network can serve as EMUFormer's student or
+            teacher.
+
+    Attributes:
+        encoder: whose parameters the optimiser gives the encoder's learning rate.
+    """
+
+    encoder: nn.Module
+
+    def __init__(
+        self, tasks: Sequence[str], classes: int | None, unit: str, depth_variance: bool
+    ) -> None:
+        super().__init__()
+        unknown = set(tasks) - set(TASKS)
+        if unknown or not tasks:
+            raise ValueError(f"tasks must be some of {TASKS}, got {tuple(tasks)}")
+        if "semantic" in tasks and (classes is None or classes < 1):
+            raise ValueError("the task 'semantic' needs the number of classes")
+        if depth_variance and "depth" not in tasks:
+            raise ValueError("depth_variance needs the task 'depth'")
+        self.tasks = tuple(task for task in TASKS if task in tasks)
+        self.unit = depth_unit(unit)
+        self.depth_variance = depth_variance
+        known = {"semantic": classes or 0, "depth": 1 + depth_variance, "normals": 3, "edges": 2}
+        self.channels = {task: known[task] for task in self.tasks}
+        """Output channels by task."""
+
+    @abstractmethod
+    def dense(self, image: Tensor) -> DenseOutputs:
+        """Normalised `(B, 3, H, W)`, H and W multiples of 32, to everything that training uses."""
+
+    @abstractmethod
+    def depth_outputs(self) -> Iterator[nn.Conv2d]:
+        """The convolutions that predict depth, in its first channel."""
+
+    def forward(self, image: Tensor) -> RawOutputs:
+        """Normalised `(B, 3, H, W)` to raw maps, the mean depth in metres."""
+        return self.raw_outputs(self.dense(image).scales[0])
+
+    def raw_outputs(self, maps: dict[str, Tensor]) -> RawOutputs:
+        """Maps of `dense` as every network gives them."""
+        depth = maps.get("depth")
+        if depth is not None:
+            depth = torch.cat([self.unit.decode(depth[:, :1].float()), depth[:, 1:].float()], 1)
+        return RawOutputs(maps.get("semantic"), depth, maps.get("normals"), maps.get("edges"))
+
+    @torch.no_grad()
+    def initialise_depth_mean(self, mean_depth: float) -> None:
+        """Start the depth channels at a depth in metres."""
+        value = float(self.unit.encode(torch.tensor(mean_depth)))
+        for output in self.depth_outputs():
+            if output.bias is not None:
+                output.bias[0] = value

@@ -1,0 +1,1 @@
+"""Training of networks for any set of the tasks semantic, depth, normals, edges."""

@@ -1,0 +1,101 @@
+"""The losses of single tasks by name. Pixels without a label count for none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from emu_perception.prediction import UNLABELLED
+from emu_perception.training import losses
+
+TaskLoss: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(raw prediction `(B, channels, H, W)`, target, valid bool `(B, H, W)`) to a scalar, 0 where
+nothing is valid. The targets are those of `Batch`, that of depth in the network's unit."""
+
+_LOSSES: dict[str, dict[str, TaskLoss]] = {}
+"""By task, then by name; the first of a task is its default."""
+
+
+def register_loss(task: str, name: str) -> Callable[[TaskLoss], TaskLoss]:
+    """Decorator: make a loss known to `find_loss`."""
+
+    def register(loss: TaskLoss) -> TaskLoss:
+        _LOSSES.setdefault(task, {})[name] = loss
+        return loss
+
+    return register
+
+
+def find_loss(task: str, name: str | None = None) -> TaskLoss:
+    """A task's loss by name, its default for None; ValueError listing the known ones."""
+    known = _LOSSES[task]
+    if name is None:
+        return next(iter(known.values()))
+    if name not in known:
+        raise ValueError(f"unknown loss '{name}' of '{task}'; known: {', '.join(known)}")
+    return known[name]
+
+
+@register_loss("semantic", "cross_entropy")
+@register_loss("edges", "cross_entropy")
+def cross_entropy(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Mean cross-entropy over the labelled pixels."""
+    return losses.cross_entropy(prediction, target.masked_fill(~valid, UNLABELLED))
+
+
+@register_loss("edges", "balanced_cross_entropy")
+def balanced_cross_entropy(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Mean cross-entropy with weights 0.95 for edges, which are few, and 0.05 for the rest.
+
+    DenseMTL's authors' code for NYUv2; the mean is the weighted one, as `F.cross_entropy` takes it.
+    """
+    weight = prediction.new_tensor([0.05, 0.95], dtype=torch.float32)
+    target = target.masked_fill(~valid, UNLABELLED)
+    summed = F.cross_entropy(
+        prediction.float(), target, weight, ignore_index=UNLABELLED, reduction="sum"
+    )
+    total = (valid * weight[target.masked_fill(~valid, 0)]).sum()
+    return summed / total.clamp_min(1e-6)
+
+
+@register_loss("depth", "berhu")
+def berhu(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Reverse Huber loss, averaged over all pixels, as DenseMTL's authors do.
+
+    |r| below c and (r^2 + c^2) / 2c above it, c being 0.2 of the batch's largest |r| (Laina et al.,
+    3DV 2016, Eq. 1 and 2). Pixels without a label count as zero, so that images with few labels
+    weigh less.
+    """
+    return _berhu(prediction, target, valid).mean()
+
+
+@register_loss("depth", "berhu_valid")
+def berhu_valid(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """`berhu` averaged over the valid pixels."""
+    return _berhu(prediction, target, valid).sum() / valid.sum().clamp_min(1)
+
+
+def _berhu(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    residual = (prediction[:, 0].float() - target).abs().masked_fill(~valid, 0.0)
+    threshold = 0.2 * residual.detach().amax().clamp_min(1e-12)
+    return torch.where(
+        residual <= threshold, residual, (residual**2 + threshold**2) / (2 * threshold)
+    )
+
+
+@register_loss("depth", "l1")
+def l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Mean absolute error over the valid pixels, in the network's unit of depth."""
+    error = (prediction[:, 0].float() - target).abs().masked_fill(~valid, 0.0)
+    return error.sum() / valid.sum().clamp_min(1)
+
+
+@register_loss("normals", "cosine")
+def cosine(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Mean of 1 - cos of the angle between predicted and true normals, over the valid pixels."""
+    similarity = F.cosine_similarity(prediction.float(), target, dim=1)
+    return (1 - similarity).masked_fill(~valid, 0.0).sum() / valid.sum().clamp_min(1)

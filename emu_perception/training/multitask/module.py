@@ -1,0 +1,109 @@
+"""The Lightning module of every `MultiTaskNetwork`."""
+
+from __future__ import annotations
+
+import torch.nn as nn
+from torch import Tensor
+
+from emu_perception.model_file import ModelSpec
+from emu_perception.networks.decoder import resize
+from emu_perception.networks.multitask import DenseOutputs, MultiTaskNetwork
+from emu_perception.training import losses
+from emu_perception.training.config import TrainConfig
+from emu_perception.training.data import Batch
+from emu_perception.training.modules import SupervisedModule
+from emu_perception.training.multitask.losses import find_loss
+from emu_perception.training.multitask.weighting import build_weighting
+from emu_perception.training.sample import TASK_FIELDS
+from emu_perception.training.targets import Outputs, activate
+from emu_perception.uncertainty import activate_depth
+
+
+class MultiTaskModule(SupervisedModule):
+    """Trains all tasks of a network at all scales that it gives, with one loss per task.
+
+    A method with losses between tasks overrides `extra_terms`, and `optimizer_groups` where its
+    modules want a learning rate of their own.
+    """
+
+    network: MultiTaskNetwork
+
+    def __init__(self, config: TrainConfig, spec: ModelSpec, network: nn.Module) -> None:
+        super().__init__(config, spec, network)
+        settings = config.multitask
+        tasks = self.network.tasks
+        named: dict[str, str] = dict(settings.losses)  # type: ignore[arg-type]
+        strangers = set(named) - set(tasks)
+        if strangers:
+            raise ValueError(
+                f"multitask.losses names {', '.join(sorted(strangers))}, which are not among the "
+                f"network's tasks {', '.join(tasks)}"
+            )
+        self.losses = {task: find_loss(task, named.get(task)) for task in tasks}
+        chosen = settings.weighting
+        weights: dict[str, float] = dict(chosen.weights)  # type: ignore[arg-type]
+        self.weighting = build_weighting(chosen.name, tasks, weights, **chosen.arguments)
+
+    def targets(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Target and valid pixels `(B, H, W)` by task, depth in the network's unit."""
+        found: dict[str, tuple[Tensor, Tensor]] = {}
+        for task in self.network.tasks:
+            if task == "depth":
+                metres, valid = self.depth_target(batch)
+                safe = metres.masked_fill(~valid, 1.0)
+                found[task] = self.network.unit.encode(safe).masked_fill(~valid, 0.0), valid
+            else:
+                field = TASK_FIELDS[task]
+                found[task] = batch[field], batch[f"{field}_valid"]  # type: ignore[literal-required]
+        return found
+
+    def task_losses(self, dense: DenseOutputs, batch: Batch) -> dict[str, Tensor]:
+        """Each task's loss before any weight, averaged over the scales that predict the task."""
+        size = (batch["image"].shape[-2], batch["image"].shape[-1])
+        found: dict[str, Tensor] = {}
+        for task, (target, valid) in self.targets(batch).items():
+            predictions = [maps[task] for maps in dense.scales if task in maps]
+            found[task] = sum(
+                (self.losses[task](resize(p, size), target, valid) for p in predictions),
+                start=batch["image"].new_zeros((), dtype=target.float().dtype),
+            ) / len(predictions)
+        return found
+
+    def variance_terms(self, dense: DenseOutputs, batch: Batch) -> dict[str, Tensor]:
+        """The Gaussian likelihood that trains the predictive variance; it leaves the mean alone."""
+        if not self.network.depth_variance:
+            return {}
+        raw = self.network.raw_outputs(dense.scales[0]).depth
+        assert raw is not None
+        size = (batch["image"].shape[-2], batch["image"].shape[-1])
+        mean, variance = activate_depth(resize(raw, size))
+        loss = losses.gaussian_nll(mean.detach(), variance, *self.depth_target(batch))
+        return {"depth_variance": self.config.multitask.variance_weight * loss}
+
+    def extra_terms(self, dense: DenseOutputs, batch: Batch) -> dict[str, Tensor]:
+        """Weighted losses besides those of the single tasks; none here."""
+        return {}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        dense = self.network.dense(self.normalization(batch["image"]))
+        found = self.task_losses(dense, batch)
+        total = self.weighting(found, list(self.network.encoder.parameters()))
+        others = self.variance_terms(dense, batch) | self.extra_terms(dense, batch)
+        for term in others.values():
+            total = total + term
+        size = len(batch["image"])
+        self.log("train/loss", total, prog_bar=True, batch_size=size)
+        self.log_dict({f"train/{k}": v for k, v in (found | others).items()}, batch_size=size)
+        return total
+
+    def on_train_epoch_end(self) -> None:
+        self.weighting.on_epoch_end()
+
+    def examine(self, batch: Batch) -> tuple[Outputs, Tensor]:
+        image = batch["image"]
+        dense = self.network.dense(self.normalization(image))
+        weights = self.weighting.weights
+        found = [weights[t] * loss for t, loss in self.task_losses(dense, batch).items()]
+        raw = self.network.raw_outputs(dense.scales[0])
+        size = (image.shape[-2], image.shape[-1])
+        return activate(raw, size, self.classes), sum(found[1:], start=found[0])

@@ -1,0 +1,49 @@
+"""Which Lightning module trains which architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch.nn as nn
+
+from emu_perception.methods import load_models
+from emu_perception.model_file import ModelSpec
+from emu_perception.training.config import TrainConfig, expand
+from emu_perception.training.modules import (
+    DistillationModule,
+    SubEnsembleModule,
+    SupervisedModule,
+)
+from emu_perception.training.targets import Teacher
+
+ModuleBuilder: TypeAlias = Callable[[TrainConfig, ModelSpec, nn.Module], SupervisedModule]
+_BUILDERS: dict[str, ModuleBuilder] = {}
+
+
+def register_module(architecture: str, builder: ModuleBuilder) -> None:
+    """Make a module known as the one that trains an architecture."""
+    _BUILDERS[architecture] = builder
+
+
+def build_module(config: TrainConfig, spec: ModelSpec, network: nn.Module) -> SupervisedModule:
+    """The module of a run: that of the architecture, or a student's where there is a teacher.
+
+    Raises:
+        ValueError: nothing trains this architecture, or teacher and student do not suit.
+    """
+    if config.distillation is not None:
+        teacher = load_models([expand(path) for path in config.distillation.teacher])
+        return DistillationModule(
+            config, spec, network, Teacher(teacher, config.distillation.jitter)
+        )
+    if spec.architecture not in _BUILDERS:
+        raise ValueError(
+            f"the architecture '{spec.architecture}' is not trained as such; those that are: "
+            f"{', '.join(sorted(_BUILDERS))}"
+        )
+    return _BUILDERS[spec.architecture](config, spec, network)
+
+
+register_module("segdepthformer", SupervisedModule)
+register_module("deep_sub_ensemble", SubEnsembleModule)

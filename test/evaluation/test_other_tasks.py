@@ -1,0 +1,82 @@
+"""Metrics of normals and edges, and the relative gain, on cases worked by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emu_perception.evaluation import Evaluator, relative_gain
+from emu_perception.prediction import Prediction
+
+
+def test_angles_by_hand() -> None:
+    truth = np.zeros((1, 4, 3), np.float32)
+    truth[0, :3] = (0, 0, -1)  # the fourth is unknown
+    turned = [0.0, 20.0, 90.0, 45.0]
+    predicted = np.array(
+        [[(0, np.sin(np.radians(a)), -np.cos(np.radians(a))) for a in turned]], np.float32
+    )
+    evaluator = Evaluator(normals=True)
+    evaluator.update(Prediction(normals=2 * predicted), normals=truth)
+    values = evaluator.result(0).values["normals"]
+    assert values["pixels"] == 3
+    assert values["mean_angular_error"] == pytest.approx(110 / 3, abs=1e-4)
+    assert values["rms_angular_error"] == pytest.approx(np.sqrt(8500 / 3), abs=1e-4)
+    assert values["median_angular_error"] == pytest.approx(20, abs=0.11)
+    assert (values["within_11.25"], values["within_22.5"]) == (1 / 3, 2 / 3)
+
+
+def test_edges_by_hand() -> None:
+    truth = np.array([[1, 1, 1, 0, 0, 0, 255, 0]], np.uint8)
+    predicted = np.array([[0.9, 0.8, 0.3, 0.6, 0.1, 0.2, 0.9, 0.1]], np.float32)
+    evaluator = Evaluator(edges=True)
+    evaluator.update(Prediction(edges=predicted), edges=truth)
+    values = evaluator.result(0).values["edges"]
+    assert values["pixels"] == 7
+    assert (values["precision"], values["recall"], values["f1"]) == (2 / 3, 2 / 3, 2 / 3)
+    assert values["best_f1"] == pytest.approx(6 / 7) and 0.2 < values["best_threshold"] <= 0.3
+
+
+@given(st.integers(0, 10_000))
+def test_parts_merge_into_the_whole(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    whole, parts = Evaluator(edges=True, normals=True), []
+    for _ in range(3):
+        normals = rng.normal(size=(4, 5, 3)).astype(np.float32)
+        normals /= np.linalg.norm(normals, axis=2, keepdims=True)
+        edges = rng.choice(np.array([0, 1, 255], np.uint8), (4, 5))
+        said = Prediction(
+            normals=rng.normal(size=(4, 5, 3)).astype(np.float32),
+            edges=rng.random((4, 5), np.float32),
+        )
+        part = Evaluator(edges=True, normals=True)
+        for evaluator in (whole, part):
+            evaluator.update(said, normals=normals, edges=edges)
+        parts.append(part)
+    for part in parts[1:]:
+        parts[0].merge(part)
+    assert parts[0].result(20).values == whole.result(20).values
+    assert "normals.mean_angular_error" in whole.result(20).values["intervals"]
+
+
+def test_wrong_shapes_are_named() -> None:
+    with pytest.raises(ValueError, match="true normals has shape"):
+        Evaluator(normals=True).update(
+            Prediction(normals=np.zeros((4, 5, 3), np.float32)), normals=np.zeros((4, 5))
+        )
+
+
+def test_relative_gain_of_the_published_table() -> None:
+    # DenseMTL (arXiv 2206.08927), Cityscapes, segmentation and depth.
+    gain = relative_gain({"semantic": 74.95, "depth": 6.649}, {"semantic": 67.93, "depth": 6.622})
+    assert gain == pytest.approx(4.963, abs=5e-4)
+    assert relative_gain({"normals": 9.0, "edges": 0.6}, {"normals": 10.0, "edges": 0.5}) == (
+        pytest.approx(15)
+    )
+
+
+def test_relative_gain_refuses_what_cannot_be_compared() -> None:
+    with pytest.raises(ValueError, match="same tasks"):
+        relative_gain({"semantic": 1.0}, {"depth": 1.0})
+    with pytest.raises(ValueError, match="must be positive"):
+        relative_gain({"depth": 1.0}, {"depth": 0.0})

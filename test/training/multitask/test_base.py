@@ -1,0 +1,162 @@
+"""Training of several tasks: losses, masks, and a run of a small network from end to end."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import nn
+
+pytest.importorskip("lightning")
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import tiny
+
+from emu_perception.model_file import load_model
+from emu_perception.networks.depth_unit import DEPTH_UNITS
+from emu_perception.networks.encoder import build_encoder, feature_widths
+from emu_perception.networks.multitask import DenseOutputs, MultiTaskNetwork
+from emu_perception.networks.registry import register_architecture
+from emu_perception.predictor import Predictor
+from emu_perception.training import assess, run
+from emu_perception.training.config import ConfigError, load_config
+from emu_perception.training.data_module import open_dataset
+from emu_perception.training.multitask.losses import find_loss
+from emu_perception.training.multitask.module import MultiTaskModule
+from emu_perception.training.multitask.weighting import build_weighting
+from emu_perception.training.registry import register_module
+
+ALL = ["semantic", "depth", "normals", "edges"]
+
+
+class Pointwise(MultiTaskNetwork):
+    """One convolution per task."""
+
+    def __init__(
+        self,
+        backbone: str,
+        classes: int | None,
+        tasks: tuple[str, ...],
+        depth_variance: bool = False,
+    ) -> None:
+        super().__init__(tasks, classes, "normalized_inverse", depth_variance)
+        self.encoder = build_encoder(backbone)
+        width = feature_widths(self.encoder)[0]
+        self.outputs = nn.ModuleDict({t: nn.Conv2d(width, n, 1) for t, n in self.channels.items()})
+
+    def dense(self, image: torch.Tensor) -> DenseOutputs:
+        features = self.encoder(image)
+        maps = {task: output(features[0]) for task, output in self.outputs.items()}
+        return DenseOutputs((maps, maps), dict.fromkeys(maps, features[0]), features[-1])
+
+    def depth_outputs(self) -> Iterator[nn.Conv2d]:
+        yield self.outputs["depth"]
+
+
+register_architecture("pointwise")(Pointwise)
+register_module("pointwise", MultiTaskModule)
+
+
+@pytest.mark.parametrize("unit", DEPTH_UNITS.values(), ids=lambda u: u.name)
+def test_depth_units_are_inverted(unit: object) -> None:
+    metres = torch.tensor([0.5, 1.0, 20.0, 99.0])
+    assert torch.allclose(unit.decode(unit.encode(metres)), metres, rtol=1e-5)
+    assert torch.isfinite(unit.decode(torch.tensor([-1.0, 0.0]))).all()
+
+
+def test_berhu_by_hand() -> None:
+    target = torch.zeros(1, 2, 2)
+    prediction = torch.tensor([[[[10.0, 1.0], [2.0, 50.0]]]])
+    valid = torch.tensor([[[True, True], [True, False]]])
+    # c = 0.2 x 10; (10^2 + 2^2) / 4 + 1 + 2 = 29.
+    assert find_loss("depth")(prediction, target, valid).item() == 7.25
+    mean = find_loss("depth", "berhu_valid")(prediction, target, valid).item()
+    assert mean == pytest.approx(29 / 3)
+
+
+def test_a_loss_without_labels_is_zero_and_has_a_gradient_of_zero() -> None:
+    shapes = {"semantic": 5, "depth": 1, "normals": 3, "edges": 2}
+    for task, channels in shapes.items():
+        prediction = torch.randn(2, channels, 4, 6, requires_grad=True)
+        kind = torch.int64 if task in ("semantic", "edges") else torch.float32
+        target = torch.zeros((2, 3, 4, 6) if task == "normals" else (2, 4, 6), dtype=kind)
+        loss = find_loss(task)(prediction, target, torch.zeros(2, 4, 6, dtype=torch.bool))
+        loss.backward()
+        assert loss.item() == 0 and (prediction.grad == 0).all()
+
+
+def test_unknown_losses_and_weightings_are_named() -> None:
+    with pytest.raises(ValueError, match="unknown loss 'l7' of 'depth'; known: berhu"):
+        find_loss("depth", "l7")
+    with pytest.raises(ValueError, match=r"unknown weighting 'fair'; known: .*fixed"):
+        build_weighting("fair", ALL, {})
+    fixed = build_weighting("fixed", ["depth", "edges"], {"depth": 3.0})
+    assert fixed({"depth": torch.tensor(2.0), "edges": torch.tensor(1.0)}, []).item() == 7
+
+
+def config(tmp_path: Path, tasks: list[str], **changes: object) -> object:
+    scenes = {"name": "scenes", "root": str(tmp_path / "scenes"), "split": "train"}
+    scenes["options"] = {"count": 2, "size": [64, 96], "scene": "room"}
+    return tiny.config(
+        tmp_path,
+        tmp_path / "run",
+        model={
+            "architecture": "pointwise",
+            "tasks": tasks,
+            "arguments": {"depth_variance": True},
+            "backbone": "resnet10t",
+        },
+        data={"train": [scenes], "validation": scenes, "crop": [64, 96]},
+        trainer={"epochs": 1},
+        **changes,
+    )
+
+
+def test_four_tasks_from_training_to_figures(tmp_path: Path) -> None:
+    settings = config(
+        tmp_path, ALL, multitask={"weighting": {"weights": {"semantic": 100, "normals": 100}}}
+    )
+    file = run.train(settings, progress=False)
+    model = load_model(file)
+    figures = model.spec.metrics["scenes train"]
+    assert {"loss", "miou", "rmse", "mean_angular_error", "edge_f1"} <= figures.keys()
+    predictor = Predictor(model, "cpu", engine="pytorch")
+    found = predictor.predict(np.zeros((64, 96, 3), np.uint8))
+    assert found.normals.shape == (64, 96, 3) and found.edges.shape == (64, 96)
+    assert np.allclose(np.linalg.norm(found.normals, axis=2), 1, atol=1e-5)
+    assert found.depth_variance.shape == (64, 96)
+    dataset = open_dataset(settings.data.train[0])
+    scored = assess.score(predictor, dataset, replicates=0)
+    # The validation is at the network's size, and so are these scenes.
+    angle = scored["normals.mean_angular_error"]
+    assert angle == pytest.approx(figures["mean_angular_error"], rel=1e-3)
+    assert scored["edges.f1"] == pytest.approx(figures["edge_f1"], abs=1e-3)
+    assert scored["semantic.miou"] == pytest.approx(figures["miou"], abs=1e-3)
+
+
+def test_tasks_that_the_data_cannot_supervise_are_refused(tmp_path: Path) -> None:
+    data = tiny.write_data(tmp_path / "data")
+    split = {"name": "camvid", "root": str(data), "split": "train"}
+    for part in ("train", "val", "test"):
+        shutil.copytree(data / "rgb", data / part / "images")
+        shutil.copytree(data / "label13", data / part / "labels")
+    settings = tiny.config(
+        data,
+        tmp_path / "run",
+        model={"architecture": "pointwise", "tasks": ALL, "arguments": {}},
+        data={"train": [split]},
+    )
+    with pytest.raises(ValueError, match=r"asks for depth, normals.*camvid train has semantic"):
+        run.train(settings, progress=False)
+
+
+def test_an_unknown_architecture_is_named(tmp_path: Path) -> None:
+    values = tiny.values(tmp_path, tmp_path, model={"architecture": "segdepthforme"})
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(values), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"there is no 'segdepthforme'; known: .*segdepthformer"):
+        load_config(file)
