@@ -31,6 +31,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
+    package_data={f"{PACKAGE}.evaluation": ["templates/*.j2"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (str(SHARE), ["package.xml"]),
@@ -59,7 +60,14 @@ setup(
             "rosbags-image>=0.10",  # image conversion where cv_bridge is not there
         ],
         # rosbag2 files without a ROS installation.
-        "bags": ["rosbags>=0.11", "rosbags-image>=0.10"],
+        "bags": [
+            "rosbags>=0.11",
+            "rosbags-image>=0.10",
+            "mcap>=1.2",  # what is left of damaged recordings
+            "zstandard>=0.22",  # of compressed ones
+        ],
+        # Reports as a page.
+        "report": ["matplotlib>=3.8", "jinja2>=3.1", "markupsafe>=2.1"],
         # Training.
         "train": [
             "lightning>=2.6",  # the loop
@@ -74,6 +82,7 @@ setup(
             "pytest>=8.3",
             "pytest-timeout>=2.3",  # a node that hangs fails its test instead of the whole run
             "hypothesis>=6.115",  # properties instead of hand-picked cases
+            "playwright>=1.45",  # opens reports in Chromium, where there is one
             "colcon-common-extensions>=0.3",  # the package must build in a ROS workspace too
         ],
         # The rest of `make lint`.

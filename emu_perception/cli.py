@@ -13,7 +13,15 @@ from rich.text import Text
 from emu_perception import __version__
 from emu_perception.commands import benchmark, data, demo, evaluate, model, predict, scenes, train
 
-EXTRAS = {"rosbags": "bags", "rclpy": "ros", "lightning": "train", "openvino": "openvino"}
+EXTRAS = {
+    "rosbags": "bags",
+    "mcap": "bags",
+    "matplotlib": "report",
+    "jinja2": "report",
+    "rclpy": "ros",
+    "lightning": "train",
+    "openvino": "openvino",
+}
 """Modules that not every installation has, and the extra that brings them."""
 
 # A traceback is shown with --debug only; what people are expected to get wrong is told in a line.

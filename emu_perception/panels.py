@@ -63,7 +63,7 @@ def panel(
     Returns:
         `(H', W', 3)` uint8 RGB.
     """
-    tiles = _tiles(image, prediction, label_set, scales or common_scales([prediction]))
+    tiles = map_tiles(image, prediction, label_set, scales or common_scales([prediction]))
     columns: list[list[Tile | None]] = [[tiles["image"], None]]
     for upper, lower in (("labels", "semantic_uncertainty"), ("depth", "depth_std")):
         if upper in tiles:
@@ -117,7 +117,7 @@ def contact_sheet(
         raise ValueError("a contact sheet needs at least one frame")
     predictions = [prediction for _, prediction in frames]
     scales = common_scales(predictions)
-    rows = [_tiles(i, p, label_set, scales) for i, p in frames]
+    rows = [map_tiles(i, p, label_set, scales) for i, p in frames]
     names = [name for name in _ORDER if all(name in row for row in rows)]
 
     heights = [max(1, round(tile_width * i.shape[0] / i.shape[1])) for i, _ in frames]
@@ -161,31 +161,39 @@ def common_scales(predictions: Sequence[Prediction]) -> Scales:
 _ORDER = ("image", "labels", "semantic_uncertainty", "depth", "depth_std")
 
 
-def _tiles(
-    image: np.ndarray,
+def map_tiles(
+    image: np.ndarray | None,
     prediction: Prediction,
     label_set: LabelSet | None,
     scales: Scales,
 ) -> dict[str, Tile]:
-    tiles = {"image": Tile("Image", image, f"{image.shape[1]} x {image.shape[0]}")}
+    """An image and its prediction as tiles; what is missing is left out.
+
+    Returns:
+        Tiles by `image`, `labels`, `semantic_uncertainty`, `depth`, `depth_std`.
+    """
+    tiles = {}
+    if image is not None:
+        tiles["image"] = Tile("Image", image, f"{image.shape[1]} x {image.shape[0]}")
     if prediction.labels is not None and label_set is not None:
         tiles["labels"] = Tile("Semantic class", colorize_labels(prediction.labels, label_set))
     if prediction.semantic_uncertainty is not None and label_set is not None:
         values = prediction.semantic_uncertainty / np.float32(np.log(max(len(label_set), 2)))
-        tiles["semantic_uncertainty"] = _scalar_tile(
+        tiles["semantic_uncertainty"] = scalar_tile(
             "Semantic uncertainty", "entropy / ln C", values, Scale(1.0, "", "magma")
         )
     if prediction.depth is not None:
         scale = Scale(scales.depth, "m", "turbo_r", (0.0, 0.05, 0.2, 0.5, 1.0), root=True)
-        tiles["depth"] = _scalar_tile("Depth", "", prediction.depth, scale)
+        tiles["depth"] = scalar_tile("Depth", "", prediction.depth, scale)
     std = prediction.depth_std
     if std is not None:
         scale = Scale(scales.depth_std, "m", "magma")
-        tiles["depth_std"] = _scalar_tile("Depth uncertainty", "standard deviation", std, scale)
+        tiles["depth_std"] = scalar_tile("Depth uncertainty", "standard deviation", std, scale)
     return tiles
 
 
-def _scalar_tile(title: str, what: str, values: np.ndarray, scale: Scale) -> Tile:
+def scalar_tile(title: str, what: str, values: np.ndarray, scale: Scale) -> Tile:
+    """A map of numbers in the colours of a scale, with its mean beside the title."""
     valid = values[np.isfinite(values)]
     notes = [what] if what else []
     notes.append(f"mean {valid.mean():.3g} {scale.unit}".strip() if valid.size else "all invalid")

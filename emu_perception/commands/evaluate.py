@@ -33,6 +33,9 @@ def evaluate(
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the table here.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for a report as a page: diagrams, worst images.")
+    ] = None,
     device: DeviceOption = "auto",
     replicates: Annotated[int, typer.Option(min=0, help="Bootstrap draws; 0: none.")] = 1000,
 ) -> None:
@@ -41,9 +44,12 @@ def evaluate(
     The JSON of one model holds the keys of `emu_perception.evaluation.Evaluator`, and `model`,
     `dataset`, `split` and `parameters`. That of a table is a list of them, with `name`.
     """
+    import importlib
+
     from rich.console import Console
     from rich.table import Table
 
+    from emu_perception.evaluation.result import write_json
     from emu_perception.training import assess
     from emu_perception.training.config import TableConfig, TableRow, load_config
 
@@ -57,6 +63,8 @@ def evaluate(
         row = TableRow(name=Path(model[0]).stem, models=model)
         data = _data(dataset, root, split, option, label_set)
         config = TableConfig(data=data, rows=[row])
+    if report is not None:  # what it needs had better be missing before the work than after it
+        importlib.import_module("emu_perception.evaluation.report")
     with _bars() as bars:
         tasks: dict[str, Any] = {}
 
@@ -64,7 +72,9 @@ def evaluate(
             tasks.setdefault(name, bars.add_task(name, total=total) if name not in tasks else None)
             bars.update(tasks[name], completed=done)
 
-        rows = assess.compare(config, device=device, replicates=replicates, progress=follow)
+        rows = assess.compare(
+            config, device=device, replicates=replicates, progress=follow, report=report
+        )
     for each in rows:
         each |= {"dataset": config.data.name, "split": config.data.split}
     console = Console()
@@ -80,8 +90,10 @@ def evaluate(
     console.print(shown)
     if markdown is not None:
         markdown.write_text(assess.markdown(rows), encoding="utf-8")
+    if report is not None:
+        console.print(f"The report is in {report}.")
     if json is not None:
-        assess.write_json(json, rows if table is not None else rows[0])
+        write_json(json, rows if table is not None else rows[0])
 
 
 def calibrate(

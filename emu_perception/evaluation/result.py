@@ -34,9 +34,13 @@ are None where an input was missing, and `missing` says why.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from emu_perception.evaluation.depth import NEEDS as DEPTH_NEEDS
 from emu_perception.evaluation.semantic import NEEDS as SEMANTIC_NEEDS
@@ -110,3 +114,22 @@ def explain_missing(
     if values["seconds_per_frame"] is None:
         missing["seconds_per_frame"] = "no frame came with the time it took"
     return missing
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Plain values as JSON; what is not a number becomes null, as JSON has it."""
+    text = json.dumps(_plain(values), indent=2, allow_nan=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from emu_perception.evaluation import DepthVarianceScaleFit, Evaluation, Evaluator, TemperatureFit
+from emu_perception.evaluation.frames import Frame, FrameLog
 from emu_perception.methods import load_models, monte_carlo_dropout, uncalibrated
 from emu_perception.model_file import Calibration, LoadedModel
 from emu_perception.predictor import Predictor
@@ -59,8 +58,12 @@ def score(
     *,
     replicates: int = 1000,
     progress: Progress | None = None,
+    log: FrameLog | None = None,
 ) -> Evaluation:
     """All figures of a model on a data set, one image at a time.
+
+    Args:
+        log: takes the figures of each image, for a report.
 
     Raises:
         ValueError: model and data set differ in their classes, or have no task in common.
@@ -83,16 +86,27 @@ def score(
             sample.image, sample.intrinsics, maps=predictor.available_maps
         )
         seconds = time.perf_counter() - start
-        evaluator.update(
+        labels = sample.labels if label_set is not None else None
+        depth = sample.depth if depth_range is not None else None
+        figures = evaluator.update(
             prediction,
-            labels=sample.labels if label_set is not None else None,
-            depth=sample.depth if depth_range is not None else None,
+            labels=labels,
+            depth=depth,
             normals=sample.normals,
             edges=sample.edges,
             clip=sample.clip,
             seconds=seconds,
             out_of_distribution=sample.odd,
         )
+        if log is not None:
+            log.add(
+                Frame(
+                    *(index, sample.name, prediction, figures),
+                    image=sample.image,
+                    labels=labels,
+                    depth=depth,
+                )
+            )
         if progress is not None:
             progress(index + 1, len(dataset))
     return evaluator.result(replicates)
@@ -167,8 +181,14 @@ def compare(
     device: str = "auto",
     replicates: int = 1000,
     progress: Callable[[str, int, int], None] | None = None,
+    report: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """The rows of the table: `name`, `models`, `parameters`, and `Evaluation.values` of each."""
+    """The rows of the table: `name`, `models`, `parameters`, and `Evaluation.values` of each.
+
+    Args:
+        report: folder that gets a report of each row, in a folder of the row's name if there are
+            several.
+    """
     dataset = open_dataset(config.data)
     rows = []
     for row in config.rows:
@@ -181,16 +201,54 @@ def compare(
             if progress is not None:
                 progress(name, done, total)
 
-        found = score(predictor, dataset, replicates=replicates, progress=follow)
-        predictor.close()
+        folder = (
+            report if report is None or len(config.rows) == 1 else report / _file_name(row.name)
+        )
+        with FrameLog(folder) if folder is not None else nullcontext() as log:
+            found = score(predictor, dataset, replicates=replicates, progress=follow, log=log)
         about = {
             "name": row.name,
             "models": row.models,
             "parameters": parameters,
             "calibration": model.spec.calibration.model_dump(),
         }
+        if folder is not None and log is not None:
+            _write_report(folder, config.data, about, predictor, found, log)
+        predictor.close()
         rows.append({**about, **found.values})
     return rows
+
+
+def _write_report(
+    folder: Path,
+    data: DatasetConfig,
+    about: dict[str, Any],
+    predictor: Predictor,
+    result: Evaluation,
+    log: FrameLog,
+) -> None:
+    # Drawing needs packages that scoring does not.
+    from emu_perception.evaluation.report import Report, write_report
+
+    spec = predictor.spec
+    report = Report(
+        title=f"{about['name']} on {data.title}",
+        about={
+            "model": ", ".join(about["models"]),
+            "network": f"{spec.architecture}, {spec.backbone}, {about['parameters']:,} parameters",
+            "calibrated on": spec.calibration.fitted_on or "nothing",
+            "data set": data.title,
+            "device": f"{predictor.device}, {predictor.engine}, {predictor.precision}",
+        },
+        label_set=predictor.label_set,
+        extra=about | {"dataset": data.name, "split": data.split},
+    )
+    write_report(folder, report, result, log)
+
+
+def _file_name(name: str) -> str:
+    """A row's name without what has no place in the name of a folder."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
 
 
 def table_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
@@ -209,25 +267,6 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     lines = [heads, ["---"] * len(heads), *cells]
     escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in escaped) + "\n"
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Plain values as JSON; what is not a number becomes null, as JSON has it."""
-    text = json.dumps(_plain(values), indent=2, allow_nan=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
 
 
 def _look_up(row: dict[str, Any], key: str) -> float | None:

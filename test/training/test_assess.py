@@ -11,6 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from emu_perception.cli import app
+from emu_perception.evaluation.result import write_json
 from emu_perception.labels import load_label_set
 from emu_perception.model_file import ModelSpec, load_model, save_model
 from emu_perception.predictor import Predictor
@@ -140,5 +141,5 @@ def test_data_check_names_the_broken_file(data: Path) -> None:
 
 
 def test_json_has_no_nan(tmp_path: Path) -> None:
-    assess.write_json(tmp_path / "x.json", {"a": float("nan"), "b": [float("inf"), 1.5]})
+    write_json(tmp_path / "x.json", {"a": float("nan"), "b": [float("inf"), 1.5]})
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": None, "b": [None, 1.5]}
