@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch.nn as nn
 
+from emu_perception.networks.densemtl import DenseMTL
 from emu_perception.networks.ensembles import DeepEnsemble, DeepSubEnsemble, MonteCarloDropout
 from emu_perception.networks.segdepthformer import SegDepthFormer
 
@@ -45,6 +46,7 @@ def build_network(architecture: str, **arguments: object) -> nn.Module:
 
 
 register_architecture("segdepthformer")(SegDepthFormer)
+register_architecture("densemtl")(DenseMTL)
 register_architecture("deep_ensemble")(DeepEnsemble)
 register_architecture("deep_sub_ensemble")(DeepSubEnsemble)
 register_architecture("monte_carlo_dropout")(MonteCarloDropout)

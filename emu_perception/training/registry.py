@@ -15,6 +15,7 @@ from emu_perception.training.modules import (
     SubEnsembleModule,
     SupervisedModule,
 )
+from emu_perception.training.multitask.module import MultiTaskModule
 from emu_perception.training.targets import Teacher
 
 ModuleBuilder: TypeAlias = Callable[[TrainConfig, ModelSpec, nn.Module], SupervisedModule]
@@ -47,3 +48,4 @@ def build_module(config: TrainConfig, spec: ModelSpec, network: nn.Module) -> Su
 
 register_module("segdepthformer", SupervisedModule)
 register_module("deep_sub_ensemble", SubEnsembleModule)
+register_module("densemtl", MultiTaskModule)

@@ -1,0 +1,78 @@
+"""Attention between the features of two tasks (DenseMTL, arXiv 2206.08927, section 3.1)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def projection(in_channels: int, out_channels: int) -> nn.Sequential:
+    """1x1 convolution, batch-norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels), nn.ReLU()
+    )
+
+
+class SelfAttention(nn.Module):
+    """Features gated by a sigmoid mask of their own (PAD-Net, arXiv 1805.04409, Eq. 4 and 5)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.mask = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.features = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, h, w)` to `(B, out_channels, h, w)`."""
+        return self.features(x) * torch.sigmoid(self.mask(x))
+
+
+class SpatialCrossTaskAttention(nn.Module):
+    """Correlation-guided attention from a source task's places to a target's (Eq. 1 and 2).
+
+    The target is downscaled by nearest neighbour and the source by maximum, so that the
+    correlation matrix has (hw / scale^2)^2 entries; attention that is computed in blocks never
+    holds all of them.
+
+    Args:
+        channels: of both feature maps.
+        scale: of the downscaling; heights and widths are its multiples.
+        alpha: multiply by a learnt factor per channel that starts at 0.
+    """
+
+    def __init__(self, channels: int, scale: int, alpha: bool = True) -> None:
+        super().__init__()
+        self.scale = scale
+        self.query = projection(channels, channels)
+        self.key = projection(channels, channels)
+        self.value = projection(channels, channels)
+        self.alpha = nn.Parameter(torch.zeros(1, channels, 1, 1)) if alpha else None
+
+    def forward(self, target: Tensor, source: Tensor) -> Tensor:
+        """Two `(B, C, h, w)` to what of the source the target attends to, of the same shape."""
+        low = target[:, :, :: self.scale, :: self.scale]
+        pooled = F.max_pool2d(source, self.scale)
+        query, key, value = (
+            f(x).flatten(2).transpose(1, 2).contiguous()
+            for f, x in ((self.query, low), (self.key, pooled), (self.value, pooled))
+        )
+        # One head: the axis makes torch choose its blockwise kernel.
+        found = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None])
+        found = found[:, 0].transpose(1, 2).reshape(low.shape)
+        found = F.interpolate(found, size=target.shape[-2:], mode="nearest")
+        return found if self.alpha is None else found * self.alpha
+
+
+class ChannelCrossTaskAttention(nn.Module):
+    """The same between channels, without parameters: which source channels resemble a target's.
+
+    The channels' maps are normalised, so that the correlation is a cosine whatever the image size.
+    """
+
+    def forward(self, target: Tensor, source: Tensor) -> Tensor:
+        """Two `(B, C, h, w)` to one."""
+        query = F.normalize(target.flatten(2), dim=2)
+        key = F.normalize(source.flatten(2), dim=2)
+        weights = torch.softmax(query @ key.transpose(1, 2), dim=-1)
+        return (weights @ source.flatten(2)).reshape(target.shape)

@@ -1,0 +1,85 @@
+"""DenseMTL: published sizes, equality of attention with its definition, controls, switches."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from emu_perception.networks.attention import SpatialCrossTaskAttention
+from emu_perception.networks.densemtl import DenseMTL
+from emu_perception.networks.exchange import ExchangeBlock
+from emu_perception.networks.multitask import TASKS
+
+
+def count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_parameters_of_the_paper() -> None:
+    assert count(SpatialCrossTaskAttention(128, 4)) == 50_048
+    for tasks, expected in ((2, 773_120), (3, 2_318_592), (4, 4_636_672)):
+        assert count(ExchangeBlock(TASKS[:tasks], 128, 4)) == expected
+    with torch.device("meta"):
+        assert count(DenseMTL("resnet101", 16)) == 87_399_458
+        control = DenseMTL("resnet101", 16, exchange="isolated")
+    assert count(control) == 87_399_458
+
+
+def test_attention_equals_its_definition() -> None:
+    torch.manual_seed(0)
+    module = SpatialCrossTaskAttention(8, 2, alpha=True).eval()
+    target, source = torch.randn(2, 8, 4, 6), torch.randn(2, 8, 4, 6)
+    assert (module(target, source) == 0).all()  # alpha starts at 0
+    nn.init.normal_(module.alpha)
+    query = module.query(target[:, :, ::2, ::2]).flatten(2)
+    pooled = F.max_pool2d(source, 2)
+    key, value = module.key(pooled).flatten(2), module.value(pooled).flatten(2)
+    weights = torch.softmax(query.transpose(1, 2) @ key / math.sqrt(8), dim=-1)
+    expected = (value @ weights.transpose(1, 2)).reshape(2, 8, 2, 3)
+    expected = expected.repeat_interleave(2, 2).repeat_interleave(2, 3) * module.alpha
+    assert torch.allclose(module(target, source), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("exchange", ["attention", "isolated", "none"])
+def test_the_control_hears_nothing_of_other_tasks(exchange: str) -> None:
+    torch.manual_seed(0)
+    network = DenseMTL("resnet10t", 5, exchange=exchange, dilated=False).eval()
+    network.initialise_depth_mean(10.0)
+    image = torch.randn(1, 3, 32, 64)
+    before = network(image)
+    nn.init.normal_(network.decoders["depth"].merge["1"][1].weight)
+    after = network(image)
+    assert not torch.equal(before.depth, after.depth)
+    assert torch.equal(before.logits, after.logits) == (exchange != "attention")
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [
+        {"fusion": "concatenate"},
+        {"fusion": "product", "alpha": False},
+        {"attention": "both", "scales": (3, 1)},
+        {"attention": "none"},
+        {"exchange": "distillation", "scales": (2,)},
+        {"dilated": True, "supervised": (2, 1, 0), "depth_variance": True},
+    ],
+    ids=str,
+)
+def test_switches(switches: dict) -> None:
+    network = DenseMTL("resnet10t", 5, TASKS, **{"dilated": False, **switches}).eval()
+    network.initialise_depth_mean(10.0)
+    dense = network.dense(torch.randn(1, 3, 32, 64))
+    assert len(dense.scales) == len(switches.get("supervised", (1, 0)))
+    assert dense.scales[0]["normals"].shape == (1, 3, 32, 64)
+    raw = network.raw_outputs(dense.scales[0])
+    assert raw.logits.shape == (1, 5, 32, 64) and raw.edges.shape == (1, 2, 32, 64)
+    assert raw.depth.shape[1] == 1 + switches.get("depth_variance", False)
+
+
+def test_wrong_switches_are_named() -> None:
+    with pytest.raises(ValueError, match="exchange must be"):
+        DenseMTL("resnet10t", 5, exchange="gossip", dilated=False)
+    with pytest.raises(ValueError, match="fusion must be"):
+        DenseMTL("resnet10t", 5, fusion="sum", dilated=False)
