@@ -11,7 +11,17 @@ from rich.console import Console
 from rich.text import Text
 
 from emu_perception import __version__
-from emu_perception.commands import benchmark, data, demo, evaluate, model, predict, scenes, train
+from emu_perception.commands import (
+    benchmark,
+    data,
+    demo,
+    evaluate,
+    model,
+    predict,
+    scenes,
+    study,
+    train,
+)
 
 EXTRAS = {
     "rosbags": "bags",
@@ -38,6 +48,7 @@ app.command("scenes")(scenes.scenes)
 app.command("evaluate")(evaluate.evaluate)
 app.command("calibrate")(evaluate.calibrate)
 app.command("distill")(train.distill)
+app.command("study")(study.study)
 app.add_typer(train.app, name="train")
 app.add_typer(data.app, name="data")
 app.add_typer(model.app, name="model")

@@ -117,6 +117,7 @@ def calibrate(
     data: DatasetConfig,
     *,
     device: str = "auto",
+    engine: str = "auto",
     progress: Progress | None = None,
 ) -> LoadedModel:
     """The model with temperature and depth variance scale fitted on a split.
@@ -134,7 +135,7 @@ def calibrate(
             "another one, such as 'calibration'"
         )
     dataset = open_dataset(data)
-    predictor = Predictor(uncalibrated(model), device)
+    predictor = Predictor(uncalibrated(model), device, engine=engine)
     label_set = _common_classes(predictor, dataset)
     temperature = TemperatureFit() if label_set is not None else None
     variance = None

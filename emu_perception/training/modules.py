@@ -176,7 +176,11 @@ class SupervisedModule(L.LightningModule):
         settings = self.config.optimizer
         kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
         optimizer = kinds[settings.name](
-            self.optimizer_groups(), betas=settings.betas, weight_decay=settings.weight_decay
+            self.optimizer_groups(),
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            # One pass over all weights; under float16 scaling it would forbid clipping.
+            fused=self.config.trainer.precision not in ("16-mixed", "16-true"),
         )
         steps = int(self.trainer.estimated_stepping_batches)
 

@@ -1,0 +1,86 @@
+"""The tables and the picture of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """Both tables of `summarise` in Markdown: rows, and paired differences."""
+    rows = summary["rows"]
+    heads = list(dict.fromkeys(head for row in rows.values() for head in row))
+    lines = [
+        [name, *(_spread(row.get(head)) for head in heads)] for name, row in rows.items() if row
+    ]
+    text = _table(["method", *heads], lines)
+    if summary["differences"]:
+        lines = [
+            [
+                f"{pair['row']} − {pair['against']}",
+                *(_interval(pair["columns"].get(head)) for head in heads),
+            ]
+            for pair in summary["differences"]
+        ]
+        text += "\n" + _table(["difference (95 % interval over seeds)", *heads], lines)
+    if summary["unfinished"]:
+        text += f"\nNot finished: {', '.join(summary['unfinished'])}.\n"
+    return text
+
+
+def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [heads, ["---"] * len(heads), *lines]
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return "".join("| " + " | ".join(row) + " |\n" for row in escaped)
+
+
+def _number(value: float) -> str:
+    """Four significant digits, without an exponent."""
+    return f"{value:.0f}" if abs(value) >= 10000 else f"{value:.4g}"
+
+
+def _spread(figure: Mapping[str, Any] | None) -> str:
+    if figure is None:
+        return "–"
+    if figure["deviation"] is None:
+        return _number(figure["mean"])
+    return f"{_number(figure['mean'])} ± {figure['deviation']:.2g}"
+
+
+def _interval(figure: Mapping[str, Any] | None) -> str:
+    if figure is None:
+        return "–"
+    text = f"{figure['mean']:+.3g}"
+    return text if figure["low"] is None else f"{text} [{figure['low']:+.3g}, {figure['high']:+.3g}]"
+
+
+def draw(summary: Mapping[str, Any], path: Path) -> None:
+    """A panel per column: a dot per seed, a bar at the mean of each row."""
+    from matplotlib.figure import Figure
+
+    rows = {name: row for name, row in summary["rows"].items() if row}
+    heads = list(dict.fromkeys(head for row in rows.values() for head in row))
+    across = min(4, len(heads))
+    down = -(-len(heads) // across)
+    height = 0.9 + 0.24 * len(rows)
+    figure = Figure(figsize=(2.2 + 2.6 * across, down * height + 0.3), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False, sharey=True)
+    places = {name: -i for i, name in enumerate(rows)}
+    for axis, head in zip(axes.flat, heads):
+        for name, row in rows.items():
+            if head not in row:
+                continue
+            place, values = places[name], list(row[head]["values"].values())
+            axis.scatter(values, [place] * len(values), s=14, color="#4477aa", alpha=0.7, zorder=3)
+            mean = row[head]["mean"]
+            axis.plot([mean, mean], [place - 0.35, place + 0.35], color="#222222", linewidth=1.6)
+        axis.set_title(head, fontsize=9)
+        axis.tick_params(labelsize=7)
+        axis.grid(axis="both", color="#dddddd", linewidth=0.6)
+        axis.set_axisbelow(True)
+        axis.set_yticks(list(places.values()), list(places), fontsize=8)
+    for axis in axes.flat[len(heads) :]:
+        axis.set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
