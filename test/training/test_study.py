@@ -1,0 +1,179 @@
+"""Studies: what a row trains, what the tables say, and a small one from end to end."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import yaml
+from typer.testing import CliRunner
+
+from emu_perception.cli import app
+from emu_perception.model_file import load_model, read_spec
+from emu_perception.training.config import ConfigError, load_config
+from emu_perception.training.study import StudyConfig, merged, student_interval, summarise
+from emu_perception.training.study_report import markdown
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def values(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    base = tiny.values(data, out, trainer={"epochs": 1})
+    del base["output"]
+    split = base["data"]["train"][0]
+    return {
+        "output": str(out),
+        "seeds": [0, 1],
+        "base": base,
+        "tests": {"test": split},
+        "calibration": {**split, "split": "train"},
+        "columns": {"mIoU": "test.semantic.miou", "AbsRel": "test.depth.absrel"},
+        "rows": [{"name": "baseline"}],
+        **changes,
+    }
+
+
+def write(path: Path, content: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def test_the_shipped_studies_are_valid() -> None:
+    found = sorted((REPOSITORY / "config" / "study").glob("*.yaml"))
+    assert found
+    for file in found:
+        load_config(file, StudyConfig)
+
+
+def test_groups_are_merged_and_values_replaced() -> None:
+    base = {"a": {"b": {"c": 1, "d": 2}}, "e": [1, 2]}
+    assert merged(base, {"a": {"b": {"c": 3}}, "e": [4]}) == {
+        "a": {"b": {"c": 3, "d": 2}},
+        "e": [4],
+    }
+    assert base["a"] == {"b": {"c": 1, "d": 2}}
+
+
+def test_rows_differ_in_what_they_name(tmp_path: Path) -> None:
+    rows = [
+        {"name": "baseline"},
+        {"name": "member 1", "member": 1, "shown": False},
+        {"name": "ensemble", "models": ["baseline", "member 1"]},
+        {
+            "name": "student",
+            "start_from": "baseline",
+            "teacher": "ensemble",
+            "change": {"model": {"arguments": {"width": 16}}},
+        },
+    ]
+    study = StudyConfig.model_validate(values(tmp_path, tmp_path / "out", rows=rows))
+    baseline, member = (study.training(study.rows[i], 1) for i in (0, 1))
+    assert (baseline.seed, baseline.distillation, baseline.model.start_from) == (1, None, None)
+    assert member.seed not in (0, 1, baseline.seed)
+    assert member.model_copy(update={"seed": 1, "output": baseline.output}) == baseline
+    student = study.training(study.rows[3], 1)
+    first = tmp_path / "out" / "seed_1" / "baseline" / "model.safetensors"
+    second = first.parents[1] / "member_1" / "model.safetensors"
+    assert student.model.start_from == str(first)
+    assert student.distillation is not None
+    assert student.distillation.teacher == [str(first), str(second)]
+    assert student.seed == 1
+    assert student.model.arguments["width"] == 16
+    assert student.data == baseline.data
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rows": [{"name": "a", "teacher": "b"}]}, "needs 'b', which no row above it is"),
+        ({"rows": [{"name": "a"}, {"name": "a"}]}, "two rows are named 'a'"),
+        ({"rows": [{"name": "a"}, {"name": "b", "models": ["a"], "member": 1}]}, "trains nothing"),
+        ({"rows": [{"name": "a", "calibrated": True}], "calibration": None}, "`calibration`"),
+        ({"compare": [{"row": "baseline", "against": "x"}]}, "there is no row 'x'"),
+        ({"columns": {"mIoU": "elsewhere.semantic.miou"}}, "there is no such test"),
+        ({"sedes": [1]}, "did you mean 'seeds'"),
+        ({"base": {}}, "model"),
+    ],
+)
+def test_a_study_that_cannot_be_run_is_refused(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    file = write(tmp_path / "study.yaml", values(tmp_path, tmp_path / "out", **change))
+    with pytest.raises(ConfigError, match=message):
+        load_config(file, StudyConfig)
+
+
+def test_interval_of_student() -> None:
+    # Mean 2, deviation 1, n = 3: 2 ± 4.302653 / sqrt(3).
+    low, high = student_interval([1.0, 2.0, 3.0])
+    assert low == pytest.approx(2 - 2.484138, abs=1e-5)
+    assert high == pytest.approx(2 + 2.484138, abs=1e-5)
+    assert student_interval([1.0]) == (None, None)
+
+
+def test_tables_from_figures(tmp_path: Path) -> None:
+    rows = [{"name": "baseline"}, {"name": "other | method"}]
+    pairs = [{"row": "other | method", "against": "baseline"}]
+    study = StudyConfig.model_validate(
+        values(tmp_path, tmp_path / "out", rows=rows, compare=pairs, seeds=[0, 1, 2])
+    )
+    with pytest.raises(ConfigError, match="no finished row"):
+        summarise(study)
+    figures = {("baseline", 0): 0.5, ("baseline", 1): 0.7, ("other | method", 0): 0.6}
+    for (name, seed), value in {**figures, ("other | method", 1): 0.9}.items():
+        folder = study.folder(study.row(name), seed)
+        folder.mkdir(parents=True)
+        found = {"test": {"semantic": {"miou": value}, "depth": None}}
+        (folder / "result.json").write_text(json.dumps(found))
+    summary = summarise(study)
+    assert summary["rows"]["baseline"]["mIoU"]["mean"] == pytest.approx(0.6)
+    assert summary["rows"]["baseline"]["mIoU"]["deviation"] == pytest.approx(0.02**0.5)
+    assert "AbsRel" not in summary["rows"]["baseline"]
+    difference = summary["differences"][0]["columns"]["mIoU"]
+    assert difference["mean"] == pytest.approx(0.15)
+    assert difference["values"] == pytest.approx({0: 0.1, 1: 0.2})
+    # Two seeds: 0.15 ± 12.7062 × 0.0707107 / sqrt(2).
+    assert difference["high"] == pytest.approx(0.15 + 12.7062 * 0.05, abs=1e-4)
+    assert summary["unfinished"] == ["seed 2: baseline", "seed 2: other | method"]
+    text = markdown(summary)
+    assert "| baseline | 0.6 ± 0.14 |" in text
+    assert "other \\| method − baseline | +0.15 [-0.485, +0.785] |" in text
+    assert "Not finished: seed 2: baseline" in text
+
+
+def test_a_small_study_from_end_to_end(tmp_path: Path) -> None:
+    data = tiny.write_data(tmp_path / "data", 3)
+    rows = [
+        {"name": "baseline"},
+        {"name": "member", "member": 1, "shown": False},
+        {"name": "ensemble", "models": ["baseline", "member"]},
+        {"name": "student", "start_from": "baseline", "teacher": "ensemble"},
+        {"name": "calibrated", "models": ["student"], "calibrated": True},
+    ]
+    pairs = [{"row": "student", "against": "baseline"}]
+    out = tmp_path / "out"
+    content = values(data, out, rows=rows, compare=pairs, seeds=[0])
+    file = write(tmp_path / "study.yaml", content)
+    result = CliRunner().invoke(app, ["study", "--config", str(file)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "| student − baseline |" in result.output
+    summary = json.loads((out / "study.json").read_text())
+    assert list(summary["rows"]) == ["baseline", "ensemble", "student", "calibrated"]
+    assert not summary["unfinished"]
+    assert (out / "study.png").read_bytes().startswith(b"\x89PNG")
+    folder = out / "seed_0"
+    assert not (folder / "member" / "result.json").exists()
+    figures = json.loads((folder / "calibrated" / "result.json").read_text())
+    assert figures["calibration"]["fitted_on"].startswith("nyuv2 train")
+    # The trained file itself stays as it was.
+    assert read_spec(folder / "student" / "model.safetensors").calibration.fitted_on == ""
+    assert figures["test"]["frames"] == 3
+    once = load_model(folder / "student" / "model.safetensors").network.state_dict()
+    before = (folder / "student" / "model.safetensors").stat().st_mtime_ns
+
+    again = CliRunner().invoke(app, ["study", "--config", str(file)], catch_exceptions=False)
+    assert again.exit_code == 0
+    assert (folder / "student" / "model.safetensors").stat().st_mtime_ns == before
+    start = load_model(folder / "baseline" / "model.safetensors").network.state_dict()
+    assert any(not once[name].equal(start[name]) for name in once)
