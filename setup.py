@@ -60,12 +60,7 @@ setup(
             "rosbags-image>=0.10",  # image conversion where cv_bridge is not there
         ],
         # rosbag2 files without a ROS installation.
-        "bags": [
-            "rosbags>=0.11",
-            "rosbags-image>=0.10",
-            "mcap>=1.2",  # what is left of damaged recordings
-            "zstandard>=0.22",  # of compressed ones
-        ],
+        "bags": ["rosbags>=0.11", "rosbags-image>=0.10"],
         # Reports as a page.
         "report": ["matplotlib>=3.8", "jinja2>=3.1", "markupsafe>=2.1"],
         # Training.

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from emu_perception import __version__
 from emu_perception.commands import (
+    bag,
     benchmark,
     data,
     demo,
@@ -25,7 +26,6 @@ from emu_perception.commands import (
 
 EXTRAS = {
     "rosbags": "bags",
-    "mcap": "bags",
     "matplotlib": "report",
     "jinja2": "report",
     "rclpy": "ros",
@@ -50,6 +50,7 @@ app.command("calibrate")(evaluate.calibrate)
 app.command("distill")(train.distill)
 app.command("study")(study.study)
 app.add_typer(train.app, name="train")
+app.add_typer(bag.app, name="bag")
 app.add_typer(data.app, name="data")
 app.add_typer(model.app, name="model")
 app.add_typer(benchmark.app, name="benchmark")

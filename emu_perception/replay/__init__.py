@@ -1,0 +1,1 @@
+"""Recorded drives through a model: scored frame by frame, without a ROS installation."""

@@ -1,0 +1,32 @@
+"""What was wrong with a recording: named, counted, with a few examples."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+EXAMPLES = 5
+
+
+class Problems:
+    """Counts by kind; threads may share one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: dict[str, dict[str, Any]] = {}
+
+    def count(self, kind: str, example: str) -> None:
+        """One more of a kind; the first examples are kept."""
+        with self._lock:
+            found = self._found.setdefault(kind, {"count": 0, "examples": []})
+            found["count"] += 1
+            if len(found["examples"]) < EXAMPLES:
+                found["examples"].append(example)
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def values(self) -> dict[str, dict[str, Any]]:
+        """`count` and `examples` by kind."""
+        with self._lock:
+            return {kind: dict(found) for kind, found in self._found.items()}
