@@ -45,7 +45,7 @@ CURVES = {
     "predicted_depth": ("by predicted depth", ORANGE, "-."),
     "boundary": ("near class boundaries", RED, "-."),
 }
-TILE_WIDTH = 384
+TILE_WIDTH = 500
 
 
 def semantic_reliability(points: Sequence[dict[str, float]]) -> str:
