@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import Field, model_validator
 from scipy import stats
 
+from emu_perception.evaluation.result import write_json
 from emu_perception.methods import load_models, uncalibrated
 from emu_perception.model_file import LoadedModel
 from emu_perception.predictor import Predictor
@@ -162,7 +163,7 @@ def run_seed(
             train(config.training(row, seed), progress=False)
         if row.shown and not result.is_file():
             report(f"seed {seed}: {row.name}: scoring")
-            assess.write_json(result, _score(config, row, seed, device))
+            write_json(result, _score(config, row, seed, device))
 
 
 def _score(config: StudyConfig, row: StudyRow, seed: int, device: str) -> dict[str, Any]:
@@ -279,7 +280,7 @@ def finish(config: StudyConfig) -> dict[str, Any]:
     """Write `study.json`, `study.md` and `study.png`; the summary."""
     summary = summarise(config)
     folder = expand(config.output)
-    assess.write_json(folder / "study.json", summary)
+    write_json(folder / "study.json", summary)
     (folder / "study.md").write_text(markdown(summary), encoding="utf-8")
     draw(summary, folder / "study.png")
     return summary
