@@ -30,7 +30,7 @@ def study(
     a study is.
     """
     from emu_perception.training.config import ConfigError, load_config
-    from emu_perception.training.study import StudyConfig, finish, run_seed
+    from emu_perception.training.study import StudyConfig, finish, pretrain, run_seed
     from emu_perception.training.study_report import markdown
 
     loaded = load_config(config, StudyConfig)
@@ -39,6 +39,7 @@ def study(
     if unknown:
         raise ConfigError(f"{config} has no seed {sorted(unknown)[0]}: it has {loaded.seeds}")
     if jobs > 1 and len(chosen) > 1:
+        pretrain(loaded, typer.echo)  # before the seeds, which would all begin it
         _run_processes(config, chosen, jobs, device)
     else:
         for each in chosen:

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from emu_perception.labels import LabelSet
 from emu_perception.methods import deep_ensemble
-from emu_perception.model_file import Camera, ModelSpec, load_model, save_model
+from emu_perception.model_file import Camera, ModelFileError, ModelSpec, load_model, save_model
 from emu_perception.networks.pretrained import (
     convert_segformer_state,
     load_imagenet_lite0,
@@ -84,15 +84,21 @@ def build_network(config: TrainConfig, spec: ModelSpec) -> nn.Module:
     if source == "imagenet_lite0":
         load_imagenet_lite0(network.encoder)
     elif source is not None:
-        _load_published_encoder(network, expand(source))
+        _load_encoder(network, expand(source))
     if config.model.start_from is not None:
         _start_from(network, expand(config.model.start_from))
     return network
 
 
-def _load_published_encoder(network: Any, path: Path) -> None:
-    """The encoder alone: decoders start at random, as the members of an ensemble must."""
-    state = convert_segformer_state(read_state(path))
+def _load_encoder(network: Any, path: Path) -> None:
+    """The encoder alone: decoders start at random, as the members of an ensemble must.
+
+    Of a published Mix Transformer file, or of one of our own model files.
+    """
+    try:
+        state = load_model(path).network.state_dict()
+    except ModelFileError:
+        state = convert_segformer_state(read_state(path))
     prefix = "encoder."
     encoder = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     try:

@@ -31,7 +31,7 @@ from emu_perception.training.config import (
     expand,
 )
 from emu_perception.training.data_module import open_dataset
-from emu_perception.training.run import train
+from emu_perception.training.run import MODEL_FILE, train
 from emu_perception.training.study_report import draw, markdown
 
 MEMBER_SEED = 7919
@@ -80,6 +80,8 @@ class StudyConfig(Strict):
     seeds: list[int] = Field(min_length=1)
     base: dict[str, Any]
     """A training configuration without `output` and `seed`."""
+    pretraining: dict[str, Any] | None = None
+    """What it changes in `base` to train, once for all seeds, the encoder that rows start from."""
     tests: dict[str, DatasetConfig] = Field(min_length=1)
     """Data sets by the name that `columns` give them."""
     calibration: DatasetConfig | None = None
@@ -109,6 +111,7 @@ class StudyConfig(Strict):
             if key.partition(".")[0] not in self.tests:
                 raise ValueError(f"columns: '{head}' is '{key}', but there is no such test")
         self.training(self.rows[0], self.seeds[0])
+        self.pretraining_run()
         return self
 
     def row(self, name: str) -> StudyRow:
@@ -123,7 +126,7 @@ class StudyConfig(Strict):
     def files(self, row: StudyRow, seed: int) -> list[Path]:
         """The model files of a row: several are a Deep Ensemble."""
         if not row.models:
-            return [self.folder(row, seed) / "model.safetensors"]
+            return [self.folder(row, seed) / MODEL_FILE]
         return [file for name in row.models for file in self.files(self.row(name), seed)]
 
     def training(self, row: StudyRow, seed: int) -> TrainConfig:
@@ -131,6 +134,10 @@ class StudyConfig(Strict):
         values = merged(self.base, row.change)
         values["output"] = str(self.folder(row, seed))
         values["seed"] = seed + MEMBER_SEED * row.member
+        pretraining = self.pretraining_run()
+        if pretraining is not None and row.start_from is None:
+            encoder = str(expand(pretraining.output) / MODEL_FILE)
+            values["model"] = {"encoder_weights": encoder, **values.get("model", {})}
         if row.start_from is not None:
             (start,) = self.files(self.row(row.start_from), seed)
             values["model"] = {**values.get("model", {}), "start_from": str(start)}
@@ -139,6 +146,22 @@ class StudyConfig(Strict):
             given = values.get("distillation", {})
             values["distillation"] = DistillationConfig(**{**given, "teacher": teacher})
         return TrainConfig.model_validate(values)
+
+    def pretraining_run(self) -> TrainConfig | None:
+        """The run whose encoder all rows start from, if there is one."""
+        if self.pretraining is None:
+            return None
+        output = str(expand(self.output) / "pretraining")
+        return TrainConfig.model_validate({**merged(self.base, self.pretraining), "output": output})
+
+
+def pretrain(config: StudyConfig, progress: Progress | None = None) -> None:
+    """Train the encoder that the rows start from, unless it is there or none is asked for."""
+    run = config.pretraining_run()
+    if run is not None:
+        if progress is not None:
+            progress("pretraining")
+        train(run, progress=False)
 
 
 def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,6 +179,7 @@ def run_seed(
 ) -> None:
     """Train and score all rows of one seed; what is finished is skipped."""
     report = progress or (lambda text: None)
+    pretrain(config, progress)
     for row in config.rows:
         result = config.folder(row, seed) / RESULT_FILE
         if not row.models:

@@ -83,6 +83,21 @@ def test_rows_differ_in_what_they_name(tmp_path: Path) -> None:
     assert student.data == baseline.data
 
 
+def test_rows_start_from_the_pretrained_encoder(tmp_path: Path) -> None:
+    rows = [{"name": "baseline"}, {"name": "longer", "start_from": "baseline"}]
+    pretraining = {"trainer": {"epochs": 7}}
+    study = StudyConfig.model_validate(
+        values(tmp_path, tmp_path / "out", rows=rows, pretraining=pretraining)
+    )
+    run = study.pretraining_run()
+    assert run is not None
+    assert run.trainer.epochs == 7
+    assert run.model.encoder_weights is None
+    first, longer = (study.training(row, 0) for row in study.rows)
+    assert first.model.encoder_weights == str(Path(run.output) / "model.safetensors")
+    assert longer.model.encoder_weights is None
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -153,7 +168,7 @@ def test_a_small_study_from_end_to_end(tmp_path: Path) -> None:
     ]
     pairs = [{"row": "student", "against": "baseline"}]
     out = tmp_path / "out"
-    content = values(data, out, rows=rows, compare=pairs, seeds=[0])
+    content = values(data, out, rows=rows, compare=pairs, seeds=[0], pretraining={"seed": 9})
     file = write(tmp_path / "study.yaml", content)
     result = CliRunner().invoke(app, ["study", "--config", str(file)], catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -163,6 +178,7 @@ def test_a_small_study_from_end_to_end(tmp_path: Path) -> None:
     assert not summary["unfinished"]
     assert (out / "study.png").read_bytes().startswith(b"\x89PNG")
     folder = out / "seed_0"
+    assert (out / "pretraining" / "model.safetensors").is_file()
     assert not (folder / "member" / "result.json").exists()
     figures = json.loads((folder / "calibrated" / "result.json").read_text())
     assert figures["calibration"]["fitted_on"].startswith("nyuv2 train")
