@@ -7,8 +7,12 @@ from collections.abc import Callable
 import torch.nn as nn
 
 from emu_perception.networks.densemtl import DenseMTL
+from emu_perception.networks.dilated_aspp import DilatedASPP
 from emu_perception.networks.ensembles import DeepEnsemble, DeepSubEnsemble, MonteCarloDropout
+from emu_perception.networks.mtan import MTAN
 from emu_perception.networks.segdepthformer import SegDepthFormer
+from emu_perception.networks.segnet import SegNet
+from emu_perception.networks.xtasc import XTasCNet
 
 Builder = Callable[..., nn.Module]
 _BUILDERS: dict[str, Builder] = {}
@@ -50,3 +54,7 @@ register_architecture("densemtl")(DenseMTL)
 register_architecture("deep_ensemble")(DeepEnsemble)
 register_architecture("deep_sub_ensemble")(DeepSubEnsemble)
 register_architecture("monte_carlo_dropout")(MonteCarloDropout)
+register_architecture("xtasc")(XTasCNet)
+register_architecture("segnet")(SegNet)
+register_architecture("mtan")(MTAN)
+register_architecture("dilated_aspp")(DilatedASPP)

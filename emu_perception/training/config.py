@@ -164,6 +164,39 @@ class WeightingConfig(Strict):
     """Of the weighting."""
 
 
+class TransferConfig(Strict):
+    """Losses between an XTasC-Net's direct and transferred predictions."""
+
+    loss: Literal["consistency", "alignment", "observe"] = "consistency"
+    """`consistency` is XTasC-Net, `alignment` Align-Net; with `observe` the transfer networks only
+    measure, so that the network is trained as a plain multi-task one."""
+    weight: float = Field(0.01, ge=0, le=1)
+    """λ: 0.01 on Cityscapes, 0.0001 on NYUv2."""
+    soft_target: bool = False
+    """The softmax as the transferred classes' target (Eq. 13) instead of its arg-max."""
+
+
+class PartialConfig(Strict):
+    """What images without labels of some tasks are trained on; see `multitask/pairs.py`."""
+
+    method: Literal[
+        "mapping",
+        "perturbation",
+        "direct_map",
+        "perceptual_map",
+        "contrastive",
+        "discriminator",
+    ] = "mapping"
+    weight: float = Field(1.0, ge=0)
+    """2 on NYUv2, 1 on Cityscapes."""
+    dense_share: float = Field(0.25, ge=0, le=1)
+    """Labels known at a smaller share of the pixels only supervise: they are not mapped."""
+    film_learning_rate: float | None = Field(None, gt=0)
+    """Of the parameters that the pair of tasks chooses; None: as the decoders."""
+    arguments: dict[str, Any] = {}
+    """Of the method, such as widths, consistency and regularization of the mapping."""
+
+
 class MultiTaskConfig(Strict):
     """Losses of networks for any set of tasks; `loss` is for SegDepthFormer and for students."""
 
@@ -172,6 +205,10 @@ class MultiTaskConfig(Strict):
     weighting: WeightingConfig = WeightingConfig()
     variance_weight: float = Field(1.0, ge=0)
     """Of the likelihood that trains a predictive variance, where the network has one."""
+    transfer: TransferConfig = TransferConfig()
+    """Of the architecture xtasc."""
+    partial: PartialConfig | None = None
+    """MTPSL and what it is compared with; for any network that is trained on several tasks."""
 
 
 class DistillationConfig(Strict):

@@ -16,6 +16,8 @@ from emu_perception.training.modules import (
     SupervisedModule,
 )
 from emu_perception.training.multitask.module import MultiTaskModule
+from emu_perception.training.multitask.partial import PartialModule
+from emu_perception.training.multitask.transfer import TransferModule
 from emu_perception.training.targets import Teacher
 
 ModuleBuilder: TypeAlias = Callable[[TrainConfig, ModelSpec, nn.Module], SupervisedModule]
@@ -43,9 +45,13 @@ def build_module(config: TrainConfig, spec: ModelSpec, network: nn.Module) -> Su
             f"the architecture '{spec.architecture}' is not trained as such; those that are: "
             f"{', '.join(sorted(_BUILDERS))}"
         )
+    if config.multitask.partial is not None:
+        return PartialModule(config, spec, network)
     return _BUILDERS[spec.architecture](config, spec, network)
 
 
 register_module("segdepthformer", SupervisedModule)
 register_module("deep_sub_ensemble", SubEnsembleModule)
-register_module("densemtl", MultiTaskModule)
+register_module("xtasc", TransferModule)
+for _architecture in ("densemtl", "segnet", "mtan", "dilated_aspp"):
+    register_module(_architecture, MultiTaskModule)

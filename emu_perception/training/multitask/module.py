@@ -12,6 +12,7 @@ from emu_perception.training import losses
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.data import Batch
 from emu_perception.training.modules import SupervisedModule
+from emu_perception.training.multitask import balancing  # noqa: F401  (registers weightings)
 from emu_perception.training.multitask.losses import find_loss
 from emu_perception.training.multitask.weighting import build_weighting
 from emu_perception.training.sample import TASK_FIELDS

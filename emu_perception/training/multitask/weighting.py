@@ -25,6 +25,10 @@ class Weighting(nn.Module):
         self.tasks = tuple(tasks)
         self.weights = {task: weights.get(task, 1.0) for task in tasks}
 
+    def stack(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """The losses `(K,)` in the order of `tasks`, each times its given factor."""
+        return torch.stack([self.weights[task] * losses[task] for task in self.tasks])
+
     def forward(self, losses: Mapping[str, Tensor], shared: Sequence[nn.Parameter]) -> Tensor:
         """The scalar to minimise.
 
@@ -65,4 +69,4 @@ class Fixed(Weighting):
     """The sum with the given weights; with none given, all equal."""
 
     def forward(self, losses: Mapping[str, Tensor], shared: Sequence[nn.Parameter]) -> Tensor:
-        return torch.stack([self.weights[task] * loss for task, loss in losses.items()]).sum()
+        return self.stack(losses).sum()

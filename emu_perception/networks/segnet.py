@@ -1,0 +1,123 @@
+"""SegNet with a head per task, as MTAN and MTPSL use it.
+
+Badrinarayanan et al., "SegNet", TPAMI 2017; heads as in Liu et al., "End-to-End Multi-Task Learning
+with Attention" (CVPR 2019) and Li et al., "Learning Multiple Dense Prediction Tasks from Partially
+Annotated Data" (CVPR 2022, arXiv 2111.14893).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from emu_perception.networks.multitask import DenseOutputs, MultiTaskNetwork
+from emu_perception.networks.task_transfer import initialise_xavier
+
+WIDTHS = (64, 128, 256, 512, 512)
+"""Channels of the five stages, at 1/1 … 1/16 of the image before their pooling."""
+DEPTHS = (2, 2, 3, 3, 3)
+"""Convolutions of the stages: VGG-16's thirteen."""
+
+
+def convolution(in_channels: int, out_channels: int) -> nn.Sequential:
+    """3x3 convolution, batch-norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, padding=1),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def stage(in_channels: int, width: int, out_channels: int, depth: int) -> nn.ModuleList:
+    """`depth` convolutions whose first one changes the width, and the last one to the output's."""
+    inner = [in_channels, *[width] * (depth - 1), out_channels]
+    return nn.ModuleList(convolution(a, b) for a, b in pairwise(inner))
+
+
+class SegNetEncoder(nn.Module):
+    """Five stages of convolutions, each followed by max-pooling whose places are remembered."""
+
+    def __init__(self, widths: Sequence[int] = WIDTHS, depths: Sequence[int] = DEPTHS) -> None:
+        super().__init__()
+        before = (3, *widths)
+        self.stages = nn.ModuleList(
+            stage(before[i], widths[i], widths[i], depth) for i, depth in enumerate(depths)
+        )
+
+    def forward(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """`(B, 3, H, W)`, H and W multiples of 32: the places of the maxima, and the pooled maps at
+        1/2 … 1/32."""
+        places, pooled = [], []
+        x = image
+        for convolutions in self.stages:
+            for each in convolutions:  # type: ignore[attr-defined]
+                x = each(x)
+            x, indices = F.max_pool2d(x, 2, return_indices=True)
+            places.append(indices)
+            pooled.append(x)
+        return places, pooled
+
+
+class SegNet(MultiTaskNetwork):
+    """SegNet's encoder and decoder, shared, and a head of two convolutions per task.
+
+    Args:
+        classes: number of classes; needed for the task "semantic".
+        tasks: some of `networks.multitask.TASKS`.
+        widths: channels of the five stages.
+        unit: of the depth channel.
+        depth_variance: see `MultiTaskNetwork`.
+        backbone: "segnet".
+    """
+
+    def __init__(
+        self,
+        classes: int | None = None,
+        tasks: Sequence[str] = ("semantic", "depth", "normals"),
+        widths: Sequence[int] = WIDTHS,
+        unit: str = "metres",
+        depth_variance: bool = False,
+        backbone: str = "segnet",
+    ) -> None:
+        super().__init__(tasks, classes, unit, depth_variance)
+        if backbone != "segnet":
+            raise ValueError(f"SegNet has an encoder of its own: backbone segnet, not '{backbone}'")
+        self.backbone = backbone
+        self.encoder = SegNetEncoder(widths)
+        after = (widths[0], *widths[:-1])
+        # The decoder mirrors the encoder; a stage goes over to the next width in its first layer.
+        self.decoder = nn.ModuleList(
+            stage(widths[i], after[i], after[i], DEPTHS[i]) for i in reversed(range(len(widths)))
+        )
+        self.heads = nn.ModuleDict(
+            {
+                task: nn.Sequential(
+                    nn.Conv2d(widths[0], widths[0], 3, padding=1),
+                    nn.Conv2d(widths[0], self.channels[task], 1),
+                )
+                for task in self.tasks
+            }
+        )
+        initialise_xavier(self)
+
+    def dense(self, image: Tensor) -> DenseOutputs:
+        """Normalised `(B, 3, H, W)`, H and W multiples of 32, to maps at full size."""
+        places, pooled = self.encoder(image)
+        x = pooled[-1]
+        for convolutions, indices in zip(self.decoder, reversed(places), strict=True):
+            x = F.max_unpool2d(x, indices, [2, 2])
+            for each in convolutions:  # type: ignore[attr-defined]
+                x = each(x)
+        return DenseOutputs(
+            scales=({task: head(x) for task, head in self.heads.items()},),
+            features=dict.fromkeys(self.tasks, x),
+            shared=pooled[-1],
+        )
+
+    def depth_outputs(self) -> Iterator[nn.Conv2d]:
+        if "depth" in self.tasks:
+            yield self.heads["depth"][-1]  # type: ignore[index, misc]

@@ -1,0 +1,293 @@
+"""Losses between the tasks of images that lack the labels of some of them.
+
+MTPSL and the methods it is compared with: Li, Liu, Bilen, "Learning Multiple Dense Prediction Tasks
+from Partially Annotated Data" (CVPR 2022, arXiv 2111.14893), Sec. 3 and Table 1. Each method is a
+module that looks at one pair of tasks: the prediction of the source, which some images have no
+label for, and the label of the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import permutations
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from emu_perception.networks.mtpsl import MappingNetwork
+from emu_perception.networks.task_transfer import TaskTransferNetwork
+
+SCORES = ("semantic", "edges", "human_parts", "saliency")
+"""Tasks whose maps are class scores."""
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class Pair(NamedTuple):
+    """The images of a batch that have a label of the target and, most often, none of the source."""
+
+    source: str
+    target: str
+    predictions: dict[str, Tensor]
+    """`(b, channels, H, W)`, raw, at the size of the image, of both tasks."""
+    label: Tensor
+    """Of the target, as in `Batch`, depth in the network's unit."""
+    valid: Tensor
+    """bool `(b, H, W)`."""
+    features: Tensor
+    """`(b, E, h, w)`, the encoder's last."""
+
+
+def pairs_of_batch(has: Mapping[str, Tensor]) -> dict[tuple[str, str], Tensor]:
+    """Which images count for which (source, target).
+
+    A source is a task that the image has no label for, a target one that it has; an image with all
+    labels counts for all pairs.
+
+    Args:
+        has: bool `(B,)` by task.
+
+    Returns:
+        bool `(B,)` by pair, pairs without an image left out.
+    """
+    complete = torch.stack(list(has.values())).all(0)
+    found = {}
+    for source, target in permutations(has, 2):
+        chosen = has[target] & (~has[source] | complete)
+        if chosen.any():
+            found[source, target] = chosen
+    return found
+
+
+def prediction_as_input(prediction: Tensor, task: str) -> Tensor:
+    """A raw prediction `(b, C, H, W)` as the mapping network reads it (the paper's supplement).
+
+    Scores pass a hard Gumbel softmax, so that they look like labels and still have a gradient;
+    depth is divided by its maximum in the image; unit normals become (n + 1) / 2.
+    """
+    prediction = prediction.float()
+    if task in SCORES:
+        return F.gumbel_softmax(prediction, tau=1.0, hard=True, dim=1)
+    if task == "depth":
+        return _by_maximum(prediction[:, :1])
+    return (F.normalize(prediction, dim=1) + 1) / 2
+
+
+def label_as_input(label: Tensor, valid: Tensor, task: str, channels: int) -> Tensor:
+    """A label of `Batch` as the mapping network reads it, `(b, channels, H, W)`; pixels without
+    one are 0."""
+    if task in SCORES:
+        one_hot = F.one_hot(label.masked_fill(~valid, 0), channels).movedim(-1, 1)
+        return one_hot.float() * valid[:, None]
+    if task == "depth":
+        return _by_maximum((label * valid)[:, None])
+    return (label + 1) / 2 * valid[:, None]
+
+
+def _by_maximum(depth: Tensor) -> Tensor:
+    return depth / depth.amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-6)
+
+
+def cosine_distance(first: Tensor, second: Tensor) -> Tensor:
+    """Mean over places of 1 − cos of the angle between two `(b, C, h, w)` maps."""
+    return 1 - F.cosine_similarity(first, second, dim=1).mean()
+
+
+class JointMapping(nn.Module):
+    """Prediction and label, mapped to the space that their pair of tasks shares, are to agree.
+
+    Eq. 3 to 5: their cosine distance, and, so that the mapping cannot become trivial, the distance
+    of both to the image's features, which get no gradient from it.
+
+    Args:
+        channels: of the tasks' maps.
+        features: channels of the encoder's last features.
+        widths: of the mapping network's stages but the last, which has as many as the features.
+        consistency, regularization: weights of the two; 0 leaves one out (Table 6).
+    """
+
+    def __init__(
+        self,
+        channels: Mapping[str, int],
+        features: int,
+        widths: Sequence[int] = (64, 128, 256, 512),
+        consistency: float = 1.0,
+        regularization: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.channels = dict(channels)
+        self.consistency, self.regularization = consistency, regularization
+        self.mapping = MappingNetwork(channels, (*widths, features))
+
+    def mapped(self, pair: Pair) -> tuple[Tensor, Tensor]:
+        """The source's prediction and the target's label in the pair's space."""
+        between = (pair.source, pair.target)
+        prediction = prediction_as_input(pair.predictions[pair.source], pair.source)
+        label = label_as_input(pair.label, pair.valid, pair.target, self.channels[pair.target])
+        return (
+            self.mapping(prediction, pair.source, between),
+            self.mapping(label, pair.target, between),
+        )
+
+    def agreement(self, source: Tensor, target: Tensor) -> Tensor:
+        """What is to be small between both in the pair's space."""
+        return cosine_distance(source, target)
+
+    def forward(self, pair: Pair, losses: Mapping[str, Loss]) -> Tensor:
+        source, target = self.mapped(pair)
+        total = source.new_zeros(())
+        if self.consistency:
+            total = total + self.consistency * self.agreement(source, target)
+        if self.regularization:
+            size = (source.shape[-2], source.shape[-1])
+            features = F.adaptive_avg_pool2d(pair.features.detach().float(), size)
+            distance = cosine_distance(source, features) + cosine_distance(target, features)
+            total = total + self.regularization * distance
+        return total
+
+    def film_parameters(self) -> list[nn.Parameter]:
+        """Those that have an optimiser of their own in the paper."""
+        return list(self.mapping.film_parameters())
+
+
+class Contrastive(JointMapping):
+    """Agreement in the pair's space by contrast: a place's two maps are to be nearer to each other
+    than to those of other places (InfoNCE, van den Oord et al., arXiv 1807.03748)."""
+
+    temperature = 0.1
+    places = 256
+    """Drawn per step: the table of similarities grows with their square."""
+
+    def agreement(self, source: Tensor, target: Tensor) -> Tensor:
+        a, b = (F.normalize(x.movedim(1, -1).flatten(0, 2), dim=1) for x in (source, target))
+        chosen = torch.randperm(len(a), device=a.device)[: self.places]
+        scores = a[chosen] @ b[chosen].T / self.temperature
+        truth = torch.arange(len(scores), device=scores.device)
+        return (F.cross_entropy(scores, truth) + F.cross_entropy(scores.T, truth)) / 2
+
+
+class _Reversed(torch.autograd.Function):
+    """The identity, whose gradient has the opposite sign (Ganin and Lempitsky, ICML 2015)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return -gradient
+
+
+class Discriminator(JointMapping):
+    """Agreement in the pair's space by deception: a discriminator learns to tell mapped predictions
+    from mapped labels, the mapping and the network learn to deceive it."""
+
+    def __init__(self, channels: Mapping[str, int], features: int, **arguments: Any) -> None:
+        super().__init__(channels, features, **arguments)
+        hidden = max(features // 4, 8)
+        self.judge = nn.Sequential(
+            nn.Conv2d(features, hidden, 1), nn.LeakyReLU(0.2), nn.Conv2d(hidden, 1, 1)
+        )
+
+    def agreement(self, source: Tensor, target: Tensor) -> Tensor:
+        said = [self.judge(_Reversed.apply(x)) for x in (source, target)]
+        return (
+            F.binary_cross_entropy_with_logits(said[0], torch.zeros_like(said[0]))
+            + F.binary_cross_entropy_with_logits(said[1], torch.ones_like(said[1]))
+        ) / 2
+
+
+class DirectMap(nn.Module):
+    """The source's prediction, mapped to the target task, is to match the target's label.
+
+    The cross-task loss of Zamir et al., "Robust Learning Through Cross-Task Consistency", CVPR
+    2020, with mapping networks that learn along.
+    """
+
+    def __init__(
+        self, channels: Mapping[str, int], features: int, widths: Sequence[int] = (64, 128, 256)
+    ) -> None:
+        super().__init__()
+        self.maps = nn.ModuleDict(
+            {
+                f"{source}_to_{target}": TaskTransferNetwork(
+                    channels[source], channels[target], widths, scores=source in SCORES
+                )
+                for source, target in permutations(channels, 2)
+            }
+        )
+
+    def forward(self, pair: Pair, losses: Mapping[str, Loss]) -> Tensor:
+        mapped = self.maps[f"{pair.source}_to_{pair.target}"](_mean(pair, pair.source))
+        return losses[pair.target](mapped, pair.label, pair.valid)
+
+
+class PerceptualMap(DirectMap):
+    """Seen through the map to the source task, the target's prediction is to look like its label.
+
+    The perceptual loss of Zamir et al. (CVPR 2020, Eq. 3). The map learns to predict what the
+    network says of the source from the target's label, and where a source has no label this is
+    also what its prediction is held against.
+    """
+
+    def forward(self, pair: Pair, losses: Mapping[str, Loss]) -> Tensor:
+        network = self.maps[f"{pair.target}_to_{pair.source}"]
+        prediction, own = _mean(pair, pair.target), _mean(pair, pair.source)
+        seen = network(prediction)
+        truth = network(_label_like(pair, prediction))
+        return F.l1_loss(seen, truth) + F.l1_loss(own, truth)
+
+
+def _mean(pair: Pair, task: str) -> Tensor:
+    """A task's raw prediction; of depth the mean alone."""
+    prediction = pair.predictions[task].float()
+    return prediction[:, :1] if task == "depth" else prediction
+
+
+def _label_like(pair: Pair, prediction: Tensor) -> Tensor:
+    """The target's label as a raw prediction; where there is none, the prediction itself."""
+    if pair.target in SCORES:
+        channels = prediction.shape[1]
+        one_hot = F.one_hot(pair.label.masked_fill(~pair.valid, 0), channels).movedim(-1, 1)
+        label = 10.0 * one_hot.float()  # after the softmax, all but certain
+    else:
+        label = pair.label if pair.label.dim() == 4 else pair.label[:, None]
+    return torch.where(pair.valid[:, None], label, prediction.detach())
+
+
+METHODS: dict[str, type[nn.Module]] = {
+    "mapping": JointMapping,
+    "contrastive": Contrastive,
+    "discriminator": Discriminator,
+    "direct_map": DirectMap,
+    "perceptual_map": PerceptualMap,
+}
+
+
+def perturbation_loss(task: str, student: Tensor, teacher: Tensor) -> Tensor:
+    """Semi-supervised learning: the prediction of one view against that of another, where both can
+    be trusted, as the authors' code does for the tasks without a label.
+
+    Args:
+        task: of the two.
+        student: raw `(b, C, H, W)`.
+        teacher: likewise, of the same pixels; gets no gradient.
+
+    Returns:
+        Scores: cross-entropy where the teacher's probability is above 0.95 (FixMatch). Depth:
+        absolute difference where it is below a tenth of the teacher's depth. Normals: 1 − cos where
+        it is below 0.1. Each a mean over all pixels.
+    """
+    student, teacher = student.float(), teacher.detach().float()
+    if task in SCORES:
+        confidence, classes = teacher.softmax(1).max(1)
+        loss = F.cross_entropy(student, classes, reduction="none")
+        return (loss * (confidence > 0.95)).mean()
+    if task == "depth":
+        difference = (student[:, 0] - teacher[:, 0]).abs()
+        return (difference * (difference.detach() < 0.1 * teacher[:, 0].abs())).mean()
+    distance = 1 - F.cosine_similarity(student, teacher, dim=1)
+    return (distance * (distance.detach() < 0.1)).mean()

@@ -1,0 +1,94 @@
+"""A second, closer view of the images of a batch, together with their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from emu_perception.training.data import Batch
+
+SCALES = (1.0, 1.2, 1.5)
+"""By how much a view is enlarged; one is drawn per image (MTPSL, as its authors' code has it)."""
+
+_LABELS = ("labels", "depth", "normals", "edges", "human_parts", "saliency")
+
+
+class Window(NamedTuple):
+    """A part of an image, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def draw_windows(
+    count: int, size: tuple[int, int], scales: Sequence[float] = SCALES
+) -> list[Window]:
+    """Windows of images of one size, drawn from torch's generator."""
+    windows = []
+    for _ in range(count):
+        scale = scales[int(torch.randint(len(scales), ()))]
+        height, width = int(size[0] / scale), int(size[1] / scale)
+        top = int(torch.randint(size[0] - height + 1, ()))
+        left = int(torch.randint(size[1] - width + 1, ()))
+        windows.append(Window(top, left, height, width))
+    return windows
+
+
+def look_into(maps: Tensor, windows: Sequence[Window], *, nearest: bool = False) -> Tensor:
+    """Each map's window at the size of the whole map: `(B, C, H, W)` of any type to the same.
+
+    Nearest leaves values as they are; bilinear rounds where the type is an integer.
+    """
+    size = maps.shape[-2:]
+    found = []
+    for each, (top, left, height, width) in zip(maps, windows, strict=True):
+        part = each[None, :, top : top + height, left : left + width]
+        if part.shape[-2:] != size:
+            kind = part.dtype
+            part = part.double() if nearest and not kind.is_floating_point else part.float()
+            if nearest:
+                part = F.interpolate(part, size, mode="nearest-exact").to(kind)
+            else:
+                part = F.interpolate(part, size, mode="bilinear", align_corners=False)
+                part = part.round().clamp(0, 255).to(kind) if kind == torch.uint8 else part
+        found.append(part)
+    return torch.cat(found)
+
+
+def closer_view(
+    batch: Batch, windows: Sequence[Window], scale_changes: Literal["camera", "nothing"]
+) -> Batch:
+    """A batch of the windows, enlarged to the images' size.
+
+    Args:
+        batch: its images and labels of any tasks.
+        windows: one per image.
+        scale_changes: what a larger image means; see `Augmentation.scale_changes`.
+    """
+    view: dict[str, Any] = {**batch, "image": look_into(batch["image"], windows)}
+    for field in _LABELS:
+        if field not in batch:
+            continue
+        values: Tensor = batch[field]  # type: ignore[literal-required]
+        flat = values if values.dim() == 4 else values[:, None]
+        view[field] = look_into(flat, windows, nearest=True).view_as(values)
+        known: Tensor = batch[f"{field}_valid"]  # type: ignore[literal-required]
+        view[f"{field}_valid"] = look_into(known[:, None].byte(), windows, nearest=True)[:, 0] > 0
+    height, width = batch["image"].shape[-2:]
+    device = batch["image"].device
+    zoom = torch.tensor([[width / w.width, height / w.height] for w in windows], device=device)
+    corner = torch.tensor([[w.left, w.top] for w in windows], device=device)
+    intrinsics = batch["intrinsics"]
+    centre = (intrinsics[:, 2:] + 0.5 - corner) * zoom - 0.5
+    view["intrinsics"] = torch.cat([intrinsics[:, :2] * zoom, centre], dim=1)
+    if scale_changes == "camera" and "depth" in batch:
+        # Without a camera the image can only mean the same camera and a scene so much nearer.
+        nearer = torch.where(batch["has_intrinsics"], 1.0, zoom.prod(1).sqrt())
+        view["depth"] = view["depth"] / nearer[:, None, None]
+    return view  # type: ignore[return-value]

@@ -1,0 +1,91 @@
+"""Networks of XTasC-Net, MTPSL and MTAN: the papers' parameter counts, shapes, pairs of tasks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn as nn
+
+from emu_perception.networks.dilated_aspp import DilatedASPP
+from emu_perception.networks.mtan import MTAN
+from emu_perception.networks.mtpsl import MappingNetwork
+from emu_perception.networks.multitask import MultiTaskNetwork
+from emu_perception.networks.segnet import SegNet
+from emu_perception.networks.xtasc import XTasCNet
+
+NARROW = (4, 8, 8, 8, 8)
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "count"),
+    [("resnet18", 21_445_184), ("resnet34", 31_553_344), ("resnet50", 40_412_224)],
+)
+def test_xtasc_has_the_published_parameters(backbone: str, count: int) -> None:
+    network = XTasCNet(backbone, classes=7)
+    assert parameters(network) == count
+    assert parameters(network.transfers["semantic_to_depth"]) == 1_885_568
+    assert parameters(network.transfers["depth_to_semantic"]) == 1_882_496
+
+
+def test_segnet_has_the_published_parameters() -> None:
+    log_sigmas = 3
+    assert parameters(SegNet(classes=13)) + log_sigmas == 25_055_188
+
+
+def test_the_mapping_network_has_the_published_parameters() -> None:
+    three = MappingNetwork({"semantic": 13, "depth": 1, "normals": 3})
+    assert parameters(three) == 14_819_328
+    assert sum(p.numel() for p in three.film_parameters()) == 50_688
+    assert parameters(MappingNetwork({"semantic": 7, "depth": 1})) == 14_780_160
+
+
+def test_mtan_is_as_much_larger_than_segnet_as_published() -> None:
+    # 1.77 times the 24,981,069 parameters of one SegNet (MTAN, Table 2).
+    assert parameters(MTAN(classes=13)) / 24_981_069 == pytest.approx(1.77, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("network", "scale"),
+    [
+        (XTasCNet("resnet18", 7, ("semantic", "depth"), 8, (4, 6, 8)), 1),
+        (SegNet(7, ("semantic", "depth", "normals", "edges"), NARROW), 1),
+        (MTAN(7, ("semantic", "depth", "normals"), NARROW), 1),
+        (DilatedASPP("resnet18", 7, ("semantic", "normals"), 8), 8),
+    ],
+    ids=["xtasc", "segnet", "mtan", "dilated_aspp"],
+)
+def test_maps_of_all_tasks_at_the_expected_size(network: MultiTaskNetwork, scale: int) -> None:
+    dense = network.eval().dense(torch.rand(1, 3, 64, 96))
+    for task, raw in dense.scales[0].items():
+        assert raw.shape == (1, network.channels[task], 64 // scale, 96 // scale)
+    assert set(dense.scales[0]) == set(network.tasks)
+    assert dense.shared is not None and dense.shared.dim() == 4
+    assert network(torch.rand(1, 3, 64, 96)).logits is not None
+
+
+def test_a_pair_of_tasks_chooses_the_modulation() -> None:
+    torch.manual_seed(0)
+    network = MappingNetwork({"semantic": 3, "depth": 1}, NARROW).eval()
+    x = torch.rand(1, 1, 64, 64)
+    pairs = [("semantic", "depth"), ("depth", "semantic")]
+    first, second = (network(x, "depth", pair) for pair in pairs)
+    assert first.shape == (1, 8, 2, 2)
+    torch.testing.assert_close(first, second)  # gamma is 1 and beta 0 at the start
+    with torch.no_grad():
+        for parameter in network.film_parameters():
+            parameter[network.pairs["depth", "semantic"]] += 0.5
+    torch.testing.assert_close(network(x, "depth", pairs[0]), first)
+    assert not torch.allclose(network(x, "depth", pairs[1]), second)
+
+
+def test_a_mapping_needs_two_tasks() -> None:
+    with pytest.raises(ValueError, match="two at least"):
+        MappingNetwork({"depth": 1})
+
+
+def test_single_task_xtasc_has_nothing_to_transfer() -> None:
+    assert not XTasCNet("resnet18", tasks=("depth",), width=8).transfers

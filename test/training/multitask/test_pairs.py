@@ -1,0 +1,152 @@
+"""Losses between tasks: which images count for which pair, and where gradients flow."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from emu_perception.training.multitask.losses import find_loss
+from emu_perception.training.multitask.pairs import (
+    METHODS,
+    JointMapping,
+    Pair,
+    cosine_distance,
+    label_as_input,
+    pairs_of_batch,
+    perturbation_loss,
+    prediction_as_input,
+)
+from emu_perception.training.multitask.transfer import (
+    transferred_depth_loss,
+    transferred_scores_loss,
+)
+from emu_perception.training.multitask.views import Window, look_into
+
+CHANNELS = {"semantic": 3, "depth": 1}
+WIDTHS = (4, 8, 8, 8)
+LOSSES = {"semantic": find_loss("semantic"), "depth": find_loss("depth", "l1")}
+
+
+def pair(source: str = "semantic", target: str = "depth") -> Pair:
+    torch.manual_seed(0)
+    predictions = {
+        "semantic": torch.randn(2, 3, 64, 64, requires_grad=True),
+        "depth": torch.rand(2, 1, 64, 64, requires_grad=True),
+    }
+    label = torch.randint(3, (2, 64, 64)) if target == "semantic" else torch.rand(2, 64, 64) + 1
+    valid = torch.ones(2, 64, 64, dtype=torch.bool)
+    features = torch.rand(2, 6, 2, 2, requires_grad=True)
+    return Pair(source, target, predictions, label, valid, features)
+
+
+def test_no_gradient_from_the_transferred_into_the_direct_prediction() -> None:
+    mask = torch.ones(1, 4, 4, dtype=torch.bool)
+    for soft in (False, True):
+        transferred, direct = (torch.randn(1, 3, 4, 4, requires_grad=True) for _ in range(2))
+        transferred_scores_loss(transferred, direct, mask, soft=soft).backward()
+        assert direct.grad is None
+        assert transferred.grad.abs().sum() > 0
+    transferred, direct = (torch.randn(1, 1, 4, 4, requires_grad=True) for _ in range(2))
+    transferred_depth_loss(transferred, direct, mask).backward()
+    assert direct.grad is None
+    assert transferred.grad.abs().sum() > 0
+
+
+def test_transferred_losses_by_hand() -> None:
+    mask = torch.tensor([[[True, True, False]]])
+    transferred = torch.tensor([1.0, 4.0, 9.0]).view(1, 1, 1, 3)
+    direct = torch.tensor([2.0, 2.0, 0.0]).view(1, 1, 1, 3)
+    assert transferred_depth_loss(transferred, direct, mask).item() == pytest.approx(1.5)
+    scores = torch.zeros(1, 2, 1, 3)
+    hard = transferred_scores_loss(scores, torch.randn(1, 2, 1, 3), mask)
+    assert hard.item() == pytest.approx(0.693147, abs=1e-5)
+
+
+def test_no_gradient_from_the_regulariser_into_the_features() -> None:
+    method = JointMapping(CHANNELS, 6, WIDTHS, consistency=0.0, regularization=0.5)
+    given = pair()
+    method(given, LOSSES).backward()
+    assert given.features.grad is None
+    assert given.predictions["semantic"].grad.abs().sum() > 0
+    assert all(p.grad is not None for p in method.mapping.stages.parameters())
+
+
+def test_consistency_and_regulariser_add_up_and_either_can_be_left_out() -> None:
+    given = pair()
+
+    def value(**weights: float) -> float:
+        torch.manual_seed(1)
+        method = JointMapping(CHANNELS, 6, WIDTHS, **weights)
+        torch.manual_seed(2)  # of the Gumbel softmax
+        return method(given, LOSSES).item()
+
+    both = value(consistency=1.0, regularization=0.5)
+    alone = value(consistency=1.0, regularization=0.0), value(consistency=0.0, regularization=0.5)
+    assert both == pytest.approx(sum(alone), abs=1e-5)
+    assert min(alone) > 0
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("target", ["depth", "semantic"])
+def test_every_method_teaches_the_task_without_a_label(name: str, target: str) -> None:
+    source = "semantic" if target == "depth" else "depth"
+    widths = (4, 8, 8) if name.endswith("map") else WIDTHS
+    method = METHODS[name](CHANNELS, 6, widths=widths)
+    given = pair(source, target)
+    loss = method(given, LOSSES)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert given.predictions[source].grad.abs().sum() > 0
+
+
+def test_a_source_lacks_a_label_unless_the_image_has_all() -> None:
+    has = {
+        "semantic": torch.tensor([True, False, True, False]),
+        "depth": torch.tensor([False, True, True, False]),
+    }
+    found = {k: v.tolist() for k, v in pairs_of_batch(has).items()}
+    assert found == {
+        ("semantic", "depth"): [False, True, True, False],
+        ("depth", "semantic"): [True, False, True, False],
+    }
+
+
+def test_inputs_of_the_mapping() -> None:
+    scores = torch.randn(1, 3, 4, 4, requires_grad=True)
+    hard = prediction_as_input(scores, "semantic")
+    torch.testing.assert_close(hard.sum(1), torch.ones(1, 4, 4))
+    assert set(hard.detach().unique().tolist()) <= {0.0, 1.0}
+    depth = torch.tensor([[2.0, 8.0]]).view(1, 1, 1, 2)
+    assert prediction_as_input(depth, "depth").flatten().tolist() == [0.25, 1.0]
+    normals = torch.tensor([0.0, 0.0, -2.0]).view(1, 3, 1, 1)
+    assert prediction_as_input(normals, "normals").flatten().tolist() == [0.5, 0.5, 0.0]
+    label, valid = torch.tensor([[[1, 255]]]), torch.tensor([[[True, False]]])
+    assert label_as_input(label, valid, "semantic", 3)[0, :, 0].tolist() == [[0, 0], [1, 0], [0, 0]]
+
+
+def test_cosine_distance_by_hand() -> None:
+    first = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).T.reshape(1, 2, 1, 2)
+    second = torch.tensor([[1.0, 0.0], [0.0, -1.0]]).T.reshape(1, 2, 1, 2)
+    assert cosine_distance(first, second).item() == pytest.approx((0 + 2) / 2)
+
+
+def test_perturbation_trusts_only_what_is_certain() -> None:
+    teacher = torch.tensor([[10.0, 0.0], [0.5, 0.0]]).T.reshape(1, 2, 1, 2).requires_grad_()
+    student: Tensor = torch.zeros(1, 2, 1, 2, requires_grad=True)
+    loss = perturbation_loss("semantic", student, teacher)
+    assert loss.item() == pytest.approx(0.693147 / 2, abs=1e-5)
+    loss.backward()
+    assert teacher.grad is None
+    depth, sure = torch.tensor([1.05, 2.0]), torch.tensor([1.0, 1.0])
+    found = perturbation_loss("depth", depth.view(1, 1, 1, 2), sure.view(1, 1, 1, 2))
+    assert found.item() == pytest.approx(0.05 / 2, abs=1e-6)
+
+
+def test_a_window_fills_the_view() -> None:
+    labels = torch.arange(16).view(1, 1, 4, 4)
+    view = look_into(labels, [Window(0, 2, 2, 2)], nearest=True)
+    assert view[0, 0].tolist() == [[2, 2, 3, 3], [2, 2, 3, 3], [6, 6, 7, 7], [6, 6, 7, 7]]
+    image = torch.full((1, 3, 4, 4), 200, dtype=torch.uint8)
+    assert F.mse_loss(look_into(image, [Window(1, 1, 2, 2)]).float(), image.float()) == 0
