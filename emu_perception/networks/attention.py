@@ -60,7 +60,8 @@ class SpatialCrossTaskAttention(nn.Module):
         # One head: the axis makes torch choose its blockwise kernel.
         found = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None])
         found = found[:, 0].transpose(1, 2).reshape(low.shape)
-        found = F.interpolate(found, size=target.shape[-2:], mode="nearest")
+        # By a factor: a size OpenVINO would lose while it fixes the shapes of what it converts.
+        found = F.interpolate(found, scale_factor=float(self.scale), mode="nearest")
         return found if self.alpha is None else found * self.alpha
 
 

@@ -1,0 +1,112 @@
+"""DenseMTL from training to figures, as a student, and in the engines."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import nn
+from typer.testing import CliRunner
+
+pytest.importorskip("lightning")
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from emu_perception.cli import app
+from emu_perception.model_file import LoadedModel, load_model
+from emu_perception.predictor import Predictor
+from emu_perception.resources import find_resource
+from emu_perception.training import run
+from emu_perception.training.config import load_config
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> object:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def small(out: Path, scenes: Path) -> dict:
+    """The shipped configuration with a few small scenes."""
+    path = find_resource("config", "train", "densemtl_scenes_sdn.yaml")
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for split in (values["data"]["train"][0], values["data"]["validation"]):
+        split |= {"root": str(scenes), "options": {"count": 4, "size": [64, 96]}}
+    values["data"] |= {"crop": [64, 96], "batch_size": 2, "workers": 0}
+    values["model"] |= {"backbone": "resnet10t", "input_size": [64, 96]}
+    values["trainer"] = {"epochs": 1, "accelerator": "cpu", "devices": 1}
+    return values | {"output": str(out)}
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scenes")
+
+
+@pytest.fixture(scope="module")
+def trained(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("densemtl")
+    config = folder / "run.yaml"
+    config.write_text(yaml.safe_dump(small(folder / "run", scenes)), encoding="utf-8")
+    result = CliRunner().invoke(app, ["train", "--config", str(config)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return folder / "run" / "model.safetensors"
+
+
+def test_emu_evaluate_scores_three_tasks(trained: Path, scenes: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", "-m", str(trained), "-d", "scenes", "--split", "val"]
+    arguments += ["--root", str(scenes), "--option", "count=4", "--option", "size=[64, 96]"]
+    figures = tmp_path / "figures.json"
+    result = CliRunner().invoke(
+        app, [*arguments, "--replicates", "0", "--json", str(figures)], catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.output
+    found = json.loads(figures.read_text())
+    assert found["frames"] == 4
+    assert 0 < found["semantic"]["miou"] < 1 and found["depth"]["rmse"] > 0
+    assert 0 < found["normals"]["mean_angular_error"] < 180
+
+
+def test_openvino_equals_pytorch(trained: Path) -> None:
+    pytest.importorskip("openvino")
+    loaded = load_model(trained)
+    torch.manual_seed(0)
+    for name, parameter in loaded.network.named_parameters():
+        if name.endswith("alpha"):  # so that attention, which starts at nothing, is heard
+            nn.init.normal_(parameter)
+    image = np.random.default_rng(1).integers(0, 256, (64, 96, 3), np.uint8)
+    found = []
+    for engine in ("pytorch", "openvino"):
+        model = LoadedModel(loaded.network, loaded.spec, loaded.path)
+        predictor = Predictor(model, "cpu", engine=engine)
+        wanted = predictor.available_maps
+        found.append(predictor.predict(image, maps=wanted))
+        predictor.close()
+    first, second = found
+    assert {"probabilities", "depth_variance", "normals"} <= wanted
+    for name in wanted - {"labels"}:
+        a, b = getattr(first, name), getattr(second, name)
+        same = np.isnan(a) == np.isnan(b)
+        assert same.mean() > 0.999
+        assert np.nanmax(np.abs(a - b)) <= 1e-3 * np.nanmax(np.abs(a)), name
+    assert (first.labels == second.labels).mean() >= 0.999
+
+
+def test_student_of_a_network_with_depth_variance(
+    trained: Path, scenes: Path, tmp_path: Path
+) -> None:
+    values = small(tmp_path / "student", scenes)
+    values["model"] |= {"tasks": ["semantic", "depth"], "start_from": None}
+    values["distillation"] = {"teacher": [str(trained)]}
+    config = tmp_path / "student.yaml"
+    config.write_text(yaml.safe_dump(values), encoding="utf-8")
+    file = run.train(load_config(config), progress=False)
+    student = load_model(file)
+    assert student.spec.architecture == "densemtl" and student.spec.tasks == ("semantic", "depth")
+    predictor = Predictor(student, "cpu", engine="pytorch")
+    found = predictor.predict(np.zeros((64, 96, 3), np.uint8))
+    assert np.isfinite(found.depth_variance).all() and (found.depth_variance > 0).all()
