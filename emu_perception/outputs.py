@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from emu_perception.labels import LabelSet
+from emu_perception.point_cloud import organized_cloud
 from emu_perception.prediction import Prediction
 from emu_perception.visualization import colorize_labels, colorize_scalar, overlay
 
@@ -22,6 +23,8 @@ Encoding = Literal["mono8", "32FC1", "rgb8"]
 LABELS_TOPIC = "semantic/labels"
 DEPTH_TOPIC = "depth/image"
 POINTS_TOPIC = "points"
+CAMERA_INFO_TOPIC = "depth/camera_info"
+LABEL_INFO_TOPIC = "semantic/label_info"
 
 
 @dataclass(frozen=True)
@@ -217,6 +220,35 @@ POINT_MAPS = frozenset({"depth", "depth_variance", "labels", "semantic_uncertain
 def available_outputs(available_maps: Collection[str]) -> dict[str, Output]:
     """The image topics that a model with these maps can fill."""
     return {t: o for t, o in IMAGE_OUTPUTS.items() if o.needs <= frozenset(available_maps)}
+
+
+def needed_maps(topics: Collection[str], available_maps: Collection[str]) -> frozenset[str]:
+    """The `Prediction` fields that image topics and the point cloud are made of."""
+    needed: frozenset[str] = frozenset()
+    for topic in topics:
+        if topic == POINTS_TOPIC:
+            needed |= POINT_MAPS
+        elif topic in IMAGE_OUTPUTS:
+            needed |= IMAGE_OUTPUTS[topic].needs
+    return needed & frozenset(available_maps)
+
+
+def point_cloud(maps: Maps, rays: np.ndarray) -> np.ndarray:
+    """The points of a prediction, as `organized_cloud` gives them.
+
+    Args:
+        maps: of a prediction with depth.
+        rays: `(H, W, 2)` float32, x/z and y/z of the maps' pixels.
+    """
+    present = maps.prediction
+    return organized_cloud(
+        maps.depth,
+        rays,
+        maps.image,
+        present.labels,
+        None if present.semantic_uncertainty is None else maps.semantic_uncertainty,
+        None if present.depth_variance is None else maps.depth_std,
+    )
 
 
 def render_outputs(

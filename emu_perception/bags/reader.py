@@ -12,12 +12,14 @@ from typing import Any
 
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
+LABEL_INFO = "vision_msgs/msg/LabelInfo"
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
 
@@ -28,8 +30,13 @@ class BagError(ValueError):
 
 @cache
 def message_types() -> Typestore:
-    """The standard ROS 2 messages, for bags that carry no definitions and for writing."""
-    return get_typestore(Stores.ROS2_JAZZY)
+    """The standard ROS 2 messages and LabelInfo, for bags without definitions and for writing."""
+    types = get_typestore(Stores.ROS2_JAZZY)
+    label_info = "std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold\n"
+    types.register(get_types_from_msg(label_info, LABEL_INFO))
+    vision_class = "uint16 class_id\nstring class_name\n"
+    types.register(get_types_from_msg(vision_class, "vision_msgs/msg/VisionClass"))
+    return types
 
 
 def is_bag(path: Path) -> bool:
@@ -139,6 +146,11 @@ class BagReader:
             BagTopic(name, info.msgtype or "(several types)", info.msgcount)
             for name, info in sorted(topics.items())
         ]
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Who recorded what: topic, type with its definition, quality of service."""
+        return list(self._open().connections)
 
     @property
     def types(self) -> Typestore:

@@ -7,12 +7,35 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from rosbags.interfaces import Connection
+from rosbags.interfaces import (
+    Connection,
+    ConnectionExtRosbag2,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
 from rosbags.typesys import TypesysError
 from rosbags.typesys.store import Typestore
 
 from emu_perception.bags.reader import STORAGE_SUFFIXES, BagError, is_bag, message_types
+
+_NEVER = QosTime(0x7FFFFFFF, 0xFFFFFFFF)
+LATCHED = Qos(
+    QosHistory.KEEP_LAST,
+    1,
+    QosReliability.RELIABLE,
+    QosDurability.TRANSIENT_LOCAL,
+    _NEVER,
+    _NEVER,
+    QosLiveliness.AUTOMATIC,
+    _NEVER,
+    False,
+)
+"""The quality of service of what is said once and holds from then on."""
 
 
 class BagWriter:
@@ -87,14 +110,51 @@ class BagWriter:
             raise BagError(f"{self.path}: {topic} holds {connection.msgtype}, got a {msgtype}")
         self._writer.write(connection, time_ns, data)
 
-    def add_topic(self, topic: str, msgtype: str) -> Connection:
-        """Declare a topic that may stay empty; others are declared by their first message."""
+    def add_topic(self, topic: str, msgtype: str, *, latched: bool = False) -> Connection:
+        """Declare a topic that may stay empty; others are declared by their first message.
+
+        A latched one (transient local) is played to late subscribers too.
+        """
+        quality = [LATCHED] if latched else []
         try:
-            connection = self._writer.add_connection(topic, msgtype, typestore=self._types)
+            connection = self._writer.add_connection(
+                topic, msgtype, typestore=self._types, offered_qos_profiles=quality
+            )
         except TypesysError:
             raise BagError(f"{self.path}: {topic}: unknown message type {msgtype}") from None
         self._connections[topic] = connection
         return connection
+
+    def copy_topic(self, source: Connection, types: Typestore) -> None:
+        """Declare another bag's topic: same type, definition and quality of service.
+
+        Args:
+            source: what `BagReader.connections` says of it.
+            types: that bag's, for one that carries no definition.
+
+        Raises:
+            BagError: the type is unknown and has no definition, or another is on that topic.
+        """
+        before = self._connections.get(source.topic)
+        if before is not None:
+            if before.msgtype != source.msgtype:
+                raise BagError(f"{source.topic} holds {before.msgtype} and {source.msgtype}")
+            return
+        ext = source.ext
+        assert isinstance(ext, ConnectionExtRosbag2)
+        known = bool(source.msgdef.data and source.digest)
+        try:
+            self._connections[source.topic] = self._writer.add_connection(
+                source.topic,
+                source.msgtype,
+                typestore=types,
+                msgdef=source.msgdef.data if known else None,
+                rihs01=source.digest if known else None,
+                serialization_format=ext.serialization_format,
+                offered_qos_profiles=ext.offered_qos_profiles,
+            )
+        except (TypesysError, KeyError):
+            raise BagError(f"{source.topic}: unknown message type {source.msgtype}") from None
 
 
 def _is_nothing_but_a_bag(path: Path) -> bool:

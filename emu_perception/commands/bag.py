@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from emu_perception.commands.options import DeviceOption, ModelOption, PrecisionOption
 
+if TYPE_CHECKING:
+    from emu_perception.replay.problems import Problems
+
+BagArgument = Annotated[Path, typer.Argument(help="rosbag2 folder, .mcap or .db3 file.")]
+TopicOption = Annotated[
+    str | None, typer.Option(help="The bag's topic with the images, if it has several.")
+]
+EngineOption = Annotated[str, typer.Option(help="auto, pytorch or openvino.")]
 app = typer.Typer(help="Recorded drives (rosbag2) through a model.", no_args_is_help=True)
 
 IMPERFECT = 3
 """Exit status where something could not be read or scored, or was out of order."""
 
 
-@app.callback()
-def _group() -> None:
-    """Keeps `evaluate` a command of its own while it is the only one."""
-
-
 @app.command()
 def evaluate(
-    bag: Annotated[Path, typer.Argument(help="rosbag2 folder, .mcap or .db3 file.")],
+    bag: BagArgument,
     model: ModelOption = "",
     labels: Annotated[
         Path | None, typer.Option(help="Folder of label PNGs, the i-th for the i-th image.")
@@ -31,13 +34,11 @@ def evaluate(
         Path | None, typer.Option(help="Folder of 16-bit depth PNGs, the i-th for the i-th image.")
     ] = None,
     depth_scale: Annotated[float, typer.Option(min=1e-9, help="Metres per unit of them.")] = 1e-3,
-    topic: Annotated[
-        str | None, typer.Option(help="The bag's topic with the images, if it has several.")
-    ] = None,
+    topic: TopicOption = None,
     report: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("report"),
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
-    engine: Annotated[str, typer.Option(help="auto, pytorch or openvino.")] = "auto",
+    engine: EngineOption = "auto",
     replicates: Annotated[int, typer.Option(min=0, help="Bootstrap draws; 0: none.")] = 1000,
 ) -> None:
     """Score a model on a recording and write a report.
@@ -96,8 +97,66 @@ def evaluate(
         result,
         log,
     )
+    _finish(problems, f"{result['frames']} of {source.count} images scored; see {page}")
+
+
+@app.command()
+def annotate(
+    bag: BagArgument,
+    out: Annotated[Path, typer.Option(help="Folder of the new recording.")],
+    model: ModelOption = "",
+    topic: TopicOption = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="An output such as depth/image; again for more.")
+    ] = None,
+    namespace: Annotated[str, typer.Option(help="Of the outputs' topics.")] = "",
+    output_scale: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Size of the outputs over the image's.")
+    ] = 1.0,
+    compress: Annotated[bool, typer.Option("--compress", help="Pack with zstd.")] = False,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    engine: EngineOption = "auto",
+) -> None:
+    """Add a model's outputs to a recording, with the node's topics, types, stamps and frames.
+
+    The exit status is that of `emu bag evaluate`.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from emu_perception.bags.reader import BagReader
+    from emu_perception.bags.writer import BagWriter
+    from emu_perception.predictor import Predictor
+    from emu_perception.replay.annotate import Annotator
+    from emu_perception.replay.problems import Problems
+
+    problems = Problems()
+    with BagReader(bag) as reader:
+        source = reader.image_topic(topic)
+        predictor = Predictor.from_file(model, device, precision, engine)
+        writer = BagWriter(out, compress=compress)
+        annotator = Annotator(
+            *(reader, writer, predictor, problems),
+            topic=source.name,
+            only=only or (),
+            namespace=namespace,
+            output_scale=output_scale,
+        )
+        with Progress(console=Console(), transient=True) as bars, writer:
+            task = bars.add_task("Annotating", total=source.count)
+            answered = annotator.run(lambda done: bars.update(task, completed=done))
+    if not answered:
+        raise ValueError(f"not a single image of the recording could be read; {out} is a copy")
+    _finish(problems, f"outputs for {answered} of {source.count} images in {out}")
+
+
+def _finish(problems: Problems, summary: str) -> None:
+    from rich.console import Console
+
+    console = Console(soft_wrap=True)
     for kind, found in problems.values().items():
         console.print(f"{found['count']} x {kind}: {found['examples'][0]}", markup=False)
-    console.print(f"{result['frames']} of {source.count} images scored; see {page}", markup=False)
+    console.print(summary, markup=False)
     if problems:
         raise typer.Exit(IMPERFECT)

@@ -13,15 +13,13 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 
-from emu_perception.bags.messages import header_stamp_ns, rgb
-from emu_perception.bags.reader import BagError, BagReader
+from emu_perception.bags.reader import BagReader
 from emu_perception.camera import Intrinsics
 from emu_perception.evaluation import Evaluation, Evaluator
 from emu_perception.evaluation.frames import Frame, FrameLog
 from emu_perception.predictor import Predictor
 from emu_perception.replay.problems import Problems
-from emu_perception.ros.camera import camera_model, is_rectified
-from emu_perception.ros.errors import InputError
+from emu_perception.replay.recording import ImageDecoder
 
 QUEUED = 4
 """Frames that wait between two threads: enough to even out, and no more memory than that."""
@@ -80,57 +78,19 @@ def read_frames(
     Raises:
         BagError: the bag has no such topic.
     """
-    source = bag.image_topic(topic)
-    info_topic = bag.camera_info_topic(source.name)
-    info: Any = None
-    index, last_stamp, last_size = -1, None, None
-    messages = bag.messages([source.name, *([info_topic.name] if info_topic else [])])
-    while True:
-        try:
-            message = next(messages, None)
-        except BagError as error:
-            problems.count("unreadable recording", str(error))
-            break
-        if message is None:
-            break
-        if message.topic != source.name:
-            try:
-                info = bag.decode(message)
-            except BagError as error:
-                problems.count("unusable camera_info", str(error))
-            continue
-        index += 1
-        where = f"image {index}"
-        try:
-            decoded = bag.decode(message)
-            stamp = header_stamp_ns(message.data)
-            image = rgb(decoded)
-        except ValueError as error:
-            problems.count("unreadable image", f"{where}: {error}")
-            continue
-        if last_stamp is not None and stamp < last_stamp:
-            back = (last_stamp - stamp) * 1e-9
-            problems.count("stamp going backwards", f"{where} is {back:.3f} s before the last")
+    decoder = ImageDecoder(bag, topic, problems)
+    for recorded in decoder.images():
+        index, image = recorded.index, recorded.image
         size = (image.shape[0], image.shape[1])
-        if last_size is not None and size != last_size:
-            problems.count("change of image size", f"{where} is {size[1]} x {size[0]}")
-        last_stamp, last_size = stamp, size
-        intrinsics = None
-        if info is not None:
-            try:
-                rectified = is_rectified(info, source.name.removesuffix("/compressed"), "auto")
-                frame_id = decoded.header.frame_id
-                intrinsics = camera_model(info, size, frame_id, rectified).intrinsics
-            except InputError as error:
-                problems.count("unusable camera_info", f"{where}: {error}")
+        intrinsics = recorded.camera.intrinsics if recorded.camera else None
         labels = _truth(truth.labels, index, size, np.uint8, "labels", problems)
         stored = _truth(truth.depth, index, size, np.uint16, "depth", problems)
         depth = None
         if stored is not None:
             depth = stored.astype(np.float32) * np.float32(truth.depth_scale)
-        yield RecordedFrame(index, stamp, image, intrinsics, labels, depth)
+        yield RecordedFrame(index, recorded.stamp_ns, image, intrinsics, labels, depth)
     for what, files in (("labels", truth.labels), ("depth", truth.depth)):
-        for file in files[index + 1 :]:
+        for file in files[decoder.taken :]:
             problems.count(f"{what} without an image", file.name)
 
 

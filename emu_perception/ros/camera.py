@@ -134,6 +134,42 @@ def camera_model(
     return CameraModel(intrinsics, info.distortion_model, distortion)
 
 
+class CameraFinder:
+    """The cameras of successive images; one that stays the same is worked out once."""
+
+    def __init__(self) -> None:
+        self._camera: CameraModel | None = None
+        self._key: Any = None
+
+    def find(
+        self,
+        info: Any,
+        image_size: tuple[int, int],
+        image_frame: str,
+        image_topic: str,
+        rectification: str = "auto",
+    ) -> CameraModel:
+        """The camera of an image, of a CameraInfo as in `camera_model`.
+
+        Raises:
+            InputError: as `camera_model`.
+        """
+        roi = info.roi
+        key = (
+            *(rectification, image_topic, image_size, image_frame, info.header.frame_id),
+            *(info.height, info.width, info.binning_x, info.binning_y),
+            *(roi.x_offset, roi.y_offset, roi.height, roi.width, info.distortion_model),
+            *(bytes(memoryview(values).cast("B")) for values in (info.k, info.p)),
+            tuple(info.d),
+        )
+        if self._camera is None or key != self._key:
+            self._camera = self._key = None
+            rectified = is_rectified(info, image_topic, rectification)
+            self._camera = camera_model(info, image_size, image_frame, rectified)
+            self._key = key
+        return self._camera
+
+
 def is_rectified(info: Any, image_topic: str, rectification: str) -> bool:
     """Whether an image is rectified; `auto` goes by D (all zero) and the topic (image_rect…)."""
     if rectification != "auto":

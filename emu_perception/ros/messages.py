@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +11,7 @@ from std_msgs.msg import Header
 from emu_perception.labels import LabelSet
 from emu_perception.outputs import Encoding
 from emu_perception.ros.camera import scale_camera_info
+from emu_perception.ros.fields import image_fields, point_cloud_fields
 
 try:
     from vision_msgs.msg import LabelInfo as LabelInfo
@@ -20,41 +19,19 @@ try:
 except ImportError:  # not among the ROS packages that pip installs
     LabelInfo = VisionClass = None
 
-_POINT_TYPES = {"f4": PointField.FLOAT32, "u4": PointField.UINT32}
-
 
 def image_message(header: Header, encoding: Encoding, pixels: np.ndarray) -> Image:
     """An Image of `(H, W)` or `(H, W, C)`, without padding between rows."""
-    height, width = pixels.shape[:2]
-    message = Image(
-        header=header,
-        height=height,
-        width=width,
-        encoding=encoding,
-        is_bigendian=sys.byteorder == "big",
-        step=pixels.strides[0] if pixels.flags.c_contiguous else pixels.nbytes // height,
-    )
+    message = Image(header=header, **image_fields(encoding, pixels))
     _fill(message.data, pixels)
     return message
 
 
 def point_cloud_message(header: Header, cloud: np.ndarray) -> PointCloud2:
     """An organised PointCloud2 of a structured array `(H, W)`."""
-    height, width = cloud.shape
-    fields: Mapping[str, Any] = cloud.dtype.fields or {}
-    message = PointCloud2(
-        header=header,
-        height=height,
-        width=width,
-        fields=[
-            PointField(name=name, offset=offset, datatype=_POINT_TYPES[dtype.str[1:]], count=1)
-            for name, (dtype, offset, *_) in fields.items()
-        ],
-        is_bigendian=sys.byteorder == "big",
-        point_step=cloud.dtype.itemsize,
-        row_step=width * cloud.dtype.itemsize,
-        is_dense=False,
-    )
+    values = point_cloud_fields(cloud)
+    points = [PointField(**field) for field in values.pop("fields")]
+    message = PointCloud2(header=header, fields=points, **values)
     _fill(message.data, cloud.view(np.uint8))
     return message
 

@@ -8,16 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emu_perception.outputs import IMAGE_OUTPUTS, POINT_MAPS, POINTS_TOPIC, Maps
-from emu_perception.point_cloud import organized_cloud
+from emu_perception.outputs import (
+    CAMERA_INFO_TOPIC,
+    IMAGE_OUTPUTS,
+    Maps,
+    needed_maps,
+    point_cloud,
+)
 from emu_perception.prediction import Prediction
-from emu_perception.ros.camera import CameraModel, camera_model, is_rectified
+from emu_perception.ros.camera import CameraFinder, CameraModel
 from emu_perception.ros.conversion import rgb_from_compressed, rgb_from_image
 from emu_perception.ros.errors import BadInput, InputError
 from emu_perception.ros.image_input import Frame, ImageInput
 from emu_perception.ros.messages import camera_info_message, image_message, point_cloud_message
 from emu_perception.ros.parameters import Settings
-from emu_perception.ros.publishers import CAMERA_INFO_TOPIC, OutputPublishers
+from emu_perception.ros.publishers import OutputPublishers
 from emu_perception.ros.statistics import Answer, Statistics
 
 if TYPE_CHECKING:
@@ -58,8 +63,7 @@ class Pipeline:
         self._statistics = statistics
         self._settings = settings
         self._report = report
-        self._camera: CameraModel | None = None
-        self._camera_key: Any = None
+        self._cameras = CameraFinder()
         self._size: tuple[int, int] | None = None
         self._stamp = 0.0
         self._watched = 0.0
@@ -92,7 +96,9 @@ class Pipeline:
         scale = settings.output_scale
         published = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
-        needed = self._needed_maps(topics, watch)
+        needed = needed_maps(topics, self._predictor.available_maps)
+        if watch:
+            needed |= WATCHED & self._predictor.available_maps
         prediction, inference = Prediction(), 0.0
         if needed:
             self._predictor.min_confidence = settings.min_confidence
@@ -152,33 +158,12 @@ class Pipeline:
         info = frame.camera_info
         if info is None:
             return None
-        frame_id = frame.message.header.frame_id
-        roi = info.roi
-        key = (
-            *(settings.rectification, size, frame_id, info.header.frame_id),
-            *(info.height, info.width, info.binning_x, info.binning_y),
-            *(roi.x_offset, roi.y_offset, roi.height, roi.width, info.distortion_model),
-            *(bytes(memoryview(values).cast("B")) for values in (info.k, info.p)),
-            tuple(info.d),
-        )
-        if key != self._camera_key:
-            self._camera = self._camera_key = None
-            try:
-                rectified = is_rectified(info, self._source.image_topic, settings.rectification)
-                self._camera = camera_model(info, size, frame_id, rectified)
-                self._camera_key = key
-            except InputError as error:
-                self._report(error.kind, str(error))
-        return self._camera
-
-    def _needed_maps(self, topics: list[str], watch: bool) -> frozenset[str]:
-        needed = WATCHED if watch else frozenset()
-        for topic in topics:
-            if topic == POINTS_TOPIC:
-                needed |= POINT_MAPS
-            elif topic in IMAGE_OUTPUTS:
-                needed |= IMAGE_OUTPUTS[topic].needs
-        return needed & self._predictor.available_maps
+        frame_id, topic = frame.message.header.frame_id, self._source.image_topic
+        try:
+            return self._cameras.find(info, size, frame_id, topic, settings.rectification)
+        except InputError as error:
+            self._report(error.kind, str(error))
+            return None
 
     def _render(
         self,
@@ -204,16 +189,7 @@ class Pipeline:
             return None
         if topic == CAMERA_INFO_TOPIC:
             return camera_info_message(frame.camera_info, header, size, published)
-        present = maps.prediction
-        cloud = organized_cloud(
-            maps.depth,
-            camera.rays(*published),
-            maps.image,
-            present.labels,
-            None if present.semantic_uncertainty is None else maps.semantic_uncertainty,
-            None if present.depth_variance is None else maps.depth_std,
-        )
-        return point_cloud_message(header, cloud)
+        return point_cloud_message(header, point_cloud(maps, camera.rays(*published)))
 
 
 def _mean(maps: Maps, name: str) -> float | None:

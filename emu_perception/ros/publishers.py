@@ -12,11 +12,14 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from emu_perception.outputs import POINTS_TOPIC, available_outputs
+from emu_perception.outputs import (
+    CAMERA_INFO_TOPIC,
+    LABEL_INFO_TOPIC,
+    POINTS_TOPIC,
+    available_outputs,
+)
 from emu_perception.ros.messages import LabelInfo
 
-CAMERA_INFO_TOPIC = "depth/camera_info"
-LABEL_INFO_TOPIC = "semantic/label_info"
 DEPTH = 5
 """Messages kept for a slow subscriber."""
 
