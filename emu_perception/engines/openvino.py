@@ -1,7 +1,7 @@
 """OpenVINO: the default on a CPU.
 
 The network is compiled once per input size; what turns raw outputs into maps is compiled once per
-set of wanted maps, which takes milliseconds, so a change of subscriptions is cheap.
+set of wanted maps, which takes a fraction of a second, so a change of subscriptions is cheap.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from emu_perception.engines.activation import Normalization, activations, prepare
+from emu_perception.engines.activation import (
+    Normalization,
+    SemanticActivation,
+    activations,
+    prepare,
+)
+from emu_perception.engines.banded import BandedSemanticActivation
 from emu_perception.engines.base import fold
 from emu_perception.model_file import LoadedModel
 
@@ -86,8 +92,13 @@ class OpenVINOEngine:
             zip(self._spec.tasks, self._compile_network(network_size).shapes, strict=True)
         )
         for task, activation in activations(self._spec, wanted, size).items():
-            example = torch.zeros(outputs[task])
-            compiled[task] = (activation.wanted, self._compile(activation, example))
+            shape = outputs[task]
+            module: nn.Module = activation
+            if isinstance(activation, SemanticActivation):
+                members = 1 if len(shape) == 4 else shape[0]
+                if BandedSemanticActivation.serves(activation, members):
+                    module = BandedSemanticActivation(activation)
+            compiled[task] = (activation.wanted, self._compile(module, torch.zeros(shape)))
         return compiled
 
     def _compile(self, module: nn.Module, example: Tensor) -> _Request:
