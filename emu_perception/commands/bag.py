@@ -151,6 +151,55 @@ def annotate(
     _finish(problems, f"outputs for {answered} of {source.count} images in {out}")
 
 
+@app.command()
+def mine(
+    bag: BagArgument,
+    out: Annotated[Path, typer.Option(help="Folder for the frames.")],
+    top: Annotated[int, typer.Option(min=1, help="How many frames.")] = 10,
+    min_gap: Annotated[float, typer.Option(min=0.0, help="Seconds between any two.")] = 1.0,
+    model: ModelOption = "",
+    topic: TopicOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    engine: EngineOption = "auto",
+) -> None:
+    """Find the frames of a recording most worth labelling: uncertain, and unlike one another.
+
+    The exit status is that of `emu bag evaluate`.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from emu_perception.bags.reader import BagReader
+    from emu_perception.model_file import load_model
+    from emu_perception.predictor import Predictor
+    from emu_perception.replay.mine import EncoderFeatures, score_frames
+    from emu_perception.replay.mined import check_folder, write_frames
+    from emu_perception.replay.problems import Problems
+    from emu_perception.replay.recording import ImageDecoder
+
+    check_folder(out)
+    problems = Problems()
+    with BagReader(bag) as reader:
+        decoder = ImageDecoder(reader, topic, problems)
+        source = decoder.source
+        predictor = Predictor.from_file(model, device, precision, engine)
+        # Loaded once more: the engine may have changed its network's form.
+        features = EncoderFeatures(load_model(predictor.path), predictor.device)
+        with Progress(console=Console(), transient=True) as bars:
+            task = bars.add_task("Scoring", total=source.count)
+            pool = score_frames(
+                *(decoder, predictor, features),
+                progress=lambda done: bars.update(task, completed=done),
+            )
+        if not pool.frames:
+            raise ValueError("not a single image of the recording could be read")
+        chosen = pool.choose(top, min_gap)
+        manifest = write_frames(out, reader, source.name, pool, chosen, predictor, min_gap)
+    few = "" if len(chosen) == top else f" (no more of the {top} lie {min_gap:g} s apart)"
+    _finish(problems, f"{len(chosen)} of {source.count} images{few}; see {manifest}")
+
+
 def _finish(problems: Problems, summary: str) -> None:
     from rich.console import Console
 
