@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 import yaml
 from torch import nn
@@ -15,11 +16,12 @@ pytest.importorskip("lightning")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from emu_perception.cli import app
-from emu_perception.model_file import LoadedModel, load_model
+from emu_perception.labels import load_label_set
+from emu_perception.model_file import LoadedModel, ModelSpec, load_model
 from emu_perception.predictor import Predictor
 from emu_perception.resources import find_resource
 from emu_perception.training import run
-from emu_perception.training.config import load_config
+from emu_perception.training.config import TrainConfig, load_config
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -110,3 +112,22 @@ def test_student_of_a_network_with_depth_variance(
     predictor = Predictor(student, "cpu", engine="pytorch")
     found = predictor.predict(np.zeros((64, 96, 3), np.uint8))
     assert np.isfinite(found.depth_variance).all() and (found.depth_variance > 0).all()
+
+
+def test_the_encoder_starts_from_a_published_file(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    published = timm.create_model("resnet10t", pretrained=False).state_dict()
+    torch.save(published, tmp_path / "resnet.pth")
+    values = small(tmp_path / "run", tmp_path)
+    values["model"]["encoder_weights"] = str(tmp_path / "resnet.pth")
+    settings = TrainConfig.model_validate(values)
+    spec = ModelSpec(
+        architecture="densemtl",
+        backbone="resnet10t",
+        tasks=("semantic", "depth"),
+        arguments={"dilated": True},
+        label_set=load_label_set("camvid"),
+        input_size=(64, 96),
+    )
+    encoder = run.build_network(settings, spec).encoder.state_dict()
+    assert all(torch.equal(value, published[name]) for name, value in encoder.items())
