@@ -94,8 +94,9 @@ class ModelConfig(Strict):
     arguments: dict[str, Any] = {}
     """Of the architecture, such as width, dropout or members."""
     encoder_weights: str | None = None
-    """Where the encoder starts: a Mix Transformer file that you have, a model file of this package,
-    or `imagenet_lite0` for tf_efficientnet_lite0."""
+    """Where the encoder starts: a Mix Transformer file that you have, one of torchvision or timm
+    for the same backbone, a model file of this package, or `imagenet_lite0` for
+    tf_efficientnet_lite0."""
     start_from: str | None = None
     """A model file of the same kind, as the student starts from a trained network."""
     input_size: tuple[int, int]

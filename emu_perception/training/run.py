@@ -93,12 +93,17 @@ def build_network(config: TrainConfig, spec: ModelSpec) -> nn.Module:
 def _load_encoder(network: Any, path: Path) -> None:
     """The encoder alone: decoders start at random, as the members of an ensemble must.
 
-    Of a published Mix Transformer file, or of one of our own model files.
+    Of one of our own model files, of a published file that names the backbone's tensors as timm
+    does, such as torchvision's ResNets, or of a Mix Transformer file.
     """
     try:
         state = load_model(path).network.state_dict()
     except ModelFileError:
-        state = convert_segformer_state(read_state(path))
+        state = read_state(path)
+        if network.encoder.state_dict().keys() <= state.keys():  # as torchvision's and timm's do
+            state = {f"encoder.{name}": state[name] for name in network.encoder.state_dict()}
+        else:
+            state = convert_segformer_state(state)
     prefix = "encoder."
     encoder = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     try:

@@ -17,9 +17,10 @@ from typing import Any
 from pydantic import Field, model_validator
 from scipy import stats
 
+from emu_perception.evaluation.relative_gain import FIGURES, relative_gain
 from emu_perception.evaluation.result import write_json
 from emu_perception.methods import load_models, uncalibrated
-from emu_perception.model_file import LoadedModel
+from emu_perception.model_file import LoadedModel, Task
 from emu_perception.predictor import Predictor
 from emu_perception.training import assess
 from emu_perception.training.config import (
@@ -37,6 +38,8 @@ from emu_perception.training.study_report import draw, markdown
 MEMBER_SEED = 7919
 """A prime: the members of one seed's ensemble are no other seed's."""
 RESULT_FILE = "result.json"
+GAIN = "Δ %"
+"""Head of the column of the relative gain over single-task rows."""
 Progress = Callable[[str], None]
 
 
@@ -73,6 +76,16 @@ class Comparison(Strict):
     against: str
 
 
+class Gain(Strict):
+    """A multi-task row whose relative gain Delta over rows of its single tasks is asked for."""
+
+    row: str
+    against: dict[Task, str] = Field(min_length=1)
+    """Task -> the row that has learnt it alone."""
+    test: str
+    """Of `tests`: what all are judged on, by the figures of `relative_gain.FIGURES`."""
+
+
 class StudyConfig(Strict):
     """Methods, seeds, and what they are scored on."""
 
@@ -89,6 +102,8 @@ class StudyConfig(Strict):
     """Head of a column -> test and dotted key of `Evaluation`, such as `test.semantic.miou`."""
     rows: list[StudyRow] = Field(min_length=1)
     compare: list[Comparison] = Field(default_factory=list)
+    gains: list[Gain] = Field(default_factory=list)
+    """Each fills the column `GAIN` of its row, in percent; `compare` then has it too."""
 
     @model_validator(mode="after")
     def _check(self) -> StudyConfig:
@@ -107,7 +122,18 @@ class StudyConfig(Strict):
             for name in (pair.row, pair.against):
                 if name not in known:
                     raise ValueError(f"compare: there is no row '{name}'")
+        for gain in self.gains:
+            for name in (gain.row, *gain.against.values()):
+                if name not in known or not self.row(name).shown:
+                    raise ValueError(f"gains: there is no row '{name}' with figures")
+            if gain.test not in self.tests:
+                raise ValueError(f"gains: there is no test '{gain.test}'")
+        rows = [gain.row for gain in self.gains]
+        if len(set(rows)) < len(rows):
+            raise ValueError("gains: a row has one gain, not several")
         for head, key in self.columns.items():
+            if head == GAIN:
+                raise ValueError(f"columns: '{GAIN}' is what `gains` give")
             if key.partition(".")[0] not in self.tests:
                 raise ValueError(f"columns: '{head}' is '{key}', but there is no such test")
         self.training(self.rows[0], self.seeds[0])
@@ -231,7 +257,8 @@ def summarise(config: StudyConfig) -> dict[str, Any]:
         Student's t over the seeds' differences) and `values`; `unfinished`: what is missing.
 
     Raises:
-        ConfigError: no row is finished for any seed.
+        ConfigError: no row is finished for any seed, or a gain is asked for of a task that a row
+            has no figure of.
     """
     results = read_results(config)
     if not results:
@@ -240,10 +267,14 @@ def summarise(config: StudyConfig) -> dict[str, Any]:
     for name, by_seed in results.items():
         rows[name] = {}
         for head, key in config.columns.items():
-            values = {seed: look_up(figures, key) for seed, figures in by_seed.items()}
-            known = {seed: value for seed, value in values.items() if value is not None}
+            found = {seed: look_up(figures, key) for seed, figures in by_seed.items()}
+            known = {seed: value for seed, value in found.items() if value is not None}
             if known:
                 rows[name][head] = _spread(known)
+    for gain in config.gains:
+        values = _gains(gain, results)
+        if values:
+            rows[gain.row][GAIN] = _spread(values)
     differences = [
         {
             "row": pair.row,
@@ -260,6 +291,26 @@ def summarise(config: StudyConfig) -> dict[str, Any]:
         if row.shown and seed not in results.get(row.name, {})
     ]
     return {"rows": rows, "differences": differences, "unfinished": unfinished}
+
+
+def _gains(gain: Gain, results: Mapping[str, Mapping[int, Any]]) -> dict[int, float]:
+    """By seed, as far as the row and all single-task rows are finished."""
+    wanted = [gain.row, *gain.against.values()]
+    found = {}
+    for seed in results.get(gain.row, {}):
+        if any(seed not in results.get(name, {}) for name in wanted):
+            continue
+        mine: dict[str, float] = {}
+        reference: dict[str, float] = {}
+        for task, name in gain.against.items():
+            key = f"{gain.test}.{FIGURES[task][0]}"
+            own, its = (look_up(results[each][seed], key) for each in (gain.row, name))
+            if own is None or its is None:
+                lacking = gain.row if own is None else name
+                raise ConfigError(f"gains: the row '{lacking}' has no figure '{key}'")
+            mine[task], reference[task] = own, its
+        found[seed] = relative_gain(mine, reference)
+    return found
 
 
 def look_up(values: Mapping[str, Any], key: str) -> float | None:

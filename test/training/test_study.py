@@ -107,6 +107,15 @@ def test_rows_start_from_the_pretrained_encoder(tmp_path: Path) -> None:
         ({"rows": [{"name": "a", "calibrated": True}], "calibration": None}, "`calibration`"),
         ({"compare": [{"row": "baseline", "against": "x"}]}, "there is no row 'x'"),
         ({"columns": {"mIoU": "elsewhere.semantic.miou"}}, "there is no such test"),
+        (
+            {"gains": [{"row": "baseline", "against": {"depth": "x"}, "test": "test"}]},
+            "there is no row 'x' with figures",
+        ),
+        (
+            {"gains": [{"row": "baseline", "against": {"depth": "baseline"}, "test": "odd"}]},
+            "gains: there is no test 'odd'",
+        ),
+        ({"columns": {"Δ %": "test.semantic.miou"}}, "is what `gains` give"),
         ({"sedes": [1]}, "did you mean 'seeds'"),
         ({"base": {}}, "model"),
     ],
@@ -155,6 +164,45 @@ def test_tables_from_figures(tmp_path: Path) -> None:
     assert "| baseline | 0.6 ± 0.14 |" in text
     assert "other \\| method − baseline | +0.15 [-0.485, +0.785] |" in text
     assert "Not finished: seed 2: baseline" in text
+
+
+def test_gains_over_single_task_rows(tmp_path: Path) -> None:
+    names = ["classes alone", "depth alone", "both", "both, isolated"]
+    singles = {"semantic": "classes alone", "depth": "depth alone"}
+    changes = {
+        "rows": [{"name": name} for name in names],
+        "seeds": [0, 1, 2],
+        "gains": [{"row": name, "against": singles, "test": "test"} for name in names[2:]],
+        "compare": [{"row": "both", "against": "both, isolated"}],
+    }
+    study = StudyConfig.model_validate(values(tmp_path, tmp_path / "out", **changes))
+
+    def write_result(name: str, seed: int, miou: float | None, rmse: float | None) -> None:
+        folder = study.folder(study.row(name), seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        found = {"semantic": {"miou": miou}, "depth": None if rmse is None else {"rmse": rmse}}
+        (folder / "result.json").write_text(json.dumps({"test": found}))
+
+    for seed in (0, 1):
+        write_result("classes alone", seed, 67.93, None)
+        write_result("depth alone", seed, None, 6.622)
+    # Cityscapes of arXiv 2206.08927.
+    write_result("both", 0, 74.95, 6.649)
+    write_result("both", 1, 67.93, 6.622)
+    write_result("both", 2, 80.0, 1.0)  # no single-task rows yet
+    write_result("both, isolated", 0, 67.93, 6.622)
+    write_result("both, isolated", 1, 67.93, 6.622 * 1.02)
+    summary = summarise(study)
+    gains = summary["rows"]["both"]["Δ %"]["values"]
+    assert gains == pytest.approx({0: 4.963, 1: 0.0}, abs=1e-3)
+    assert "Δ %" not in summary["rows"]["depth alone"]
+    difference = summary["differences"][0]["columns"]["Δ %"]["values"]
+    assert difference == pytest.approx({0: 4.963, 1: 1.0}, abs=1e-3)
+    text = markdown(summary)
+    assert "| Δ % |" in text.splitlines()[0]
+    write_result("depth alone", 0, None, None)
+    with pytest.raises(ConfigError, match=r"'depth alone' has no figure 'test.depth.rmse'"):
+        summarise(study)
 
 
 def test_a_small_study_from_end_to_end(tmp_path: Path) -> None:
