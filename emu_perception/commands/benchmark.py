@@ -81,6 +81,50 @@ def node(
     console.print(_table(result))
 
 
+@app.command()
+def distillation(
+    config: Annotated[Path, typer.Option("--config", "-c", help="Of the student.")],
+    members: Annotated[int, typer.Option("--members", "-n", min=1, help="Of its teacher.")] = 10,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="In place of the configuration's.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each kind.")] = 10,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="File to write the figures to.")
+    ] = None,
+) -> None:
+    """Time and memory of a training step with a teacher, beside those of a plain step."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from emu_perception.evaluation.result import write_json
+    from emu_perception.training.config import load_config
+    from emu_perception.training.cost import step_cost
+
+    loaded = load_config(config)
+    if batch_size is not None:
+        data = loaded.data.model_copy(update={"batch_size": batch_size})
+        loaded = loaded.model_copy(update={"data": data})
+    found = step_cost(loaded, members, steps=steps, device=device)
+    if json_file is not None:
+        write_json(json_file, found.to_dict())
+    height, width = found.crop
+    table = Table(
+        "step",
+        "seconds",
+        "memory (MB)",
+        title=f"{loaded.model.backbone}, {found.batch_size} x {height} x {width}, {found.device}",
+    )
+    table.add_row("plain", f"{found.plain_seconds:.3f}", f"{found.plain_bytes / 1e6:.0f}")
+    table.add_row(
+        f"with a teacher of {members}",
+        f"{found.distillation_seconds:.3f} (x {found.ratio:.2f})",
+        f"{found.distillation_bytes / 1e6:.0f}",
+    )
+    Console().print(table)
+
+
 def _table(result: NodeBenchmark) -> Table:
     from rich.table import Table
 

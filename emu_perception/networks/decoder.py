@@ -45,6 +45,7 @@ class MLPDecoder(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """`[(B, C_i, h_i, w_i), …]`, finest first, to `(B, out_channels, h_0, w_0)`."""
         size = features[0].shape[-2:]
+        features = [innermost_channels(feature) for feature in features]
         projected = [
             resize(project(feature), size)
             for project, feature in zip(self.projections, features, strict=True)
@@ -83,9 +84,11 @@ class FoldedDecoders(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """`[(B, C_i, h_i, w_i), …]` to one `(B, out_channels, h_0, w_0)` per decoder."""
         size = features[0].shape[-2:]
-        scaled = [resize(s(f), size) for s, f in zip(self.scales, features, strict=True)]
-        total = sum(scaled[1:], scaled[0])
-        parts = torch.relu(total).split(self.widths, dim=1)
+        features = [innermost_channels(feature) for feature in features]
+        total = self.scales[0](features[0])
+        for scale, feature in zip(self.scales[1:], features[1:], strict=True):
+            total += resize(scale(feature), size)
+        parts = total.relu_().split(self.widths, dim=1)
         return [
             predict(dropout(part))
             for predict, dropout, part in zip(self.predictions, self.dropouts, parts, strict=True)
@@ -116,8 +119,19 @@ def _pointwise(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
     return convolution
 
 
+_FEW_CHANNELS = 4
+"""Beyond these, torch resamples ten times faster on a CPU with the channels innermost."""
+
+
+def innermost_channels(x: Tensor) -> Tensor:
+    """`(B, C, h, w)` in torch's channels-last layout."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """Bilinear resampling of `(B, C, h, w)` to `size` = (H, W), pixel edges in place."""
     if tuple(x.shape[-2:]) == tuple(size):
         return x
+    if x.shape[1] > _FEW_CHANNELS:
+        x = innermost_channels(x)
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

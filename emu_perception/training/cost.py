@@ -1,0 +1,152 @@
+"""What a teacher costs its student: time and memory of a training step with and without it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from emu_perception.labels import load_label_set
+from emu_perception.model_file import LoadedModel
+from emu_perception.training.config import TrainConfig
+from emu_perception.training.data import Batch
+from emu_perception.training.modules import DistillationModule, SupervisedModule
+from emu_perception.training.photometric import ColourJitter
+from emu_perception.training.run import build_network, describe_model
+from emu_perception.training.targets import Teacher
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Medians over steps that took turns, and the highest memory of processes of their own."""
+
+    device: str
+    members: int
+    batch_size: int
+    crop: tuple[int, int]
+    plain_seconds: float
+    distillation_seconds: float
+    plain_bytes: int
+    """Of GPU memory that torch allocated, or of the process's resident memory on a CPU."""
+    distillation_bytes: int
+
+    @property
+    def ratio(self) -> float:
+        """Time of a distillation step over that of a plain one."""
+        return self.distillation_seconds / self.plain_seconds
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "ratio": self.ratio}
+
+
+def step_cost(
+    config: TrainConfig, members: int, *, steps: int = 10, device: str = "cpu"
+) -> StepCost:
+    """Time training steps of a configuration, with a teacher of several members and without.
+
+    Weights and images are random: neither changes what a step costs.
+
+    Args:
+        config: of the student; its teacher is replaced.
+        members: of the Deep Ensemble that teaches; 1 = a single network.
+        steps: of each kind.
+        device: `cpu` or `cuda`.
+    """
+    step_plain = _stepper(config, 0, device)
+    step_taught = _stepper(config, members, device)
+    step_plain(), step_taught()
+    plain, taught = [], []
+    for _ in range(steps):
+        plain.append(step_plain())
+        taught.append(step_taught())
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        tasks = [(config, count, device) for count in (0, members)]
+        plain_bytes, taught_bytes = pool.starmap(_peak_memory, tasks, chunksize=1)
+    return StepCost(
+        device=torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        members=members,
+        batch_size=config.data.batch_size,
+        crop=config.data.crop,
+        plain_seconds=statistics.median(plain),
+        distillation_seconds=statistics.median(taught),
+        plain_bytes=plain_bytes,
+        distillation_bytes=taught_bytes,
+    )
+
+
+def _stepper(config: TrainConfig, members: int, device: str) -> Callable[[], float]:
+    """A function that trains one step and returns its seconds."""
+    model = config.model.model_copy(update={"start_from": None, "encoder_weights": None})
+    config = config.model_copy(update={"model": model})
+    spec = describe_model(config, load_label_set("cityscapes"))
+    network = build_network(config, spec)
+    module: SupervisedModule
+    if members:
+        arguments = {k: v for k, v in spec.arguments.items() if k != "split_uncertainty"}
+        changed: dict[str, Any] = {"arguments": arguments}
+        if members > 1:
+            changed["architecture"] = "deep_ensemble"
+            changed["arguments"] = {**arguments, "members": members}
+        taught = spec.model_copy(update=changed)
+        teacher = Teacher(LoadedModel(taught.build().eval(), taught, Path()), ColourJitter())
+        teacher.to(torch.device(device))
+        module = DistillationModule(config, spec, network, teacher)
+    else:
+        module = SupervisedModule(config, spec, network)
+    module.to(device).train()
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-6, fused=True)
+    batch = _batch(config, len(spec.label_set or ()), device)
+
+    def step() -> float:
+        start = _now(device)
+        terms = module.terms(module.outputs(batch), batch)
+        torch.stack(list(terms.values())).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return _now(device) - start
+
+    return step
+
+
+def _batch(config: TrainConfig, classes: int, device: str) -> Batch:
+    height, width = config.data.crop
+    size = (config.data.batch_size, height, width)
+    generator = torch.Generator().manual_seed(0)
+    low, high = config.model.depth_range
+    tensors = {
+        "image": torch.randint(
+            0, 256, (size[0], 3, height, width), dtype=torch.uint8, generator=generator
+        ),
+        "labels": torch.randint(0, classes, size, generator=generator),
+        "depth": torch.empty(size).uniform_(low, min(high, 80.0), generator=generator),
+        "depth_valid": torch.ones(size, dtype=torch.bool),
+        "intrinsics": torch.tensor([[width, width, width / 2, height / 2]]).repeat(size[0], 1),
+        "has_intrinsics": torch.ones(size[0], dtype=torch.bool),
+        "seed": torch.arange(size[0]),
+    }
+    return cast(Batch, {name: tensor.to(device) for name, tensor in tensors.items()})
+
+
+def _now(device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _peak_memory(config: TrainConfig, members: int, device: str) -> int:
+    step = _stepper(config, members, device)
+    for _ in range(2):
+        step()
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    # Not getrusage: a child's figure there begins at its parent's.
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024

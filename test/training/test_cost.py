@@ -1,0 +1,18 @@
+"""What a teacher costs: the figures belong to the steps they are named after."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+
+from emu_perception.training.cost import step_cost
+
+
+def test_a_larger_teacher_costs_more(tmp_path: Path) -> None:
+    config = tiny.config(tmp_path, tmp_path)
+    found = step_cost(config, 8, steps=2)
+    assert found.ratio > 1
+    assert found.ratio == pytest.approx(found.distillation_seconds / found.plain_seconds)
+    # Eight encoders of 3.3 million float32 weights.
+    assert found.distillation_bytes - found.plain_bytes > 50e6
+    assert found.to_dict()["members"] == 8
