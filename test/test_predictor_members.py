@@ -79,7 +79,7 @@ def test_maps_are_those_of_the_formulas(image: np.ndarray) -> None:
         raw = loaded.network((x - mean) / std)
     full = [
         torch.nn.functional.interpolate(r.flatten(0, 1), (64, 96), mode="bilinear")[:, None]
-        for r in raw
+        for r in raw[:2]
     ]
     semantic = semantic_maps(full[0])
     depth = depth_maps(*activate_depth(full[1], dim=2))
