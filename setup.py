@@ -62,7 +62,7 @@ setup(
         # rosbag2 files without a ROS installation.
         "bags": ["rosbags>=0.11", "rosbags-image>=0.10"],
         # Reports as a page.
-        "report": ["matplotlib>=3.8", "jinja2>=3.1", "markupsafe>=2.1"],
+        "report": ["matplotlib>=3.9", "jinja2>=3.1", "markupsafe>=2.1"],
         # Training.
         "train": [
             "lightning>=2.6",  # the loop

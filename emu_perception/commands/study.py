@@ -30,8 +30,9 @@ def study(
     a study is.
     """
     from emu_perception.training.config import ConfigError, load_config
-    from emu_perception.training.study import StudyConfig, finish, pretrain, run_seed
+    from emu_perception.training.study import StudyConfig, pretrain, run_seed
     from emu_perception.training.study_report import markdown
+    from emu_perception.training.study_summary import finish
 
     loaded = load_config(config, StudyConfig)
     chosen = seed or loaded.seeds

@@ -18,18 +18,28 @@ from emu_perception.panels import common_scales
 
 HTML_FILE, JSON_FILE, TABLE_FILE = "report.html", "report.json", "frames.csv"
 
+
+def _certainty(task: str) -> dict[str, tuple[str, str, str]]:
+    return {
+        f"{task}.p_accurate_certain": (
+            *("p(accurate|certain)", ""),
+            "of the certain pixels, the right",
+        ),
+        f"{task}.p_uncertain_inaccurate": (
+            *("p(uncertain|inaccurate)", ""),
+            "of the wrong pixels, those that are said to be uncertain",
+        ),
+        f"{task}.pavpu": ("PAvPU", "", "share of pixels that are right and certain, or neither"),
+    }
+
+
 SUMMARY: dict[str, tuple[str, str, str]] = {
     "semantic.miou": ("mIoU", "", "mean intersection over union of the classes; 1 is perfect"),
     "semantic.pixel_accuracy": ("Pixel accuracy", "", "share of labelled pixels that are right"),
     "semantic.ece": ("ECE", "", "how far confidence is from accuracy; 0 is calibrated"),
     "semantic.nll": ("NLL", "nats", "negative log-likelihood of the true class; lower is better"),
     "semantic.brier": ("Brier score", "", "squared error of the probabilities; lower is better"),
-    "semantic.p_accurate_certain": ("p(accurate|certain)", "", "of the certain pixels, the right"),
-    "semantic.p_uncertain_inaccurate": (
-        *("p(uncertain|inaccurate)", ""),
-        "of the wrong pixels, those that are said to be uncertain",
-    ),
-    "semantic.pavpu": ("PAvPU", "", "share of pixels that are right and certain, or neither"),
+    **_certainty("semantic"),
     "semantic.error_auroc": ("Error AUROC", "", "0.5: uncertainty is chance; 1: finds every error"),
     "semantic.ause": ("AUSE", "", "area between uncertainty and oracle; 0 ranks perfectly"),
     "depth.rmse": ("RMSE", "m", "over all pixels with a true depth"),
@@ -39,12 +49,7 @@ SUMMARY: dict[str, tuple[str, str, str]] = {
     "depth.coverage_1sigma": ("Within 1 σ", "", "0.683 if the deviation is calibrated"),
     "depth.coverage_2sigma": ("Within 2 σ", "", "0.954 if the deviation is calibrated"),
     "depth.ence": ("ENCE", "", "how far the deviation is from the error; 0 is calibrated"),
-    "depth.p_accurate_certain": ("p(accurate|certain)", "", "of the certain pixels, the right"),
-    "depth.p_uncertain_inaccurate": (
-        *("p(uncertain|inaccurate)", ""),
-        "of the wrong pixels, those that are said to be uncertain",
-    ),
-    "depth.pavpu": ("PAvPU", "", "share of pixels that are right and certain, or neither"),
+    **_certainty("depth"),
     "depth.ause": ("AUSE", "m", "area between uncertainty and oracle; 0 ranks perfectly"),
     "mean_uncertainty.semantic": ("Mean entropy / ln C", "", "0: certain everywhere; 1: no idea"),
     "mean_uncertainty.semantic_epistemic": ("Mean mutual information / ln C", "", "epistemic part"),

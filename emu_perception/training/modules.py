@@ -36,7 +36,8 @@ class SupervisedModule(L.LightningModule):
     def __init__(self, config: TrainConfig, spec: ModelSpec, network: nn.Module) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        self.network = network
+        # Convolutions and resampling on a CPU are up to twice as fast with the channels innermost.
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.normalization = Normalization(spec)
         self.classes = len(spec.label_set) if spec.label_set and "semantic" in spec.tasks else None
         self._sums: dict[str, Tensor] = {}

@@ -113,7 +113,7 @@ class Teacher:
             raise ValueError(f"{model.path} predicts no variance of depth: it cannot be a teacher")
         self.spec, self.jitter = model.spec, jitter
         self._network: nn.Module = nn.Sequential(Normalization(model.spec), fold(model.network))
-        self._network.requires_grad_(False).eval()
+        self._network.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __deepcopy__(self, memo: object) -> Teacher:
         return self

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from feeding import fed
 
 from emu_perception.labels import LabelSet
 from emu_perception.prediction import Prediction
@@ -47,3 +48,13 @@ def make_frame():
         return prediction, labels, depth
 
     return make
+
+
+@pytest.fixture(scope="module")
+def frames(make_frame):
+    return [make_frame(seed, invalid=0.05) for seed in range(6)]
+
+
+@pytest.fixture(scope="module")
+def result(label_set, frames):
+    return fed(label_set, frames).result(replicates=50)
