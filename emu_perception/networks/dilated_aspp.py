@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import timm
 import torch.nn as nn
 from torch import Tensor
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
-from emu_perception.networks.encoder import feature_widths
+from emu_perception.networks.encoder import build_features, feature_widths
 from emu_perception.networks.multitask import DenseOutputs, MultiTaskNetwork
 
 RATES = (12, 24, 36)
@@ -51,12 +50,7 @@ class DilatedASPP(MultiTaskNetwork):
     ) -> None:
         super().__init__(tasks, classes, unit, depth_variance)
         self.backbone = backbone
-        try:
-            self.encoder = timm.create_model(
-                backbone, features_only=True, pretrained=False, output_stride=8
-            )
-        except (RuntimeError, AttributeError, NotImplementedError, TypeError) as error:
-            raise ValueError(f"'{backbone}' cannot give dilated feature maps: {error}") from error
+        self.encoder = build_features(backbone, output_stride=8)
         deepest = feature_widths(self.encoder)[-1]
         self.pyramids = nn.ModuleDict(
             {

@@ -125,22 +125,41 @@ def build_encoder(name: str, *, dropout: float = 0.0, drop_path: float = 0.0) ->
         )
     if drop_path:
         settings["drop_path_rate"] = drop_path
-    try:
-        encoder = timm.create_model(name, features_only=True, pretrained=False, **settings)
-        reductions = _feature_info(encoder).reduction()
-        if len(reductions) > STAGES:
-            indices = tuple(range(len(reductions)))[-STAGES:]
-            encoder = timm.create_model(
-                name, features_only=True, pretrained=False, out_indices=indices, **settings
-            )
-            reductions = _feature_info(encoder).reduction()
-    except (RuntimeError, AttributeError, NotImplementedError) as error:
-        raise ValueError(f"'{name}' cannot give feature maps (features_only): {error}") from error
-    if list(reductions) != [4, 8, 16, 32]:
+    encoder = build_features(name, **settings)
+    reductions = feature_reductions(encoder)
+    if len(reductions) > STAGES:
+        indices = tuple(range(len(reductions)))[-STAGES:]
+        encoder = build_features(name, out_indices=indices, **settings)
+        reductions = feature_reductions(encoder)
+    if reductions != [4, 8, 16, 32]:
         raise ValueError(
             f"'{name}' gives feature maps at 1/{reductions}; decoders need 1/4, 1/8, 1/16 and 1/32"
         )
     return encoder
+
+
+def build_features(name: str, **settings: Any) -> nn.Module:
+    """A timm model, not pretrained, whose output is the list of its feature maps.
+
+    Args:
+        name: of the model.
+        settings: of timm, such as `output_stride`.
+
+    Raises:
+        ValueError: no such model, or one that gives no feature maps or does not take the settings.
+    """
+    try:
+        encoder = timm.create_model(name, features_only=True, pretrained=False, **settings)
+        _feature_info(encoder).reduction()
+    except (RuntimeError, AttributeError, NotImplementedError, TypeError) as error:
+        how = ", ".join(["features_only", *(f"{key} {value}" for key, value in settings.items())])
+        raise ValueError(f"'{name}' cannot give feature maps ({how}): {error}") from error
+    return encoder
+
+
+def feature_reductions(encoder: nn.Module) -> list[int]:
+    """How many times smaller than the image an encoder's feature maps are, finest first."""
+    return list(_feature_info(encoder).reduction())
 
 
 def feature_widths(encoder: nn.Module) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch.nn as nn
 import torch.nn.functional as F
@@ -38,6 +39,19 @@ def stage(in_channels: int, width: int, out_channels: int, depth: int) -> nn.Mod
     return nn.ModuleList(convolution(a, b) for a, b in pairwise(inner))
 
 
+class Encoded(NamedTuple):
+    """What SegNet's encoder gives, stage by stage."""
+
+    first: list[Tensor]
+    """After the first convolution, at 1/1 … 1/16 of the image."""
+    last: list[Tensor]
+    """After the last one, before the pooling."""
+    places: list[Tensor]
+    """Of the maxima that the pooling kept."""
+    pooled: Tensor
+    """The last stage's pooled features, at 1/32."""
+
+
 class SegNetEncoder(nn.Module):
     """Five stages of convolutions, each followed by max-pooling whose places are remembered."""
 
@@ -48,18 +62,19 @@ class SegNetEncoder(nn.Module):
             stage(before[i], widths[i], widths[i], depth) for i, depth in enumerate(depths)
         )
 
-    def forward(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """`(B, 3, H, W)`, H and W multiples of 32: the places of the maxima, and the pooled maps at
-        1/2 … 1/32."""
-        places, pooled = [], []
+    def forward(self, image: Tensor) -> Encoded:
+        """`(B, 3, H, W)`, H and W multiples of 32, to what the decoder needs."""
+        first, last, places = [], [], []
         x = image
         for convolutions in self.stages:
-            for each in convolutions:  # type: ignore[attr-defined]
+            x = convolutions[0](x)  # type: ignore[index]
+            first.append(x)
+            for each in convolutions[1:]:  # type: ignore[index]
                 x = each(x)
+            last.append(x)
             x, indices = F.max_pool2d(x, 2, return_indices=True)
             places.append(indices)
-            pooled.append(x)
-        return places, pooled
+        return Encoded(first, last, places, x)
 
 
 class SegNet(MultiTaskNetwork):
@@ -85,7 +100,9 @@ class SegNet(MultiTaskNetwork):
     ) -> None:
         super().__init__(tasks, classes, unit, depth_variance)
         if backbone != "segnet":
-            raise ValueError(f"SegNet has an encoder of its own: backbone segnet, not '{backbone}'")
+            raise ValueError(
+                f"{type(self).__name__} has SegNet's encoder: backbone segnet, not '{backbone}'"
+            )
         self.backbone = backbone
         self.encoder = SegNetEncoder(widths)
         after = (widths[0], *widths[:-1])
@@ -106,17 +123,29 @@ class SegNet(MultiTaskNetwork):
 
     def dense(self, image: Tensor) -> DenseOutputs:
         """Normalised `(B, 3, H, W)`, H and W multiples of 32, to maps at full size."""
-        places, pooled = self.encoder(image)
-        x = pooled[-1]
-        for convolutions, indices in zip(self.decoder, reversed(places), strict=True):
+        encoded = self.encoder(image)
+        upsampled, decoded = self.decode(encoded)
+        features = self.task_features(encoded, upsampled, decoded)
+        predictions = {task: head(features[task]) for task, head in self.heads.items()}
+        return DenseOutputs(scales=(predictions,), features=features, shared=encoded.pooled)
+
+    def decode(self, encoded: Encoded) -> tuple[list[Tensor], list[Tensor]]:
+        """The decoder's features before and after the convolutions of each stage, deepest first."""
+        upsampled, decoded = [], []
+        x = encoded.pooled
+        for convolutions, indices in zip(self.decoder, reversed(encoded.places), strict=True):
             x = F.max_unpool2d(x, indices, [2, 2])
+            upsampled.append(x)
             for each in convolutions:  # type: ignore[attr-defined]
                 x = each(x)
-        return DenseOutputs(
-            scales=({task: head(x) for task, head in self.heads.items()},),
-            features=dict.fromkeys(self.tasks, x),
-            shared=pooled[-1],
-        )
+            decoded.append(x)
+        return upsampled, decoded
+
+    def task_features(
+        self, encoded: Encoded, upsampled: list[Tensor], decoded: list[Tensor]
+    ) -> dict[str, Tensor]:
+        """What each task's head reads; here the same for all."""
+        return dict.fromkeys(self.tasks, decoded[-1])
 
     def depth_outputs(self) -> Iterator[nn.Conv2d]:
         if "depth" in self.tasks:

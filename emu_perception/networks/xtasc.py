@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import permutations
-from typing import Any
 
-import timm
 import torch
 import torch.nn as nn
 from torch import Tensor
 
-from emu_perception.networks.encoder import feature_widths
+from emu_perception.networks.encoder import build_features, feature_reductions, feature_widths
 from emu_perception.networks.multitask import DenseOutputs, MultiTaskNetwork
 from emu_perception.networks.task_transfer import (
     WIDTHS,
@@ -135,11 +133,8 @@ def build_unet_encoder(backbone: str) -> nn.Module:
     Raises:
         ValueError: no such model, or one that does not give these five scales.
     """
-    try:
-        encoder: Any = timm.create_model(backbone, features_only=True, pretrained=False)
-        reductions = list(encoder.feature_info.reduction())
-    except (RuntimeError, AttributeError, NotImplementedError) as error:
-        raise ValueError(f"'{backbone}' cannot give feature maps: {error}") from error
+    encoder = build_features(backbone)
+    reductions = feature_reductions(encoder)
     if reductions != [2, 4, 8, 16, 32]:
         raise ValueError(
             f"'{backbone}' gives feature maps at 1/{reductions}; a U-Net needs 1/2, 1/4, 1/8, "

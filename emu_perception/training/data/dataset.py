@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -41,7 +42,7 @@ class Problem:
         return f"{self.where}: {self.what}"
 
 
-class Dataset(torch.utils.data.Dataset[Sample]):
+class Dataset(torch.utils.data.Dataset[Sample], ABC):
     """Images with labels for some tasks, by index; the same index always gives the same sample.
 
     Data sets whose samples differ from epoch to epoch (endless scenes, mixtures, augmentation) say
@@ -55,20 +56,20 @@ class Dataset(torch.utils.data.Dataset[Sample]):
     ordered: bool = False
     """True where the data set shuffles itself (a mixture): its order is the order to train in."""
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
+    @abstractmethod
     def __getitem__(self, index: int) -> Sample:
         """The sample; IndexError beyond the end, DataError naming the file that is broken."""
-        raise NotImplementedError
 
+    @abstractmethod
     def name(self, index: int) -> str:
         """The sample's name, without reading its files."""
-        raise NotImplementedError
 
+    @abstractmethod
     def clip(self, index: int) -> str:
         """The sample's clip, without reading its files."""
-        raise NotImplementedError
 
     def set_epoch(self, epoch: int) -> None:
         """Called before each epoch; reaches worker processes that already run."""
@@ -208,9 +209,9 @@ class Wrapper(Dataset):
         self.tasks = source.tasks
         self.ordered = source.ordered
 
+    @abstractmethod
     def change(self, sample: Sample, index: int) -> Sample:
         """The changed sample; `index` is its place in the source."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self.source)

@@ -7,6 +7,7 @@ loss of exactly 0, that of a task without labels in the batch, has no part in an
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -44,9 +45,9 @@ class Adaptive(Weighting):
         values = self.stack(losses)
         return (self.factors(values, shared) * values).sum()
 
+    @abstractmethod
     def factors(self, values: Tensor, shared: Sequence[nn.Parameter]) -> Tensor:
         """Constant weights `(K,)` of the losses `(K,)`."""
-        raise NotImplementedError
 
 
 @register_weighting("dwa")
@@ -95,6 +96,7 @@ class GradientBased(Adaptive):
             found[rows] = self.weigh(rows, values.detach()[rows], products).to(found.dtype)
         return found
 
+    @abstractmethod
     def weigh(self, rows: Tensor, losses: Tensor, products: Tensor) -> Tensor:
         """Weights `(k,)` of the losses that a batch has.
 
@@ -103,7 +105,6 @@ class GradientBased(Adaptive):
             losses: `(k,)` their values.
             products: `(k, k)` inner products of their gradients.
         """
-        raise NotImplementedError
 
 
 @register_weighting("gradnorm")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 _WEIGHTINGS: dict[str, Callable[..., Weighting]] = {}
 
 
-class Weighting(nn.Module):
+class Weighting(nn.Module, ABC):
     """Combines the losses of tasks. Parameters that it has are trained with the network's.
 
     Args:
@@ -29,6 +30,7 @@ class Weighting(nn.Module):
         """The losses `(K,)` in the order of `tasks`, each times its given factor."""
         return torch.stack([self.weights[task] * losses[task] for task in self.tasks])
 
+    @abstractmethod
     def forward(self, losses: Mapping[str, Tensor], shared: Sequence[nn.Parameter]) -> Tensor:
         """The scalar to minimise.
 
@@ -36,7 +38,6 @@ class Weighting(nn.Module):
             losses: by task, scalars; 0 for one without labels in this batch.
             shared: the parameters that all tasks share, for what looks at gradients.
         """
-        raise NotImplementedError
 
     def on_epoch_end(self) -> None:
         """Called after each training epoch, for weights that follow the losses' course."""
