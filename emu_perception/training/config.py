@@ -32,6 +32,26 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
+class AnnotationConfig(Strict):
+    """Which labels the images of a data set keep: some tasks each, drawn once per seed.
+
+    The regimes of Li et al., "Learning Multiple Dense Prediction Tasks from Partially Annotated
+    Data" (CVPR 2022); see `draw_annotation`.
+    """
+
+    regime: Literal["one", "random", "ratio"]
+    """`one` task each, equally many images per task; `random`: 1 … K − 1 tasks each; `ratio`: one
+    task each, in the numbers of `ratio`."""
+    tasks: tuple[Task, ...] | None = None
+    """That are divided, in the order of `ratio`; labels of others are taken away. None: those of
+    `model.tasks`."""
+    ratio: tuple[float, ...] | None = None
+    """Such as [1, 9]."""
+    seed: int | None = Field(None, ge=0)
+    """None: the run's, the same for all members of an ensemble and all rows of a study's seed. A
+    student and a teacher that are to see the same labels need the same number here."""
+
+
 class DatasetConfig(Strict):
     """One split of one data set."""
 
@@ -51,6 +71,8 @@ class DatasetConfig(Strict):
     normals_window: int = Field(5, ge=3)
     """Pixels, odd: the neighbourhood that normals are fitted in where they are derived from depth;
     noisy depth (Kinect, stereo) wants more."""
+    annotation: AnnotationConfig | None = None
+    """Of training data: hide the labels of some tasks. None: what there is."""
 
     @property
     def title(self) -> str:
@@ -82,6 +104,13 @@ class DataConfig(Strict):
     """Per process."""
     workers: int = Field(4, ge=0)
     """Processes that read and augment."""
+
+    @field_validator("validation")
+    @classmethod
+    def _whole(cls, data: DatasetConfig | None) -> DatasetConfig | None:
+        if data is not None and data.annotation is not None:
+            raise ValueError("annotation hides labels of training data, not those to judge by")
+        return data
 
 
 class ModelConfig(Strict):
@@ -273,6 +302,16 @@ class TrainConfig(Strict):
                 "canonical_focal_length needs cameras: set data.augmentation.scale_changes: camera"
             )
         return self
+
+    def with_annotation_seed(self, seed: int) -> TrainConfig:
+        """The same with this seed for partial annotations that name none."""
+        train = []
+        for each in self.data.train:
+            if each.annotation is not None and each.annotation.seed is None:
+                annotation = each.annotation.model_copy(update={"seed": seed})
+                each = each.model_copy(update={"annotation": annotation})
+            train.append(each)
+        return self.model_copy(update={"data": self.data.model_copy(update={"train": train})})
 
 
 class TableRow(Strict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import lightning as L
 import torch
@@ -16,6 +17,7 @@ from emu_perception.training.data import (
     Batch,
     Dataset,
     Mixture,
+    PartiallyAnnotated,
     Relabelled,
     Resized,
     Source,
@@ -24,13 +26,25 @@ from emu_perception.training.data import (
     make_loader,
 )
 
+ANNOTATION_FILE = "annotation_{}.json"
+"""Of a run's training set by number: the labels that its images keep."""
+
 
 def open_dataset(config: DatasetConfig) -> Dataset:
     """The split that a configuration names, in the classes that it asks for.
 
     Raises:
-        ValueError: name, option, split or folder do not suit.
+        ValueError: name, option, split or folder do not suit, or labels are to be hidden from it:
+            only `training_set` does so.
     """
+    if config.annotation is not None:
+        raise ValueError(
+            f"{config.title}: annotation hides labels of training data, not those to judge by"
+        )
+    return _open(config)
+
+
+def _open(config: DatasetConfig) -> Dataset:
     root = None if config.root is None else expand(config.root)
     dataset = build_dataset(config.name, root, config.split, **config.options)
     if config.label_set is not None and dataset.label_set is not None:
@@ -38,18 +52,53 @@ def open_dataset(config: DatasetConfig) -> Dataset:
     return dataset
 
 
-def open_for(config: DatasetConfig, tasks: Sequence[str]) -> Dataset:
-    """`open_dataset` with those of the tasks that can be derived from other labels."""
-    return derive(open_dataset(config), tasks, config.normals_window)
+def annotated(
+    config: DatasetConfig, tasks: Sequence[str], seed: int, path: Path | None = None
+) -> Dataset:
+    """A training set with those of the tasks that can be derived, and the labels that it keeps.
+
+    Args:
+        config: of the set.
+        tasks: of the model.
+        seed: of the annotation, where the configuration names none.
+        path: JSON file that keeps the annotation.
+
+    Raises:
+        ValueError: the set has no labels for a task that is to be divided.
+        DataError: the file keeps the annotation of something else.
+    """
+    dataset = derive(_open(config), tasks, config.normals_window)
+    wanted = config.annotation
+    if wanted is None:
+        return dataset
+    return PartiallyAnnotated(
+        dataset,
+        wanted.tasks or tasks,
+        wanted.regime,
+        seed=seed if wanted.seed is None else wanted.seed,
+        ratio=wanted.ratio,
+        path=path,
+    )
 
 
-def training_set(config: DataConfig, tasks: Sequence[str], seed: int) -> Dataset:
+def training_set(
+    config: DataConfig, tasks: Sequence[str], seed: int, folder: Path | None = None
+) -> Dataset:
     """All training data as one data set, not augmented.
+
+    Args:
+        config: of the data.
+        tasks: of the model.
+        seed: of a mixture's order, and of partial annotations that name none.
+        folder: keeps partial annotations, as `annotation_0.json` and so on.
 
     Raises:
         ValueError: a task that no data set has labels for.
     """
-    opened = [open_for(each, tasks) for each in config.train]
+    opened = [
+        annotated(each, tasks, seed, folder and folder / ANNOTATION_FILE.format(number))
+        for number, each in enumerate(config.train)
+    ]
     unsupervised = [t for t in tasks if not any(t in dataset.tasks for dataset in opened)]
     if unsupervised:
         had = "; ".join(
@@ -71,17 +120,25 @@ class DataModule(L.LightningDataModule):
     """Augmented training batches, and validation images one by one at the network's size.
 
     Order and augmentation are functions of (seed, epoch, index), whatever the number of workers.
+    Partial annotations are kept in `folder`, where one is given.
     """
 
     def __init__(
-        self, config: DataConfig, tasks: tuple[str, ...], input_size: tuple[int, int], seed: int
+        self,
+        config: DataConfig,
+        tasks: tuple[str, ...],
+        input_size: tuple[int, int],
+        seed: int,
+        folder: Path | None = None,
     ) -> None:
         super().__init__()
         self.config, self.tasks, self.seed = config, tasks, seed
-        self.training = training_set(config, tasks, seed)
-        self.validation = (
-            Resized(open_for(config.validation, tasks), input_size) if config.validation else None
-        )
+        self.training = training_set(config, tasks, seed, folder)
+        self.validation: Dataset | None = None
+        if config.validation is not None:
+            judged = open_dataset(config.validation)
+            derived = derive(judged, tasks, config.validation.normals_window)
+            self.validation = Resized(derived, input_size)
         augmentation = Augmentation(size=config.crop, **dict(config.augmentation))
         self.augmented = Augmented(self.training, augmentation, seed)
         if len(self.augmented) < config.batch_size:

@@ -27,7 +27,7 @@ from emu_perception.networks.pretrained import (
 )
 from emu_perception.training.callbacks import AtomicCheckpointIO, Pictures, epoch_checkpoint
 from emu_perception.training.config import ConfigError, TrainConfig, expand
-from emu_perception.training.data_module import DataModule
+from emu_perception.training.data_module import ANNOTATION_FILE, DataModule
 from emu_perception.training.modules import SupervisedModule
 from emu_perception.training.registry import build_module
 
@@ -150,7 +150,10 @@ def train(config: TrainConfig, resume: str = "auto", *, progress: bool = True) -
         if result.is_file():
             return result
     model = config.model
-    data = DataModule(config.data, model.tasks, model.input_size, config.seed)
+    if resume == "never":
+        for number in range(len(config.data.train)):
+            (folder / ANNOTATION_FILE.format(number)).unlink(missing_ok=True)
+    data = DataModule(config.data, model.tasks, model.input_size, config.seed, folder)
     spec = describe_model(config, data.training.label_set)
     module = build_module(config, spec, build_network(config, spec))
     folder.mkdir(parents=True, exist_ok=True)
@@ -192,8 +195,9 @@ def train_ensemble(
     """Train the members one after the other and write them as one model file.
 
     Finished members are skipped, an interrupted one goes on. Each has a seed of its own, and with
-    it its own decoders, order and augmentation.
+    it its own decoders, order and augmentation; all see the same partial annotation.
     """
+    config = config.with_annotation_seed(config.seed)
     if members < 2:
         raise ValueError(f"an ensemble needs at least two members, got {members}")
     files = []

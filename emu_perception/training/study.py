@@ -164,7 +164,7 @@ class StudyConfig(Strict):
             teacher = [str(file) for file in self.files(self.row(row.teacher), seed)]
             given = values.get("distillation", {})
             values["distillation"] = DistillationConfig(**{**given, "teacher": teacher})
-        return TrainConfig.model_validate(values)
+        return TrainConfig.model_validate(values).with_annotation_seed(seed)
 
     def pretraining_run(self) -> TrainConfig | None:
         """The run whose encoder all rows start from, if there is one."""

@@ -1,10 +1,12 @@
 """Training runs end to end: files, ensembles, students, and what a power cut leaves."""
 
+import json
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from emu_perception.model_file import load_model
 from emu_perception.predictor import Predictor
 from emu_perception.training import run
 from emu_perception.training.config import ConfigError
+from emu_perception.training.data_module import DataModule, open_dataset
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -148,6 +151,33 @@ def test_a_student_learns_from_a_frozen_teacher(
     assert b"train/kl" in curves
     name = b"train/rmsle_epistemic_variance" if split else b"train/rmsle_variance"
     assert name in curves
+
+
+def test_a_student_learns_from_partial_labels(ensemble: Path, data: Path, tmp_path: Path) -> None:
+    kept = {"regime": "ratio", "ratio": [1, 2]}
+    split = {"name": "nyuv2", "root": str(data), "split": "all", "options": {"classes": 13}}
+    config = tiny.config(
+        data,
+        tmp_path / "student",
+        seed=3,
+        data={"train": [{**split, "annotation": kept}]},
+        distillation={"teacher": [str(ensemble)]},
+        trainer={"epochs": 1},
+    )
+    trained = weights(run.train(config, progress=False))
+    assert all(torch.isfinite(value).all() for value in trained.values())
+    stored = json.loads((tmp_path / "student" / "annotation_0.json").read_text())
+    assert (stored["seed"], stored["ratio"]) == (3, [1.0, 2.0])
+    assert Counter(map(tuple, stored["images"].values())) == {("semantic",): 2, ("depth",): 4}
+    # A run that starts anew draws anew; members of an ensemble share one annotation.
+    again = config.model_copy(update={"seed": 4})
+    module = DataModule(again.data, ("semantic", "depth"), (64, 96), 4, tmp_path / "other")
+    assert {sample.tasks for sample in module.training} == {("semantic",), ("depth",)}
+    assert config.with_annotation_seed(8).data.train[0].annotation.seed == 8
+    with pytest.raises(ValueError, match="annotation hides labels of training data"):
+        open_dataset(config.data.train[0])
+    with pytest.raises(ValueError, match="not those to judge by"):
+        tiny.config(data, tmp_path, data={"validation": {**split, "annotation": kept}})
 
 
 def test_a_step_of_the_sub_ensemble_trains_one_pair(data: Path, tmp_path: Path) -> None:

@@ -115,7 +115,13 @@ class PartiallyAnnotated(Wrapper):
         }
 
     def change(self, sample: Sample, index: int) -> Sample:
-        return sample.without(*self._removed[sample.name])
+        removed = self._removed.get(sample.name)
+        if removed is None:
+            raise DataError(
+                f"no annotation was drawn for the sample '{sample.name}': partial annotation needs "
+                "a fixed set, whose samples do not change from epoch to epoch"
+            )
+        return sample.without(*removed)
 
 
 def _keep(
