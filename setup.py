@@ -74,6 +74,8 @@ setup(
         ],
         # Faster inference on CPUs.
         "openvino": ["openvino>=2025.0"],
+        # The peer that `emu benchmark` measures the engines against.
+        "benchmark": ["transformers>=4.50"],
         # The test suite. colcon runs it with pytest because it finds pytest under this name.
         "test": [
             "pytest>=8.3",

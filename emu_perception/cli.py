@@ -31,6 +31,7 @@ EXTRAS = {
     "rclpy": "ros",
     "lightning": "train",
     "openvino": "openvino",
+    "transformers": "benchmark",
 }
 """Modules that not every installation has, and the extra that brings them."""
 

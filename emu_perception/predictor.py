@@ -126,7 +126,6 @@ class Predictor:
             max(1, round(width * scale / STRIDE)) * STRIDE,
         )
 
-    @torch.inference_mode()
     def predict(
         self,
         image: np.ndarray,
@@ -148,6 +147,23 @@ class Predictor:
         Raises:
             ValueError: the image, the intrinsics or a map's name does not fit; the message says
                 what was expected.
+        """
+        found = self.predict_on_device(image, intrinsics, maps=maps, output_size=output_size)
+        return Prediction(**{name: value.cpu().numpy() for name, value in found.items()})
+
+    @torch.inference_mode()
+    def predict_on_device(
+        self,
+        image: np.ndarray,
+        intrinsics: Intrinsics | None = None,
+        *,
+        maps: Collection[str] | None = None,
+        output_size: tuple[int, int] | None = None,
+    ) -> dict[str, Tensor]:
+        """As `predict`, but the maps stay where the network runs, by name of `Prediction` fields.
+
+        On a GPU they may still be on their way when this returns: they are ready in the order of
+        torch's current stream.
         """
         _check_image(image)
         height, width = image.shape[:2]
@@ -175,7 +191,7 @@ class Predictor:
             if "classes" in found:
                 found["classes"] = found["classes"].masked_fill(doubtful, UNLABELLED)
         named = {OWN_NAMES.get(name, name): value for name, value in found.items()}
-        return Prediction(**{name: named[name].cpu().numpy() for name in wanted})
+        return {name: named[name] for name in wanted}
 
     def close(self) -> None:
         """Release the network and the device's memory; the predictor is of no use afterwards."""

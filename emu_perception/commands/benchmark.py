@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emu_perception.commands.options import ModelOption, parse_size
+from emu_perception.commands.options import DeviceOption, ModelOption, parse_size
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,9 +17,112 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Measure what things cost on this machine.", no_args_is_help=True)
 
 
-@app.callback()
-def _group() -> None:
-    pass
+@app.callback(invoke_without_command=True)
+def engines(
+    context: typer.Context,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="mit_b0 … mit_b5 (random weights, 40 classes and depth), a model file, or a "
+            "shipped model's name; again for more.",
+            show_default="mit_b0 and mit_b2",
+        ),
+    ] = None,
+    engine: Annotated[
+        list[str] | None, typer.Option(help="Again for more.", show_default="auto")
+    ] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(help="WIDTHxHEIGHT; again for more.", show_default="640x480"),
+    ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(help="auto, fp32, fp16 or bf16; again for more.", show_default="auto"),
+    ] = None,
+    device: DeviceOption = "auto",
+    members: Annotated[
+        int | None, typer.Option(min=2, help="Also a Deep Ensemble and Sub-Ensemble of so many.")
+    ] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Hugging Face's SegFormer beside networks with random weights: eager, compiled, "
+            "or none; again for more.",
+            show_default="eager",
+        ),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=3, help="Measured calls of each.")] = 20,
+    warm_up: Annotated[int, typer.Option(min=1, help="Calls of each before.")] = 3,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each.")] = 2,
+    memory: Annotated[
+        bool, typer.Option(help="Run each once more, in a process of its own.")
+    ] = True,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Measure what must hold on this machine, in place of what the options name; the "
+            "exit status is 1 where it does not.",
+        ),
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="File to write the figures to.")
+    ] = None,
+    markdown_file: Annotated[
+        Path | None, typer.Option("--markdown", help="File to write the tables to.")
+    ] = None,
+) -> None:
+    """Time networks by engines, sizes and precisions, beside a peer in the same rounds."""
+    if context.invoked_subcommand is not None:
+        return
+    sizes = [parse_size(text) for text in size or ["640x480"]]
+
+    from rich.console import Console
+
+    from emu_perception.benchmark.cases import make_cases
+    from emu_perception.benchmark.claims import cases_to_check, check_claims, failed
+    from emu_perception.benchmark.matrix import run_matrix
+    from emu_perception.benchmark.peer import check_kinds
+    from emu_perception.benchmark.report import claims_markdown, machine_line, markdown
+    from emu_perception.engines.base import choose_device
+    from emu_perception.evaluation.result import write_json
+
+    place = str(choose_device(device))
+    cases = cases_to_check(place)
+    if not check:
+        cases = make_cases(
+            model or ["mit_b0", "mit_b2"],
+            engines=engine or ["auto"],
+            sizes=sizes,
+            precisions=precision or ["auto"],
+            device=place,
+            members=members,
+        )
+    console = Console()
+    with console.status("") as status:
+        matrix = run_matrix(
+            cases,
+            peers=check_kinds(peer or ["eager"]),
+            rounds=rounds,
+            warm_up=warm_up,
+            threads=threads,
+            measure_memory=memory,
+            progress=status.update,
+        )
+    claims = check_claims(matrix) if check else []
+    text = f"{markdown(matrix)}\n{machine_line(matrix)}\n"
+    if claims:
+        text += f"\n{claims_markdown(claims)}"
+    if json_file is not None:
+        write_json(json_file, {**matrix.to_dict(), "claims": [c.to_dict() for c in claims]})
+    if markdown_file is not None:
+        markdown_file.parent.mkdir(parents=True, exist_ok=True)
+        markdown_file.write_text(text, encoding="utf-8")
+    typer.echo(text)
+    if failed(claims):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import torch
 
+from emu_perception.benchmark.measure import peak_resident_bytes
 from emu_perception.labels import load_label_set
 from emu_perception.model_file import LoadedModel
 from emu_perception.training.config import TrainConfig
@@ -146,7 +147,4 @@ def _peak_memory(config: TrainConfig, members: int, device: str) -> int:
         step()
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
-    # Not getrusage: a child's figure there begins at its parent's.
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024
+    return peak_resident_bytes()

@@ -1,0 +1,134 @@
+"""What must hold, and whether it does: the limits behind `emu benchmark --check`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from emu_perception.benchmark.cases import Case
+from emu_perception.benchmark.matrix import Matrix, Row
+
+VGA = (480, 640)
+CITYSCAPES = (1024, 2048)
+CPU_THREADS = 2
+TEACHER = 10
+"""Members."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A figure and its limit."""
+
+    text: str
+    limit: float
+    figure: float | None
+    """None: not measured, for this reason."""
+    reason: str = ""
+    at_most: bool = False
+    """The figure may not be above the limit; else not below."""
+
+    @property
+    def holds(self) -> bool | None:
+        """None where it was not measured."""
+        if self.figure is None:
+            return None
+        return self.figure <= self.limit if self.at_most else self.figure >= self.limit
+
+    @property
+    def outcome(self) -> str:
+        """In words."""
+        words = {True: "holds", False: "FAILS", None: f"skipped: {self.reason}"}
+        return words[self.holds]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "holds": self.holds}
+
+
+def cases_to_check(device: str) -> list[Case]:
+    """The cases that the claims about a device need."""
+    if device == "cpu":
+        return [Case("mit_b0", VGA), Case("mit_b2", VGA)]
+    student = Case("mit_b2", VGA, device, "fp16")
+    return [
+        student,
+        student.ensemble("deep_ensemble", TEACHER),
+        Case("mit_b5", VGA, device, "fp16"),
+        Case("mit_b2", CITYSCAPES, device, "fp16"),
+    ]
+
+
+def check_claims(matrix: Matrix) -> list[Claim]:
+    """All claims: those about the device that was measured, and why the others were not."""
+    measured = {row.case.device for row in matrix.rows}
+    on_cpu, on_gpu = "cpu" in measured, bool(measured - {"cpu"})
+    return [
+        *_check_cpu(matrix, "" if on_cpu else "this run was on a GPU"),
+        *_check_gpu(matrix, "" if on_gpu else "no GPU was measured"),
+    ]
+
+
+def failed(claims: Iterable[Claim]) -> bool:
+    """Whether one of them was measured and does not hold."""
+    return any(claim.holds is False for claim in claims)
+
+
+def _check_cpu(matrix: Matrix, why_not: str) -> list[Claim]:
+    claims = []
+    for model, limit in (("mit_b0", 3.0), ("mit_b2", 5.0)):
+        row = _row(matrix, model, VGA, "fp32")
+        claims.append(
+            Claim(
+                f"{model}, 640 x 480, {CPU_THREADS} CPU threads, all maps: times as fast as the "
+                "peer's class scores",
+                limit,
+                row.over_peer.get("eager") if row else None,
+                why_not,
+            )
+        )
+    return claims
+
+
+def _check_gpu(matrix: Matrix, why_not: str) -> list[Claim]:
+    student = _row(matrix, "mit_b2", VGA, "fp16")
+    teacher = _row(matrix, "mit_b2", VGA, "fp16", TEACHER)
+    largest = _row(matrix, "mit_b5", VGA, "fp16")
+    street = _row(matrix, "mit_b2", CITYSCAPES, "fp16")
+
+    def rate(row: Row | None) -> float | None:
+        return row.best["per_second"] if row else None
+
+    def slower(row: Row | None) -> float | None:
+        return row.best["median"] / student.best["median"] if row and student else None
+
+    peer = student.over_peer.get("eager") if student else None
+    taken = student.memory.get("gpu_reserved") if student else None
+    megabytes = None if taken is None else taken / 1e6
+    return [
+        Claim("mit_b2, 640 x 480, fp16: frames/s", 400, rate(student), why_not),
+        Claim("mit_b2, 640 x 480, fp16: times as fast as the peer", 5, peer, why_not),
+        Claim("mit_b5, 640 x 480, fp16: frames/s", 150, rate(largest), why_not),
+        Claim("mit_b2, 2048 x 1024, fp16: frames/s", 80, rate(street), why_not),
+        Claim(
+            f"mit_b2, 640 x 480, fp16: time of a teacher of {TEACHER} over its student's",
+            10,
+            slower(teacher),
+            why_not,
+            at_most=True,
+        ),
+        Claim(
+            "mit_b2, 640 x 480, fp16: MB of GPU memory that torch reserves",
+            600,
+            megabytes,
+            why_not,
+            at_most=True,
+        ),
+    ]
+
+
+def _row(
+    matrix: Matrix, model: str, size: tuple[int, int], precision: str, members: int = 1
+) -> Row | None:
+    found = matrix.find(model, size, precision, members)
+    return found[0] if found else None

@@ -1,0 +1,70 @@
+"""The figures as Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from emu_perception.benchmark.claims import Claim
+from emu_perception.benchmark.matrix import Matrix, Row
+
+
+def machine_line(matrix: Matrix) -> str:
+    """On what, with what, under which load."""
+    machine = matrix.machine
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    before, after = matrix.load_average
+    return (
+        f"{machine['device']}, {machine['threads']} CPU threads of {machine['cores']} cores; "
+        f"{versions}; {matrix.rounds} rounds; load average {before:.1f} before, {after:.1f} after"
+    )
+
+
+def markdown(matrix: Matrix) -> str:
+    """Rows and peers as a table."""
+    on_gpu = any(row.on_device for row in matrix.rows)
+    head = ["network", "size", "engine", "precision", "median (p95), ms"]
+    head += ["on the GPU, ms"] if on_gpu else []
+    head += ["frames/s", "x eager peer", "x compiled peer", "memory, MB"]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for peer in matrix.peers:
+        cells = [f"peer: {peer.model}, class scores at 1/4", _size(peer.size), peer.kind]
+        cells += [peer.precision, _time(peer.times), *([""] if on_gpu else [])]
+        lines.append(_line([*cells, f"{peer.times['per_second']:.1f}", "", "", ""]))
+    for row in matrix.rows:
+        cells = [row.case.name, _size(row.case.size), row.engine, row.case.precision]
+        cells += [_time(row.host), *([_time(row.best)] if on_gpu else [])]
+        cells += [f"{row.best['per_second']:.1f}"]
+        cells += [_ratio(row, "eager"), _ratio(row, "compiled"), _memory(row)]
+        lines.append(_line(cells))
+    return "\n".join(lines) + "\n"
+
+
+def claims_markdown(claims: Sequence[Claim]) -> str:
+    """What must hold, as a table."""
+    lines = [_line(["must hold", "limit", "measured", "outcome"]), _line(["---"] * 4)]
+    for claim in claims:
+        figure = "" if claim.figure is None else f"{claim.figure:.3g}"
+        sign = "≤" if claim.at_most else "≥"
+        lines.append(_line([claim.text, f"{sign} {claim.limit:g}", figure, claim.outcome]))
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[1]} x {size[0]}"
+
+
+def _time(times: dict[str, float]) -> str:
+    return f"{times['median']:.1f} ({times['p95']:.1f})"
+
+
+def _ratio(row: Row, kind: str) -> str:
+    return f"{row.over_peer[kind]:.2f}" if kind in row.over_peer else ""
+
+
+def _memory(row: Row) -> str:
+    taken = row.memory.get("gpu_reserved", row.memory.get("resident"))
+    return "" if taken is None else f"{taken / 1e6:.0f}"
