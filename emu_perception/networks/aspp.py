@@ -66,6 +66,7 @@ class ASPPDecoder(nn.Module):
         skips: width of the encoder's features by scale 4 to 1; scales that it lacks get none.
         out_channels: of the task.
         outputs: scales that predict the task.
+        widths: channels by scale.
     """
 
     def __init__(
@@ -74,17 +75,18 @@ class ASPPDecoder(nn.Module):
         skips: Mapping[int, int],
         out_channels: int,
         outputs: Sequence[int] = (1, 0),
+        widths: Mapping[int, int] = WIDTHS,
     ) -> None:
         super().__init__()
         self.reduce, self.merge = nn.ModuleDict(), nn.ModuleDict()
-        for scale, width in WIDTHS.items():
-            first = scale == max(WIDTHS)
+        for scale, width in widths.items():
+            first = scale == max(widths)
             self.reduce[str(scale)] = (
-                ASPP(in_channels, width) if first else convolution(WIDTHS[scale + 1], width)
+                ASPP(in_channels, width) if first else convolution(widths[scale + 1], width)
             )
             self.merge[str(scale)] = convolution(width + skips.get(scale, 0), width)
         self.outputs = nn.ModuleDict(
-            {str(s): nn.Conv2d(WIDTHS[s], out_channels, 1) for s in outputs}
+            {str(s): nn.Conv2d(widths[s], out_channels, 1) for s in outputs}
         )
 
     def step(self, scale: int, x: Tensor, skip: Tensor | None, size: Sequence[int]) -> Tensor:

@@ -40,6 +40,7 @@ class DenseMTL(MultiTaskNetwork):
         fusion, attention, self_attention, alpha: of `ExchangeBlock` (Table 4).
         dilated: the encoder's last stage is dilated in place of a stride, where timm has it.
         supervised: scales that predict all tasks and are trained.
+        width: of the decoders and exchange blocks, as a share of the paper's.
         unit, depth_variance: of `MultiTaskNetwork`.
     """
 
@@ -56,12 +57,16 @@ class DenseMTL(MultiTaskNetwork):
         alpha: bool = True,
         dilated: bool = True,
         supervised: Sequence[int] = (1, 0),
+        width: float = 1.0,
         unit: str = "normalized_inverse",
         depth_variance: bool = False,
     ) -> None:
         super().__init__(tasks, classes, unit, depth_variance)
         if not set(scales) <= WIDTHS.keys() or not {0} <= set(supervised) <= WIDTHS.keys():
             raise ValueError("scales and supervised are among 4, 3, 2, 1, 0; supervised has 0")
+        decoder_widths = {scale: round(width * channels) for scale, channels in WIDTHS.items()}
+        if decoder_widths[0] < 2:
+            raise ValueError(f"width must leave each decoder channels, got {width}")
         settings: dict[str, Any] = {"output_stride": 16} if dilated else {}
         self.encoder = timm.create_model(backbone, features_only=True, pretrained=False, **settings)
         info: Any = self.encoder.feature_info
@@ -75,6 +80,7 @@ class DenseMTL(MultiTaskNetwork):
                     {s: widths[i] for s, i in self.skips.items()},
                     channels,
                     sorted(set(supervised), reverse=True),
+                    decoder_widths,
                 )
                 for task, channels in self.channels.items()
             }
@@ -83,10 +89,10 @@ class DenseMTL(MultiTaskNetwork):
         for scale in scales if len(self.tasks) > 1 and exchange != "none" else ():
             block: nn.Module
             if exchange == "distillation":
-                block = Distillation(self.tasks, WIDTHS[scale])
+                block = Distillation(self.tasks, decoder_widths[scale])
             elif exchange in ("attention", "isolated"):
                 block = ExchangeBlock(
-                    self.tasks, WIDTHS[scale], DOWNSCALING[scale], fusion, attention,
+                    self.tasks, decoder_widths[scale], DOWNSCALING[scale], fusion, attention,
                     self_attention, alpha,
                 )  # fmt: skip
                 block = Isolated(block) if exchange == "isolated" else block

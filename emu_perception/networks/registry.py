@@ -10,6 +10,7 @@ from emu_perception.networks.densemtl import DenseMTL
 from emu_perception.networks.dilated_aspp import DilatedASPP
 from emu_perception.networks.ensembles import DeepEnsemble, DeepSubEnsemble, MonteCarloDropout
 from emu_perception.networks.mtan import MTAN
+from emu_perception.networks.padnet import PADNet
 from emu_perception.networks.segdepthformer import SegDepthFormer
 from emu_perception.networks.segnet import SegNet
 from emu_perception.networks.xtasc import XTasCNet
@@ -51,6 +52,7 @@ def build_network(architecture: str, **arguments: object) -> nn.Module:
 
 register_architecture("segdepthformer")(SegDepthFormer)
 register_architecture("densemtl")(DenseMTL)
+register_architecture("padnet")(PADNet)
 register_architecture("deep_ensemble")(DeepEnsemble)
 register_architecture("deep_sub_ensemble")(DeepSubEnsemble)
 register_architecture("monte_carlo_dropout")(MonteCarloDropout)

@@ -53,5 +53,5 @@ def build_module(config: TrainConfig, spec: ModelSpec, network: nn.Module) -> Su
 register_module("segdepthformer", SupervisedModule)
 register_module("deep_sub_ensemble", SubEnsembleModule)
 register_module("xtasc", TransferModule)
-for _architecture in ("densemtl", "segnet", "mtan", "dilated_aspp"):
+for _architecture in ("densemtl", "padnet", "segnet", "mtan", "dilated_aspp"):
     register_module(_architecture, MultiTaskModule)

@@ -13,6 +13,7 @@ from emu_perception.networks.attention import SpatialCrossTaskAttention
 from emu_perception.networks.densemtl import DenseMTL
 from emu_perception.networks.exchange import ExchangeBlock
 from emu_perception.networks.multitask import TASKS
+from emu_perception.networks.padnet import PADNet
 
 
 def count(module: nn.Module) -> int:
@@ -85,6 +86,34 @@ def test_wrong_switches_are_named() -> None:
         DenseMTL("resnet10t", 5, exchange="gossip", dilated=False)
     with pytest.raises(ValueError, match="fusion must be"):
         DenseMTL("resnet10t", 5, fusion="sum", dilated=False)
+    with pytest.raises(ValueError, match="width must leave"):
+        DenseMTL("resnet10t", 5, width=0.01, dilated=False)
+    with pytest.raises(ValueError, match="width must be a multiple of 4"):
+        PADNet("resnet10t", 5, width=6)
+
+
+def test_a_narrower_decoder_is_as_much_narrower_throughout() -> None:
+    with torch.device("meta"):
+        network = DenseMTL("resnet10t", 5, dilated=False, width=0.5)
+    assert count(network.exchanges["1"]) == count(ExchangeBlock(TASKS[:2], 64, 4))
+    assert network.decoders["depth"].outputs["0"].in_channels == 32
+
+
+def test_padnet_distils_what_other_tasks_found() -> None:
+    torch.manual_seed(0)
+    network = PADNet("resnet10t", 5, TASKS[:3], width=8, depth_variance=True).eval()
+    network.initialise_depth_mean(10.0)
+    image = torch.randn(1, 3, 32, 64)
+    dense = network.dense(image)
+    final, first = dense.scales
+    assert final["semantic"].shape == (1, 5, 32, 64) and first["depth"].shape == (1, 2, 8, 16)
+    nn.init.normal_(network.initial["normals"][0].conv1.weight)
+    after, other = network.dense(image).scales
+    assert torch.equal(first["depth"], other["depth"])  # its own features are as they were
+    assert not torch.equal(final["depth"], after["depth"])
+    # Gates and features, 3 x 3, of each of the other two tasks for each of three.
+    assert count(network.distillation) == 3 * 2 * 2 * 9 * 8 * 8
+    assert PADNet("resnet10t", 5, ["semantic"], width=8).distillation is None
 
 
 def test_attention_on_a_large_image_takes_little_memory() -> None:

@@ -17,6 +17,7 @@ from emu_perception.training.config import (
     load_config,
 )
 from emu_perception.training.data import dataset_entry
+from emu_perception.training.multitask.losses import find_loss
 
 SHIPPED = sorted(find_resource("config", "train").glob("*.yaml"))
 TABLES = [p for p in SHIPPED if p.stem.endswith("_table")]
@@ -65,6 +66,33 @@ def test_paper_settings() -> None:
             1,
         )
         assert config.data.augmentation.scale == (0.5, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "rates"),
+    [
+        ("vkitti2_sd", (50, 1), (2e-4, 3e-4)),
+        ("vkitti2_sdn", (50, 1, 100), (2e-4, 3e-4)),
+        ("synthia_sd", (50, 1), (2e-4, 3e-4)),
+        ("synthia_sdn", (50, 1, 100), (2e-4, 3e-4)),
+        ("cityscapes_sd", (100, 1), (2e-4, 3e-4)),
+        ("cityscapes_sdn", (100, 1, 100), (1e-5, 1e-4)),
+        ("nyuv2_sdn", (100, 1, 100), (2e-4, 3e-4)),
+        ("nyuv2_sdne", (100, 1, 100, 50), (2e-4, 3e-4)),
+    ],
+)
+def test_settings_of_densemtl(name: str, weights: tuple, rates: tuple) -> None:
+    config = load_config(find_resource("config", "train", f"densemtl_{name}.yaml"))
+    tasks, optimizer, data = config.model.tasks, config.optimizer, config.data
+    assert tuple(config.multitask.weighting.weights[task] for task in tasks) == weights
+    learning_rate = optimizer.learning_rate
+    assert (learning_rate, learning_rate * optimizer.head_factor) == pytest.approx(rates)
+    assert (optimizer.betas, optimizer.clip_norm) == ((0.9, 0.98), 10)
+    assert (optimizer.step_size, optimizer.step_factor) == (30_000, 0.1)
+    steps = config.trainer.epochs * data.samples_per_epoch // data.batch_size
+    assert (data.batch_size, steps) == (2, 40_000)
+    for task in tasks:
+        assert find_loss(task, config.multitask.losses.get(task)) is not None
 
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda p: p.stem)
