@@ -60,7 +60,15 @@ setup(
             "rosbags-image>=0.10",  # image conversion where cv_bridge is not there
         ],
         # rosbag2 files without a ROS installation.
-        "bags": ["rosbags>=0.11", "rosbags-image>=0.10"],
+        "bags": [
+            "rosbags>=0.11",
+            "rosbags-image>=0.10",
+            # What is left of recordings that were cut off: records, their packed parts, tables.
+            "mcap>=1.2",
+            "zstandard>=0.22",
+            "lz4>=4.3",
+            "apsw>=3.45",
+        ],
         # Reports as a page.
         "report": ["matplotlib>=3.9", "jinja2>=3.1", "markupsafe>=2.1"],
         # Training.

@@ -15,6 +15,13 @@ from rosbags.interfaces import Connection
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from emu_perception.bags.rescue import (
+    RescuedRecording,
+    in_order,
+    needs_rescue,
+    register_definitions,
+)
+
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
@@ -28,15 +35,20 @@ class BagError(ValueError):
     """A bag that cannot be read or written; the message names it and says what was expected."""
 
 
-@cache
-def message_types() -> Typestore:
-    """The standard ROS 2 messages and LabelInfo, for bags without definitions and for writing."""
+def standard_types() -> Typestore:
+    """The standard ROS 2 messages and LabelInfo, in a store that may be added to."""
     types = get_typestore(Stores.ROS2_JAZZY)
     label_info = "std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold\n"
     types.register(get_types_from_msg(label_info, LABEL_INFO))
     vision_class = "uint16 class_id\nstring class_name\n"
     types.register(get_types_from_msg(vision_class, "vision_msgs/msg/VisionClass"))
     return types
+
+
+@cache
+def message_types() -> Typestore:
+    """The standard ROS 2 messages and LabelInfo, for bags without definitions and for writing."""
+    return standard_types()
 
 
 def is_bag(path: Path) -> bool:
@@ -72,6 +84,9 @@ class BagMessage:
 class BagReader:
     """One recording, as a context manager.
 
+    A recording that was cut off, or has lost its metadata, is read up to where it is damaged;
+    `damage` says what was found.
+
     >>> with BagReader("drive") as bag:
     ...     for message in bag.messages([bag.image_topic().name]):
     ...         image = rgb(bag.decode(message))
@@ -85,30 +100,47 @@ class BagReader:
             BagError: there is no such bag.
         """
         self.path = Path(path)
-        self._reader: AnyReader | None = None
+        self._reader: AnyReader | RescuedRecording | None = None
+        self.damage: tuple[str, ...] = ()
         if not self.path.exists():
             raise BagError(f"{self.path}: no such bag")
-        if self.path.is_dir() and not (self.path / "metadata.yaml").is_file():
-            files = sorted(f.name for f in self.path.iterdir() if f.suffix in STORAGE_SUFFIXES)
-            advice = (
-                f"run `ros2 bag reindex {self.path}`, or give {' or '.join(files)} itself"
-                if files
-                else "expected a rosbag2 folder with metadata.yaml and .mcap or .db3 files"
-            )
-            raise BagError(f"{self.path}: metadata.yaml is missing; {advice}")
         if self.path.is_file() and self.path.suffix not in STORAGE_SUFFIXES:
             raise BagError(
                 f"{self.path}: not a rosbag2; expected a folder with metadata.yaml, or a file "
                 f"that ends in {' or '.join(STORAGE_SUFFIXES)}"
             )
+        if not is_bag(self.path):
+            raise BagError(
+                f"{self.path}: expected a rosbag2 folder with metadata.yaml and .mcap or .db3 files"
+            )
 
     def __enter__(self) -> BagReader:
-        reader = AnyReader([self.path], default_typestore=message_types())
-        try:
-            reader.open()
-        except Exception as error:  # a damaged file surfaces as almost any exception
-            raise self._damaged(error) from error
-        self._reader = reader
+        files = self._files()
+        reasons = [reason for file in files if (reason := needs_rescue(file))]
+        if self.path.is_dir() and not (self.path / "metadata.yaml").is_file():
+            reasons.append("metadata.yaml is missing")
+        if not reasons:
+            reader = AnyReader([self.path], default_typestore=message_types())
+            try:
+                reader.open()
+            except Exception as error:  # a damaged file surfaces as almost any exception
+                reasons.append(_reason(error))
+            else:
+                # Standard types that the bag uses and doesn't define.
+                known, standard = reader.typestore, message_types().fielddefs
+                known.register({n: d for n, d in standard.items() if n not in known.fielddefs})
+                self._reader = reader
+                return self
+        rescued = RescuedRecording(files, standard_types())
+        self.damage = (*reasons, *rescued.damage)
+        if not rescued.connections:
+            raise BagError(
+                f"{self.path}: the bag is damaged, and nothing of it can be read "
+                f"({'; '.join(self.damage)})"
+            )
+        unusable = register_definitions(rescued.typestore, rescued.connections)
+        self.damage += tuple(f"the definition of {name} cannot be used" for name in unusable)
+        self._reader = rescued
         return self
 
     def __exit__(
@@ -125,26 +157,31 @@ class BagReader:
         if reader is not None:
             reader.close()
 
-    def _open(self) -> AnyReader:
+    def _files(self) -> list[Path]:
+        if self.path.is_file():
+            return [self.path]
+        return in_order(f for f in self.path.iterdir() if f.suffix in STORAGE_SUFFIXES)
+
+    def _open(self) -> AnyReader | RescuedRecording:
         if self._reader is None:
             raise RuntimeError(f"{self.path} is not open: use `with BagReader(path) as bag`")
         return self._reader
 
-    def _damaged(self, error: Exception) -> BagError:
-        reason = str(error).rstrip(".") or type(error).__name__
-        return BagError(
-            f"{self.path}: the bag is truncated or damaged ({reason}); "
-            "`mcap recover FILE` rescues what is left of an mcap file, "
-            "`ros2 bag reindex BAG` rebuilds metadata.yaml"
-        )
-
     @property
     def topics(self) -> list[BagTopic]:
         """All topics, by name."""
-        topics = self._open().topics
+        found: dict[str, list[Connection]] = {}
+        for connection in self._open().connections:
+            found.setdefault(connection.topic, []).append(connection)
         return [
-            BagTopic(name, info.msgtype or "(several types)", info.msgcount)
-            for name, info in sorted(topics.items())
+            BagTopic(
+                name,
+                connections[0].msgtype
+                if len({c.msgtype for c in connections}) == 1
+                else "(several types)",
+                sum(c.msgcount for c in connections),
+            )
+            for name, connections in sorted(found.items())
         ]
 
     @property
@@ -232,7 +269,7 @@ class BagReader:
             except StopIteration:
                 return
             except Exception as error:
-                raise self._damaged(error) from error
+                raise BagError(f"{self.path}: the bag is damaged: {_reason(error)}") from error
             yield BagMessage(connection.topic, connection.msgtype, time_ns, data)
 
     def decode(self, message: BagMessage) -> Any:
@@ -249,3 +286,7 @@ class BagReader:
                 f"{self.path}: the message at {message.time_ns} ns on {message.topic} is no "
                 f"{message.msgtype}: {error or type(error).__name__}"
             ) from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

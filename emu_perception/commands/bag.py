@@ -200,6 +200,27 @@ def mine(
     _finish(problems, f"{len(chosen)} of {source.count} images{few}; see {manifest}")
 
 
+@app.command("mining-study")
+def mining_study(
+    config: Annotated[Path, typer.Option("--config", "-c", help="YAML file; see config/mining.")],
+    device: DeviceOption = "auto",
+) -> None:
+    """Label mined, random and equally spaced frames of a drive, train on them, and compare.
+
+    What is finished is skipped and an interrupted run goes on, as in `emu study`.
+    """
+    from emu_perception.replay.mining_study import MiningStudy
+    from emu_perception.training.config import load_config
+    from emu_perception.training.study import run_seed
+    from emu_perception.training.study_report import markdown
+    from emu_perception.training.study_summary import finish
+
+    loaded = load_config(config, MiningStudy)
+    for seed in loaded.seeds:
+        run_seed(loaded, seed, device=device, progress=typer.echo)
+    typer.echo(markdown(finish(loaded)))
+
+
 def _finish(problems: Problems, summary: str) -> None:
     from rich.console import Console
 

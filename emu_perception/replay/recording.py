@@ -46,6 +46,8 @@ class ImageDecoder:
 
     def __init__(self, bag: BagReader, topic: str | None, problems: Problems) -> None:
         self._bag, self._problems = bag, problems
+        for damage in bag.damage:
+            problems.count("damaged recording", damage)
         self.source = bag.image_topic(topic)
         self._info_topic = bag.camera_info_topic(self.source.name)
         self._cameras = CameraFinder()

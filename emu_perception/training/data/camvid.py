@@ -7,6 +7,7 @@ void.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from emu_perception.training.data.dataset import (
 )
 from emu_perception.training.data.registry import register_dataset
 from emu_perception.training.data.splits import choose_split, hold_out, tail
+from emu_perception.training.sample import DataError
 
 
 @register_dataset(
@@ -35,6 +37,7 @@ def build_camvid(
     split: str,
     held_out: str | None = None,
     calibration_fraction: float = 0.1,
+    frames: Sequence[str] | None = None,
 ) -> FileDataset:
     """Street images with eleven classes, without depth.
 
@@ -46,6 +49,7 @@ def build_camvid(
             whose frames in the `train` folder become `val`. The frames in the `val` folder are one
             clip of 0016E5, fifteen a second; they are part of neither then.
         calibration_fraction: the last share of each drive's training frames.
+        frames: only these of the split, by name, such as 0016E5_07959.
     """
     label_set = load_label_set("camvid")
     train, problems = _list(root / "train")
@@ -54,12 +58,21 @@ def build_camvid(
     train, calibration = tail(others, calibration_fraction, group=lambda item: item.clip)
     known = {"train": train, "calibration": calibration, "val": held if held_out else val}
     table = files.LabelTable.of_classes(len(label_set))
+    items = choose_split(split, known, root)
     return FileDataset(
-        choose_split(split, known, root),
+        items if frames is None else _only(items, frames, root),
         Readers(labels=partial(read_item_labels, table=table)),
         label_set,
         val_problems if split == "val" else problems,
     )
+
+
+def _only(items: list[Item], names: Sequence[str], root: Path) -> list[Item]:
+    by_name = {item.name: item for item in items}
+    unknown = [name for name in names if name not in by_name]
+    if unknown:
+        raise DataError.at(root, f"the split has no frame '{unknown[0]}'")
+    return [by_name[name] for name in names]
 
 
 def _list(folder: Path) -> tuple[list[Item], list[Problem]]:
