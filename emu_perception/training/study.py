@@ -33,6 +33,8 @@ MEMBER_SEED = 7919
 RESULT_FILE = "result.json"
 GAIN = "Δ %"
 """Head of the column of the relative gain over single-task rows."""
+VALIDATION = "validation"
+"""What the keys of figures begin with that a run logged itself."""
 Progress = Callable[[str], None]
 
 
@@ -92,7 +94,9 @@ class StudyConfig(Strict):
     """Data sets by the name that `columns` give them."""
     calibration: DatasetConfig | None = None
     columns: dict[str, str] = Field(min_length=1)
-    """Head of a column -> test and dotted key of `Evaluation`, such as `test.semantic.miou`."""
+    """Head of a column -> test and dotted key of `Evaluation`, such as `test.semantic.miou`; or
+    `validation.` and a figure that the run logged on `base.data.validation`, such as
+    `validation.inconsistency_depth`."""
     rows: list[StudyRow] = Field(min_length=1)
     compare: list[Comparison] = Field(default_factory=list)
     gains: list[Gain] = Field(default_factory=list)
@@ -124,10 +128,12 @@ class StudyConfig(Strict):
         rows = [gain.row for gain in self.gains]
         if len(set(rows)) < len(rows):
             raise ValueError("gains: a row has one gain, not several")
+        if VALIDATION in self.tests:
+            raise ValueError(f"tests: '{VALIDATION}' is what the runs logged; take another name")
         for head, key in self.columns.items():
             if head == GAIN:
                 raise ValueError(f"columns: '{GAIN}' is what `gains` give")
-            if key.partition(".")[0] not in self.tests:
+            if key.partition(".")[0] not in (*self.tests, VALIDATION):
                 raise ValueError(f"columns: '{head}' is '{key}', but there is no such test")
         self.training(self.rows[0], self.seeds[0])
         self.pretraining_run()
@@ -227,4 +233,8 @@ def _score(config: StudyConfig, row: StudyRow, seed: int, device: str) -> dict[s
         for name, data in config.tests.items()
     }
     predictor.close()
+    if not row.models:
+        validation = config.training(row, seed).data.validation
+        if validation is not None:
+            figures[VALIDATION] = model.spec.metrics.get(validation.title, {})
     return {**about, **figures}

@@ -117,6 +117,10 @@ def test_rows_start_from_the_pretrained_encoder(tmp_path: Path) -> None:
             "gains: there is no test 'odd'",
         ),
         ({"columns": {"Δ %": "test.semantic.miou"}}, "is what `gains` give"),
+        (
+            {"tests": {"validation": {"name": "scenes", "split": "test"}}},
+            "tests: 'validation' is what the runs logged",
+        ),
         ({"sedes": [1]}, "did you mean 'seeds'"),
         ({"base": {}}, "model"),
     ],
@@ -218,6 +222,8 @@ def test_a_small_study_from_end_to_end(tmp_path: Path) -> None:
     pairs = [{"row": "student", "against": "baseline"}]
     out = tmp_path / "out"
     content = values(data, out, rows=rows, compare=pairs, seeds=[0], pretraining={"seed": 9})
+    content["base"]["data"]["validation"] = content["tests"]["test"]
+    content["columns"]["watched"] = "validation.miou"
     file = write(tmp_path / "study.yaml", content)
     result = CliRunner().invoke(app, ["study", "--config", str(file)], catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -225,6 +231,10 @@ def test_a_small_study_from_end_to_end(tmp_path: Path) -> None:
     summary = json.loads((out / "study.json").read_text())
     assert list(summary["rows"]) == ["baseline", "ensemble", "student", "calibrated"]
     assert not summary["unfinished"]
+    # The run's own figures, where there is a run; the same images as the test's.
+    watched = summary["rows"]["student"]["watched"]["mean"]
+    assert watched == pytest.approx(summary["rows"]["student"]["mIoU"]["mean"], abs=0.05)
+    assert "watched" not in summary["rows"]["ensemble"]
     assert (out / "study.png").read_bytes().startswith(b"\x89PNG")
     folder = out / "seed_0"
     assert (out / "pretraining" / "model.safetensors").is_file()
