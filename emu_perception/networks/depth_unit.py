@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 FARTHEST = 1000.0
@@ -49,6 +50,21 @@ class Inverse(DepthUnit):
         return 1 / value.clamp_min(1 / FARTHEST)
 
 
+class SigmoidInverse(DepthUnit):
+    """The sigmoid of it is an inverse depth from 1 / 100 to 1 / 0.1 m (Monodepth2, arXiv
+    1806.01260): bounded, and as steep wherever it is, for depth that no label teaches."""
+
+    name = "sigmoid_inverse"
+    _low, _high = 1 / 100, 1 / 0.1
+
+    def encode(self, metres: Tensor) -> Tensor:
+        share = (1 / metres - self._low) / (self._high - self._low)
+        return torch.logit(share, eps=1e-6)
+
+    def decode(self, value: Tensor) -> Tensor:
+        return 1 / (self._low + (self._high - self._low) * torch.sigmoid(value))
+
+
 class NormalizedInverse(DepthUnit):
     """65536 / (100 metres + 1): inverse depth scaled to 16 bits (DenseMTL, arXiv 2206.08927)."""
 
@@ -62,7 +78,7 @@ class NormalizedInverse(DepthUnit):
 
 
 DEPTH_UNITS: dict[str, DepthUnit] = {
-    unit.name: unit for unit in (Metres(), Inverse(), NormalizedInverse())
+    unit.name: unit for unit in (Metres(), Inverse(), SigmoidInverse(), NormalizedInverse())
 }
 
 

@@ -6,6 +6,7 @@ The functions are pure; `Augmentation` draws their arguments.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -38,15 +39,21 @@ def _nearest(values: np.ndarray, height: int, width: int) -> np.ndarray:
     return values[rows].take(columns, axis=1)
 
 
+def _of_images(sample: Sample, change: Callable[[np.ndarray], np.ndarray]) -> dict[str, Any]:
+    """The image and its neighbours, changed alike."""
+    changes: dict[str, Any] = {"image": change(sample.image)}
+    if sample.neighbours is not None:
+        changes["neighbours"] = tuple(change(each) for each in sample.neighbours)
+    return changes
+
+
 def resize(sample: Sample, height: int, width: int) -> Sample:
     """The same view at another size: depth keeps its metres, the intrinsics follow the pixels."""
     if (height, width) == sample.size:
         return sample
     smaller = height * width < sample.size[0] * sample.size[1]
     how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-    changes: dict[str, Any] = {
-        "image": cv2.resize(sample.image, (width, height), interpolation=how)
-    }
+    changes = _of_images(sample, lambda x: cv2.resize(x, (width, height), interpolation=how))
     for field in _NEAREST_FIELDS:
         value = getattr(sample, field)
         if value is not None:
@@ -81,7 +88,7 @@ def crop(
         out[inner] = window
         return out
 
-    changes: dict[str, Any] = {"image": cut(sample.image, fill)}
+    changes = _of_images(sample, lambda x: cut(x, fill))
     for field, padding in _NEAREST_FIELDS.items():
         value = getattr(sample, field)
         if value is not None:
@@ -93,7 +100,7 @@ def crop(
 
 def flip(sample: Sample) -> Sample:
     """The sample mirrored left to right; the x component of normals changes its sign."""
-    changes: dict[str, Any] = {"image": np.ascontiguousarray(sample.image[:, ::-1])}
+    changes = _of_images(sample, lambda x: np.ascontiguousarray(x[:, ::-1]))
     for field in _NEAREST_FIELDS:
         value = getattr(sample, field)
         if value is not None:

@@ -66,6 +66,8 @@ class DatasetConfig(Strict):
     """Relabel to these classes."""
     renamed: dict[str, str] = {}
     """Class of the data set -> class of `label_set`, where the names differ."""
+    size: tuple[int, int] | None = None
+    """Height and width that its images are brought to first; None: as they are."""
     proportion: float = Field(1.0, gt=0)
     """Share of a mixture."""
     normals_window: int = Field(5, ge=3)
@@ -73,6 +75,8 @@ class DatasetConfig(Strict):
     noisy depth (Kinect, stereo) wants more."""
     annotation: AnnotationConfig | None = None
     """Of training data: hide the labels of some tasks. None: what there is."""
+    target: bool = False
+    """Of training data: another domain, without labels, to adapt to; see `multitask.adaptation`."""
 
     @property
     def title(self) -> str:
@@ -227,6 +231,26 @@ class PartialConfig(Strict):
     """Of the method, such as widths, consistency and regularization of the mapping."""
 
 
+class SelfSupervisionConfig(Strict):
+    """Depth from image sequences instead of labels; see `multitask/self_supervised.py`."""
+
+    pose_backbone: str = "resnet18"
+    """Of the network that tells how the camera moved; it is not part of the model file."""
+    ssim_share: float = Field(0.85, ge=0, le=1)
+    """Of the photometric error; the rest is the absolute difference."""
+    smoothness: float = Field(1e-3, ge=0)
+    """Weight of the inverse depth's slope."""
+
+
+class AdaptationConfig(Strict):
+    """Adversarial, to data sets with `target: true`; see `multitask/adaptation.py`."""
+
+    weight: float = Field(0.005, ge=0)
+    """Of looking like the source domain, for each task and scale."""
+    learning_rate: float = Field(1e-4, gt=0)
+    """Of the discriminators."""
+
+
 class MultiTaskConfig(Strict):
     """Losses of networks for any set of tasks; `loss` is for SegDepthFormer and for students."""
 
@@ -239,6 +263,10 @@ class MultiTaskConfig(Strict):
     """Of the architecture xtasc."""
     partial: PartialConfig | None = None
     """MTPSL and what it is compared with; for any network that is trained on several tasks."""
+    self_supervision: SelfSupervisionConfig | None = None
+    """Teach depth by image sequences."""
+    adaptation: AdaptationConfig | None = None
+    """Adapt to another domain without labels."""
 
 
 class DistillationConfig(Strict):
@@ -297,6 +325,28 @@ class TrainConfig(Strict):
             raise ValueError("split_uncertainty is for the architecture segdepthformer")
         if self.distillation is not None and "ensemble" in self.model.architecture:
             raise ValueError("a student is one network, such as segdepthformer: no ensemble")
+        methods = ("partial", "self_supervision", "adaptation")
+        chosen = [name for name in methods if getattr(self.multitask, name) is not None]
+        if len(chosen) > 1:
+            raise ValueError(f"multitask.{' and multitask.'.join(chosen)} exclude each other")
+        domains = {each.target for each in self.data.train}
+        if self.multitask.adaptation is not None and domains != {False, True}:
+            raise ValueError(
+                "multitask.adaptation needs data.train of two domains: labelled, and target: true"
+            )
+        if self.multitask.adaptation is None and True in domains:
+            raise ValueError("data.train has target: true: only multitask.adaptation learns of it")
+        if self.multitask.self_supervision is not None:
+            if self.data.augmentation.scale_changes == "nothing":
+                raise ValueError(
+                    "multitask.self_supervision needs cameras: set data.augmentation.scale_changes:"
+                    " camera"
+                )
+            if self.data.augmentation.photometric is not None:
+                raise ValueError(
+                    "multitask.self_supervision compares images with their neighbours: set "
+                    "data.augmentation.photometric: null"
+                )
         if self.model.canonical_focal_length and self.data.augmentation.scale_changes == "nothing":
             raise ValueError(
                 "canonical_focal_length needs cameras: set data.augmentation.scale_changes: camera"

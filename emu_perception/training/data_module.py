@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import lightning as L
@@ -21,6 +21,7 @@ from emu_perception.training.data import (
     Relabelled,
     Resized,
     Source,
+    Target,
     build_dataset,
     derive,
     make_loader,
@@ -46,10 +47,10 @@ def open_dataset(config: DatasetConfig) -> Dataset:
 
 def _open(config: DatasetConfig) -> Dataset:
     root = None if config.root is None else expand(config.root)
-    dataset = build_dataset(config.name, root, config.split, **config.options)
+    dataset: Dataset = build_dataset(config.name, root, config.split, **config.options)
     if config.label_set is not None and dataset.label_set is not None:
-        return Relabelled(dataset, load_label_set(config.label_set), config.renamed)
-    return dataset
+        dataset = Relabelled(dataset, load_label_set(config.label_set), config.renamed)
+    return dataset if config.size is None else Resized(dataset, config.size)
 
 
 def annotated(
@@ -68,6 +69,8 @@ def annotated(
         DataError: the file keeps the annotation of something else.
     """
     dataset = derive(_open(config), tasks, config.normals_window)
+    if config.target:
+        return Target(dataset)
     wanted = config.annotation
     if wanted is None:
         return dataset
@@ -82,7 +85,11 @@ def annotated(
 
 
 def training_set(
-    config: DataConfig, tasks: Sequence[str], seed: int, folder: Path | None = None
+    config: DataConfig,
+    tasks: Sequence[str],
+    seed: int,
+    folder: Path | None = None,
+    self_supervised: Collection[str] = (),
 ) -> Dataset:
     """All training data as one data set, not augmented.
 
@@ -91,15 +98,23 @@ def training_set(
         tasks: of the model.
         seed: of a mixture's order, and of partial annotations that name none.
         folder: keeps partial annotations, as `annotation_0.json` and so on.
+        self_supervised: those of the tasks that image sequences teach.
 
     Raises:
-        ValueError: a task that no data set has labels for.
+        ValueError: a task that no data set has labels for, or no sequences.
     """
     opened = [
         annotated(each, tasks, seed, folder and folder / ANNOTATION_FILE.format(number))
         for number, each in enumerate(config.train)
     ]
-    unsupervised = [t for t in tasks if not any(t in dataset.tasks for dataset in opened)]
+    if self_supervised and not any(dataset.sequences for dataset in opened):
+        raise ValueError(
+            f"{', '.join(self_supervised)} without labels needs image sequences, which none of "
+            f"{', '.join(each.title for each in config.train)} has; `scene_drives` has them, some "
+            "others with the option sequences: true"
+        )
+    labelled = [task for task in tasks if task not in self_supervised]
+    unsupervised = [t for t in labelled if not any(t in dataset.tasks for dataset in opened)]
     if unsupervised:
         had = "; ".join(
             f"{each.title} has {', '.join(dataset.tasks) or 'none'}"
@@ -130,10 +145,11 @@ class DataModule(L.LightningDataModule):
         input_size: tuple[int, int],
         seed: int,
         folder: Path | None = None,
+        self_supervised: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.config, self.tasks, self.seed = config, tasks, seed
-        self.training = training_set(config, tasks, seed, folder)
+        self.training = training_set(config, tasks, seed, folder, self_supervised)
         self.validation: Dataset | None = None
         if config.validation is not None:
             judged = open_dataset(config.validation)

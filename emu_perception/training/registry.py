@@ -15,8 +15,10 @@ from emu_perception.training.modules import (
     SubEnsembleModule,
     SupervisedModule,
 )
+from emu_perception.training.multitask.adaptation import AdversarialModule
 from emu_perception.training.multitask.module import MultiTaskModule
 from emu_perception.training.multitask.partial import PartialModule
+from emu_perception.training.multitask.self_supervised import SelfSupervisedModule
 from emu_perception.training.multitask.transfer import TransferModule
 from emu_perception.training.targets import Teacher
 
@@ -47,6 +49,10 @@ def build_module(config: TrainConfig, spec: ModelSpec, network: nn.Module) -> Su
         )
     if config.multitask.partial is not None:
         return PartialModule(config, spec, network)
+    if config.multitask.adaptation is not None:
+        return AdversarialModule(config, spec, network)
+    if config.multitask.self_supervision is not None:
+        return SelfSupervisedModule(config, spec, network)
     return _BUILDERS[spec.architecture](config, spec, network)
 
 

@@ -52,8 +52,12 @@ class Sample:
     """`(H, W)` uint8: 1 = class boundary, 0 = not, 255 = unknown."""
     odd: np.ndarray | None = None
     """`(H, W)` bool: pixels of objects that belong to no class (out of distribution)."""
+    neighbours: tuple[np.ndarray, np.ndarray] | None = None
+    """The images before and after this one, of the same size and camera."""
     intrinsics: Intrinsics | None = None
     """Of this image size; None = the camera is unknown."""
+    target: bool = False
+    """It is of the domain to adapt to, of which no label is known."""
     seed: int = 0
     """Seeds what is still to be drawn for this sample, such as the teacher's colour jitter."""
 
@@ -93,6 +97,12 @@ class Sample:
                 raise DataError(
                     f"sample '{self.name}': {field} is {value.dtype} {value.shape}, "
                     f"expected {np.dtype(dtype)} {shape} (the image is {width} x {height})"
+                )
+        for neighbour in self.neighbours or ():
+            if neighbour.dtype != np.uint8 or neighbour.shape != (height, width, 3):
+                raise DataError(
+                    f"sample '{self.name}': a neighbour is {neighbour.dtype} {neighbour.shape}, "
+                    f"expected uint8 {(height, width, 3)}, as its image"
                 )
         if self.labels is not None and class_count is not None:
             bad = np.unique(self.labels[(self.labels >= class_count) & (self.labels != UNLABELLED)])

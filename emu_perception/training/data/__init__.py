@@ -3,6 +3,7 @@
 from emu_perception.training.data import (  # noqa: F401  (registers them)
     camvid,
     cityscapes,
+    drives,
     mtan,
     nyuv2,
     scenes,
@@ -23,7 +24,7 @@ from emu_perception.training.data.registry import (
     dataset_names,
     register_dataset,
 )
-from emu_perception.training.data.wrappers import Derived, Relabelled, Resized, derive
+from emu_perception.training.data.wrappers import Derived, Relabelled, Resized, Target, derive
 
 __all__ = [
     "Augmented",
@@ -38,6 +39,7 @@ __all__ = [
     "Resized",
     "Source",
     "Subset",
+    "Target",
     "Wrapper",
     "build_dataset",
     "check_dataset",

@@ -19,6 +19,8 @@ class _Always(TypedDict):
     """`(B, 4)` float32: fx, fy, cx, cy in pixels of this image; NaN where the camera is unknown."""
     has_intrinsics: torch.Tensor
     """`(B,)` bool."""
+    target: torch.Tensor
+    """`(B,)` bool: of the domain to adapt to."""
     seed: torch.Tensor
     """`(B,)` int64: seeds of draws that are still to be made, such as `ColourJitter.draw`."""
     name: list[str]
@@ -49,6 +51,10 @@ class Batch(_Always, total=False):
     """`(B, H, W)` int64: 0, 1, 255 = unknown."""
     edges_valid: torch.Tensor
     has_edges: torch.Tensor
+    neighbours: torch.Tensor
+    """`(B, 2, 3, H, W)` uint8: the images before and after; with `has_neighbours` only where
+    samples have them."""
+    has_neighbours: torch.Tensor
     odd: torch.Tensor
     """`(B, H, W)` bool, only where the samples have it."""
 
@@ -84,6 +90,7 @@ def collate(samples: Sequence[Sample], tasks: Sequence[str]) -> Batch:
         "image": _channels_first([sample.image for sample in samples]),
         "intrinsics": intrinsics,
         "has_intrinsics": ~intrinsics.isnan().any(dim=1),
+        "target": torch.tensor([sample.target for sample in samples]),
         "seed": torch.tensor([sample.seed for sample in samples], dtype=torch.int64),
         "name": [sample.name for sample in samples],
         "clip": [sample.clip for sample in samples],
@@ -106,6 +113,12 @@ def collate(samples: Sequence[Sample], tasks: Sequence[str]) -> Batch:
     if any(mask is not None for mask in odd):
         masks = [np.zeros((height, width), bool) if mask is None else mask for mask in odd]
         batch["odd"] = torch.from_numpy(np.stack(masks))
+    pairs = [sample.neighbours for sample in samples]
+    if any(pair is not None for pair in pairs):
+        none = np.zeros((height, width, 3), np.uint8)
+        images = [_channels_first(pair or (none, none)) for pair in pairs]
+        batch["neighbours"] = torch.stack(images)
+        batch["has_neighbours"] = torch.tensor([pair is not None for pair in pairs])
     return batch  # type: ignore[return-value]
 
 

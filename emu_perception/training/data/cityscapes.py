@@ -51,6 +51,7 @@ def build_cityscapes(
     classes: int = 19,
     calibration_fraction: float = 0.0,
     max_depth: float = 80.0,
+    sequences: bool = False,
 ) -> FileDataset:
     """Street images with 19 classes (or 7 categories) and depth from stereo.
 
@@ -61,12 +62,15 @@ def build_cityscapes(
         calibration_fraction: the last share of the training images, which come city by city; left
             out of `train`.
         max_depth: metres; depth from here on counts as none.
+        sequences: with the frames before and after, from `leftImg8bit_sequence`.
     """
     if classes not in _CLASSES:
         raise ValueError(f"cityscapes has 19 classes or 7 categories, not {classes}")
     label_set_name, mapping = _CLASSES[classes]
     folder = "train" if split == "calibration" else split
-    items, problems = _list(root, folder) if folder in ("train", "val", "test") else ([], [])
+    items, problems = (
+        _list(root, folder, sequences) if folder in ("train", "val", "test") else ([], [])
+    )
     train, calibration = tail(items, calibration_fraction)
     known = {"train": train, "calibration": calibration, "val": items, "test": items}
     table = files.LabelTable(
@@ -84,7 +88,7 @@ def build_cityscapes(
     )
 
 
-def _list(root: Path, split: str) -> tuple[list[Item], list[Problem]]:
+def _list(root: Path, split: str, sequences: bool) -> tuple[list[Item], list[Problem]]:
     """Items and what is missing as a whole."""
     images = sorted((root / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
     files.require_items(images, root / "leftImg8bit" / split, "<city>/*_leftImg8bit.png")
@@ -113,6 +117,7 @@ def _list(root: Path, split: str) -> tuple[list[Item], list[Problem]]:
                 labels=beside(image, "gtFine", "gtFine_labelIds.png"),
                 depth=beside(image, "disparity", "disparity.png"),
                 camera=beside(image, "camera", "camera.json"),
+                neighbours=_neighbours(root, split, image) if sequences else None,
             )
         )
     for kind, ending in (("gtFine", "gtFine_labelIds.png"), ("disparity", "disparity.png")):
@@ -121,6 +126,16 @@ def _list(root: Path, split: str) -> tuple[list[Item], list[Problem]]:
             if path not in expected and there[kind]:
                 problems.append(Problem(str(path), "there is no image of this name"))
     return items, problems
+
+
+def _neighbours(root: Path, split: str, image: Path) -> tuple[Path, Path]:
+    """The frames before and after an annotated one, which is the twentieth of thirty."""
+    city, sequence, frame, _ = image.name.split("_")
+    folder = root / "leftImg8bit_sequence" / split / city
+    before, after = (
+        folder / f"{city}_{sequence}_{int(frame) + step:06d}_leftImg8bit.png" for step in (-1, 1)
+    )
+    return before, after
 
 
 def disparity_to_metres(

@@ -53,6 +53,8 @@ class Dataset(torch.utils.data.Dataset[Sample], ABC):
     """What the ids in `Sample.labels` mean; None where there are no labels."""
     tasks: tuple[str, ...] = ()
     """The tasks that at least some samples have labels for."""
+    sequences: bool = False
+    """True where samples come with their neighbours in time."""
     ordered: bool = False
     """True where the data set shuffles itself (a mixture): its order is the order to train in."""
 
@@ -100,6 +102,8 @@ class Item:
     depth: Path | None = None
     normals: Path | None = None
     camera: Path | None = None
+    neighbours: tuple[Path, Path] | None = None
+    """The images before and after, where sequences are asked for and it has both."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ class Readers:
     """Given the item and its image's height and width."""
 
 
-_FIELDS = ("labels", "depth", "normals", "intrinsics")
+_FIELDS = ("labels", "depth", "normals", "intrinsics", "neighbours")
 
 
 def read_item_labels(item: Item, table: LabelTable) -> np.ndarray:
@@ -139,6 +143,7 @@ class FileDataset(Dataset):
         self.items = list(items)
         self.readers = readers
         self.label_set = label_set
+        self.sequences = any(item.neighbours for item in items)
         self._listing_problems = list(problems)
         found = {
             "semantic": any(item.labels for item in items),
@@ -158,11 +163,17 @@ class FileDataset(Dataset):
 
     def _read(self, item: Item, sample: Sample, field: str) -> Sample:
         """The sample with one more field, where the item has a file for it; checked."""
-        path = (item.camera or item.image) if field == "intrinsics" else getattr(item, field)
-        reader = getattr(self.readers, field)
-        if path is None or reader is None:
-            return sample
-        read: Any = reader(item, sample.size) if field == "intrinsics" else reader(item)
+        if field == "neighbours":
+            if item.neighbours is None:
+                return sample
+            path = item.neighbours[0]
+            read: Any = tuple(self.readers.image(each) for each in item.neighbours)
+        else:
+            path = (item.camera or item.image) if field == "intrinsics" else getattr(item, field)
+            reader = getattr(self.readers, field)
+            if path is None or reader is None:
+                return sample
+            read = reader(item, sample.size) if field == "intrinsics" else reader(item)
         value: dict[str, Any] = {field: read}
         try:
             only = Sample(sample.name, sample.clip, sample.image, **value)
@@ -207,6 +218,7 @@ class Wrapper(Dataset):
         self.source = source
         self.label_set = source.label_set
         self.tasks = source.tasks
+        self.sequences = source.sequences
         self.ordered = source.ordered
 
     @abstractmethod
@@ -240,6 +252,7 @@ class Subset(Dataset):
         self.indices = [range(len(source))[index] for index in indices]
         self.label_set = source.label_set
         self.tasks = source.tasks
+        self.sequences = source.sequences
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -61,6 +61,7 @@ class Mixture(Dataset):
         self.length = length
         self.seed = seed
         self.label_set = next(iter(label_sets), None)
+        self.sequences = any(s.dataset.sequences for s in sources)
         self.tasks = tuple(t for t in TASKS if any(t in s.dataset.tasks for s in sources))
         self._epoch = SharedEpoch()
         self._order: _Order | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,10 +60,10 @@ def _build(
             f"{split}_{name}",
             f"{split}_{name}",  # the images' sequences are not known
             image,
-            **{
-                part: there.get(name, folder / parts[part] / f"{name}.npy")
+            **dict[str, Any](
+                (part, there.get(name, folder / parts[part] / f"{name}.npy"))
                 for part, there in others.items()
-            },
+            ),
         )
         for name, image in sorted(images.items(), key=lambda entry: _number(entry[1]))
     ]

@@ -23,11 +23,11 @@ from emu_perception.training.data.registry import register_dataset
 from emu_perception.training.sample import TASKS, DataError, Sample
 
 _LABEL_SETS = {"street": "camvid", "room": "nyuv2_13"}
-_SPLITS = {"train": 0, "val": 1, "test": 2, "calibration": 3}
+SPLITS = {"train": 0, "val": 1, "test": 2, "calibration": 3}
 _FIELDS = ("image", "labels", "depth", "normals", "edges", "odd")
 
 
-@register_dataset("scenes", splits=tuple(_SPLITS), evaluation_split="test", needs_root=False)
+@register_dataset("scenes", splits=tuple(SPLITS), evaluation_split="test", needs_root=False)
 def build_scenes(
     root: Path | None,
     *,
@@ -93,8 +93,8 @@ class SceneDataset(Dataset):
         device: torch.device | str = "cpu",
     ) -> None:
         """See `build_scenes`; a `device` other than the CPU excludes worker processes."""
-        if split not in _SPLITS:
-            raise ValueError(f"scenes have no split '{split}'; they have {', '.join(_SPLITS)}")
+        if split not in SPLITS:
+            raise ValueError(f"scenes have no split '{split}'; they have {', '.join(SPLITS)}")
         if scene not in _LABEL_SETS:
             raise ValueError(f"there are no scenes '{scene}'; there are {', '.join(_LABEL_SETS)}")
         if count < 1:
@@ -127,7 +127,7 @@ class SceneDataset(Dataset):
     def scene_seed(self, index: int) -> int:
         """The renderer's seed of a scene; no two splits, sets or epochs share one."""
         epoch = self._epoch.get() + 1 if self.endless else 0
-        state = np.random.SeedSequence([self.seed, _SPLITS[self.split], epoch, index])
+        state = np.random.SeedSequence([self.seed, SPLITS[self.split], epoch, index])
         return int(state.generate_state(1, np.uint64)[0])
 
     def _path(self, index: int) -> Path | None:
@@ -137,7 +137,7 @@ class SceneDataset(Dataset):
         name = self.name(index)
         path = self._path(index)
         if path is not None and path.exists():
-            return Sample(name=name, clip=name, **_read(path, self.size))
+            return Sample(name=name, clip=name, **read_scene(path, self.size))
         frame = scenes.render_scene(
             self.scene_seed(index),
             self.size,
@@ -145,13 +145,9 @@ class SceneDataset(Dataset):
             odd_objects=self.odd_objects,
             device=self.device,
         )
-        known: dict[str, Any] = {field: getattr(frame, field) for field in _FIELDS}
-        known["edges"] = frame.edges.astype(np.uint8)
-        if not self.odd_objects:
-            known["odd"] = None
-        sample = Sample(name=name, clip=name, intrinsics=frame.intrinsics, **known)
+        sample = Sample(name=name, clip=name, **frame_fields(frame, odd=self.odd_objects))
         if path is not None:
-            _write(path, sample)
+            write_scene(path, sample)
         return sample
 
     def prepare(self, workers: int = 0, progress: Callable[[int, int], None] | None = None) -> None:
@@ -177,15 +173,24 @@ class SceneDataset(Dataset):
             path = self._path(index)
             if path is not None and path.exists():
                 try:
-                    _read(path, self.size)
+                    read_scene(path, self.size)
                 except DataError as error:
                     yield Problem.of(error, path)
             if progress is not None:
                 progress(index + 1, self.count)
 
 
-def _write(path: Path, sample: Sample) -> None:
-    """Whole or not at all, whichever process comes first."""
+def frame_fields(frame: scenes.SceneFrame, *, odd: bool) -> dict[str, Any]:
+    """A rendered frame as fields of a `Sample`, the mask of odd objects only if asked for."""
+    known: dict[str, Any] = {field: getattr(frame, field) for field in _FIELDS}
+    known["edges"] = frame.edges.astype(np.uint8)
+    if not odd:
+        known["odd"] = None
+    return {**known, "intrinsics": frame.intrinsics}
+
+
+def write_scene(path: Path, sample: Sample) -> None:
+    """Keep a rendered sample. Whole or not at all, whichever process comes first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     camera = sample.intrinsics
     assert camera is not None
@@ -197,7 +202,8 @@ def _write(path: Path, sample: Sample) -> None:
     partial.replace(path)
 
 
-def _read(path: Path, size: tuple[int, int]) -> dict[str, Any]:
+def read_scene(path: Path, size: tuple[int, int]) -> dict[str, Any]:
+    """The fields that `write_scene` kept; DataError if the file is another one."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             known: dict[str, Any] = {name: arrays[name] for name in arrays.files}

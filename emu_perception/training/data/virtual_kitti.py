@@ -8,6 +8,7 @@ Cabon et al., "Virtual KITTI 2" (arXiv 2001.10773), its archives unpacked into o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def build_virtual_kitti_2(
     cameras: Sequence[int] = (0, 1),
     val_fraction: float = 0.2,
     max_depth: float | None = None,
+    sequences: bool = False,
 ) -> FileDataset:
     """Rendered drives with 14 classes, dense depth and intrinsics.
 
@@ -45,6 +47,7 @@ def build_virtual_kitti_2(
         val_fraction: the last share of each scene's frames, the same for all variations and
             cameras.
         max_depth: metres; depth from here on counts as none. The sky (655.35 m) always does.
+        sequences: with the frames before and after.
     """
     scenes = sorted(p for p in root.glob("Scene*") if p.is_dir())
     files.require_items(scenes, root, "Scene* folders")
@@ -56,6 +59,8 @@ def build_virtual_kitti_2(
             if variations is None or drive.name in variations:
                 for camera in cameras:
                     items = _list(root, drive, camera)
+                    if sequences:
+                        items = _with_neighbours(items)
                     problems += _unmatched(drive, camera, items)
                     first, last = tail(items, val_fraction)
                     train += first
@@ -91,6 +96,13 @@ def _list(root: Path, drive: Path, camera: int) -> list[Item]:
         )
     files.require_items(items, frames / "rgb" / folder, "rgb_*.jpg")
     return items
+
+
+def _with_neighbours(items: list[Item]) -> list[Item]:
+    """The frames of one drive and camera, in order, with those before and after."""
+    inner = zip(items, items[1:], items[2:])
+    between = [replace(here, neighbours=(a.image, b.image)) for a, here, b in inner]
+    return [*items[:1], *between, *items[1:][-1:]]
 
 
 def _unmatched(drive: Path, camera: int, items: list[Item]) -> list[Problem]:

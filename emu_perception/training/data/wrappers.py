@@ -58,6 +58,17 @@ class Relabelled(Wrapper):
         return replace(sample, labels=self._table[sample.labels])
 
 
+class Target(Wrapper):
+    """A data set as the domain to adapt to: images without any label."""
+
+    def __init__(self, source: Dataset) -> None:
+        super().__init__(source)
+        self.tasks, self.label_set = (), None
+
+    def change(self, sample: Sample, index: int) -> Sample:
+        return replace(sample.without(*TASKS), target=True)
+
+
 class Resized(Wrapper):
     """A data set at another image size; depth keeps its metres, the intrinsics follow."""
 

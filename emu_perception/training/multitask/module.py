@@ -40,15 +40,17 @@ class MultiTaskModule(SupervisedModule):
                 f"multitask.losses names {', '.join(sorted(strangers))}, which are not among the "
                 f"network's tasks {', '.join(tasks)}"
             )
+        self.labelled_tasks = tasks
+        """Those that labels teach; a method that needs none of a task leaves it out."""
         self.losses = {task: find_loss(task, named.get(task)) for task in tasks}
         chosen = settings.weighting
         weights: dict[str, float] = dict(chosen.weights)  # type: ignore[arg-type]
         self.weighting = build_weighting(chosen.name, tasks, weights, **chosen.arguments)
 
     def targets(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
-        """Target and valid pixels `(B, H, W)` by task, depth in the network's unit."""
+        """Target and valid pixels `(B, H, W)` by labelled task, depth in the network's unit."""
         found: dict[str, tuple[Tensor, Tensor]] = {}
-        for task in self.network.tasks:
+        for task in self.labelled_tasks:
             if task == "depth":
                 metres, valid = self.depth_target(batch)
                 safe = metres.masked_fill(~valid, 1.0)

@@ -80,6 +80,18 @@ def test_cityscapes(cityscapes: Path) -> None:
     # 0.2 m · 2000 px / 20 px = 20 m; p = 0 invalid, p = 1 infinitely far, p = 2 beyond 80 m.
     assert sample.depth[:4, 0].tolist() == [0, 0, 0, 20]
     assert (sample.intrinsics.fy, sample.intrinsics.cx) == (2001, 8)
+    sequences = build_dataset("cityscapes", cityscapes, "train", sequences=True)
+    missing = r"leftImg8bit_sequence.train.aachen.aachen_000001_000018_leftImg8bit.png"
+    with pytest.raises(DataError, match=missing):
+        _ = sequences[1]
+    for image in sorted((cityscapes / "leftImg8bit" / "train" / "aachen").glob("*")):
+        frame = int(image.name.split("_")[2])
+        for step in (-1, 1):
+            path = cityscapes / "leftImg8bit_sequence" / "train" / "aachen" / image.name
+            path = path.with_name(path.name.replace(f"{frame:06d}_l", f"{frame + step:06d}_l"))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(image.read_bytes())
+    assert np.array_equal(sequences[1].neighbours[1], sequences[1].image)
     categories = build_dataset("cityscapes", cityscapes, "val", classes=7)[0]
     assert categories.labels[:4, 0].tolist() == [6, 255, 255, 0]
     assert build_dataset("cityscapes", cityscapes, "test")[0].tasks == ()
@@ -169,6 +181,11 @@ def test_virtual_kitti_2(virtual_kitti_2: Path) -> None:
     assert sample.labels[:3, 0].tolist() == [255, 1, 5]
     assert sample.depth[:2, 0].tolist() == pytest.approx([0, 12.34])
     assert (sample.intrinsics.fx, sample.intrinsics.cx) == (725.5, 7.5)
+    assert not train.sequences and sample.neighbours is None
+    drive = build_dataset("virtual_kitti_2", virtual_kitti_2, "train", sequences=True)
+    assert drive.sequences and drive[0].neighbours is None  # nothing is before the first
+    before, after = drive[1].neighbours
+    assert np.array_equal(before, drive[0].image) and np.array_equal(after, drive[2].image)
     assert fatal("virtual_kitti_2", virtual_kitti_2) == []
 
 

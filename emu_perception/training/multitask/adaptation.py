@@ -1,0 +1,97 @@
+"""Unsupervised domain adaptation: predictions on unlabelled images shall look like the others'."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+from emu_perception.model_file import ModelSpec
+from emu_perception.networks.decoder import resize
+from emu_perception.networks.discriminator import Discriminator
+from emu_perception.networks.multitask import DenseOutputs
+from emu_perception.training.config import TrainConfig
+from emu_perception.training.data import Batch
+from emu_perception.training.multitask.module import MultiTaskModule
+
+
+class AdversarialModule(MultiTaskModule):
+    """Trains on the labels of a source domain and adapts to unlabelled images of a target domain.
+
+    For each task and each scale that is trained, a discriminator learns to tell the two domains'
+    predictions apart, and the network to make those of the target look like the source's (ADVENT,
+    Vu et al., CVPR 2019, arXiv 1811.12833, for each task as in DenseMTL, section 3.4). Batches hold
+    images of both, in the proportions of `data.train`.
+
+    One optimiser trains all: the discriminators see the predictions detached, and pass the
+    network's gradient on while their own parameters get none.
+    """
+
+    def __init__(self, config: TrainConfig, spec: ModelSpec, network: nn.Module) -> None:
+        super().__init__(config, spec, network)
+        settings = config.multitask.adaptation
+        assert settings is not None
+        self.settings = settings
+        channels = self.network.channels
+        if "depth" in channels:
+            channels = channels | {"depth": 1}
+        with torch.no_grad():
+            training = self.network.training
+            scales = self.network.eval().dense(torch.zeros(1, 3, 64, 64)).scales
+            self.network.train(training)
+        self.discriminators = nn.ModuleList(
+            nn.ModuleDict({task: Discriminator(channels[task]) for task in maps}) for maps in scales
+        )
+
+    def judged(self, task: str, raw: Tensor) -> Tensor:
+        """A raw map as discriminators see it, all values of the order of 1 at most.
+
+        Class scores as the information of each class, −p ln p / ln C (ADVENT, Eq. 6); depth on a
+        logarithmic scale of the model's range; normals as unit vectors.
+        """
+        raw = raw.float()
+        if task == "depth":
+            low, high = self.spec.depth_range
+            metres = self.network.unit.decode(raw[:, :1]).clamp(low, high)
+            return torch.log(metres / low) / math.log(high / low)
+        if task == "normals":
+            return F.normalize(raw, dim=1)
+        return -F.softmax(raw, 1) * F.log_softmax(raw, 1) / math.log(raw.shape[1])
+
+    def extra_terms(self, dense: DenseOutputs, batch: Batch) -> dict[str, Tensor]:
+        target = batch["target"]
+        size = (batch["image"].shape[-2], batch["image"].shape[-1])
+        found: dict[str, Tensor] = {}
+        if target.all() or not target.any():
+            return found
+        for maps, discriminators in zip(dense.scales, self.discriminators, strict=True):
+            for task, discriminator in discriminators.items():  # type: ignore[operator]
+                seen = self.judged(task, resize(maps[task], size))
+                frozen = {name: p.detach() for name, p in discriminator.named_parameters()}
+                deceived = functional_call(discriminator, frozen, (seen[target],))
+                learnt = [_verdict(discriminator(seen[d].detach()), d is target)
+                          for d in (target, ~target)]  # fmt: skip
+                for name, term in (
+                    (f"adversarial_{task}", self.settings.weight * _verdict(deceived, False)),
+                    (f"discriminator_{task}", (learnt[0] + learnt[1]) / 2),
+                ):
+                    found[name] = found[name] + term if name in found else term
+        return found
+
+    def optimizer_groups(self) -> list[dict[str, Any]]:
+        encoder, heads = super().optimizer_groups()
+        judges = list(self.discriminators.parameters())
+        inside = {id(p) for p in judges}
+        heads["params"] = [p for p in heads["params"] if id(p) not in inside]
+        rate = self.settings.learning_rate
+        return [encoder, heads, {"params": judges, "lr": rate, "betas": (0.9, 0.99)}]
+
+
+def _verdict(logits: Tensor, target: bool) -> Tensor:
+    """Cross-entropy of a discriminator's logits with a domain."""
+    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(target)))

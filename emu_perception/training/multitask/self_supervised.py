@@ -1,0 +1,100 @@
+"""Depth learnt from image sequences without labels, beside tasks that have labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from emu_perception.model_file import ModelSpec
+from emu_perception.networks.decoder import resize
+from emu_perception.networks.multitask import DenseOutputs
+from emu_perception.networks.pose import PoseNetwork
+from emu_perception.training.config import TrainConfig
+from emu_perception.training.data import Batch
+from emu_perception.training.multitask.module import MultiTaskModule
+from emu_perception.training.multitask.view_synthesis import (
+    reprojection_loss,
+    smoothness,
+    synthesize,
+)
+from emu_perception.training.targets import Outputs
+
+
+class SelfSupervisedModule(MultiTaskModule):
+    """Trains a network's depth on neighbouring images and its other tasks on their labels.
+
+    The depth of an image and the motion to its neighbours make the image from them (Monodepth2;
+    DenseMTL, Table 5). Both come without a scale: validation scales each image's depth to the
+    labels' median, as is usual.
+    """
+
+    def __init__(self, config: TrainConfig, spec: ModelSpec, network: nn.Module) -> None:
+        super().__init__(config, spec, network)
+        settings = config.multitask.self_supervision
+        assert settings is not None
+        self.settings = settings
+        if "depth" not in self.network.tasks:
+            raise ValueError("multitask.self_supervision teaches depth: model.tasks lacks it")
+        if self.network.depth_variance:
+            raise ValueError(
+                "multitask.self_supervision knows no error of depth: set "
+                "model.arguments.depth_variance: false"
+            )
+        self.labelled_tasks = tuple(task for task in self.network.tasks if task != "depth")
+        self.pose = PoseNetwork(settings.pose_backbone, config.model.initial_depth)
+
+    def task_losses(self, dense: DenseOutputs, batch: Batch) -> dict[str, Tensor]:
+        return super().task_losses(dense, batch) | {"depth": self.depth_loss(dense, batch)}
+
+    def depth_loss(self, dense: DenseOutputs, batch: Batch) -> Tensor:
+        """Mean over the scales, and over the images that have neighbours and a camera."""
+        known = batch["has_intrinsics"]
+        if "has_neighbours" in batch:
+            known = known & batch["has_neighbours"]
+        if "neighbours" not in batch or not known.any():
+            return 0.0 * dense.scales[0]["depth"].sum()
+        image = batch["image"][known]
+        neighbours = batch["neighbours"][known].unbind(1)
+        intrinsics = batch["intrinsics"][known]
+        before, here, after = (self.normalization(x) for x in (neighbours[0], image, neighbours[1]))
+        # Pairs in the order of time, so that the network knows one direction only.
+        motions = (torch.linalg.inv(self.pose(before, here)), self.pose(here, after))
+        target = image.float() / 255
+        sources = [neighbour.float() / 255 for neighbour in neighbours]
+        size = (image.shape[-2], image.shape[-1])
+        losses = []
+        for level, maps in enumerate(maps for maps in dense.scales if "depth" in maps):
+            depth = self.network.unit.decode(resize(maps["depth"][known].float(), size))[:, 0]
+            low, high = self.spec.depth_range
+            depth = depth.clamp(max(low, 1e-3), high)
+            views = [
+                synthesize(source, depth, intrinsics, motion)
+                for source, motion in zip(sources, motions, strict=True)
+            ]
+            error = reprojection_loss(target, views, sources, self.settings.ssim_share)
+            smooth = smoothness(depth, target) * self.settings.smoothness / 2**level
+            losses.append((error + smooth).mean())
+        return torch.stack(losses).mean()
+
+    def examine(self, batch: Batch) -> tuple[Outputs, Tensor]:
+        outputs, total = super().examine(batch)
+        if outputs.mean is None or not batch["has_depth"].any():
+            return outputs, total
+        target, valid = self.depth_target(batch)
+        mean = outputs.mean.clone()
+        for index, chosen in enumerate(valid):
+            if chosen.any():
+                own = mean[index][chosen].median().clamp_min(1e-6)
+                mean[index] *= target[index][chosen].median() / own
+        return outputs._replace(mean=mean), total
+
+    def optimizer_groups(self) -> list[dict[str, Any]]:
+        encoder, heads = super().optimizer_groups()
+        # The pose network is an encoder too.
+        inside = {id(p) for p in self.pose.parameters()}
+        heads["params"] = [p for p in heads["params"] if id(p) not in inside]
+        encoder["params"] = [*encoder["params"], *self.pose.parameters()]
+        return [encoder, heads]

@@ -1,0 +1,154 @@
+"""Adaptation to a domain without labels: whose gradient goes where, and a run."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("lightning")
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import tiny
+
+from emu_perception.labels import load_label_set
+from emu_perception.model_file import load_model
+from emu_perception.networks.discriminator import Discriminator
+from emu_perception.resources import find_resource
+from emu_perception.training import run
+from emu_perception.training.config import TrainConfig, load_config
+from emu_perception.training.data_module import DataModule
+from emu_perception.training.multitask.adaptation import AdversarialModule
+from emu_perception.training.study import StudyConfig
+
+TASKS = ["semantic", "depth"]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scenes")
+
+
+def settings(scenes: Path, out: Path, **changes: object) -> TrainConfig:
+    source = {"name": "scenes", "root": str(scenes), "split": "train"}
+    source["options"] = {"count": 2, "size": [32, 64]}
+    target = source | {"split": "val", "target": True, "size": [40, 80]}
+    model = {"architecture": "densemtl", "backbone": "resnet10t", "tasks": TASKS}
+    values = {
+        "model": model | {"arguments": {"dilated": False, "width": 0.25}, "input_size": [32, 64]},
+        "data": {"train": [source, target], "crop": [32, 64], "batch_size": 4},
+        "multitask": {"adaptation": {}},
+        "trainer": {"epochs": 1},
+    }
+    for group, changed in changes.items():
+        values[group] = values[group] | changed
+    return tiny.config(scenes, out, **values)
+
+
+def test_the_discriminator_is_one_lipschitz_layer_by_layer() -> None:
+    torch.manual_seed(0)
+    discriminator = Discriminator(3, (8, 8, 8, 8)).train()
+    for _ in range(30):  # of the power method, one step each
+        verdict = discriminator(torch.randn(2, 3, 64, 96))
+    assert verdict.shape == (2, 1, 2, 3)
+    for layer in discriminator.layers[::2]:
+        assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(
+            1, abs=0.05
+        )
+
+
+def adversarial(config: TrainConfig) -> AdversarialModule:
+    spec = run.describe_model(config, load_label_set("camvid"))
+    return AdversarialModule(config, spec, run.build_network(config, spec))
+
+
+def test_whose_gradient_goes_where(scenes: Path, tmp_path: Path) -> None:
+    module = adversarial(settings(scenes, tmp_path))
+    network = module.network
+    assert sorted(module.discriminators[0]) == sorted(TASKS) and len(module.discriminators) == 2
+    image = torch.randn(4, 3, 32, 64)
+    batch = {"image": image, "target": torch.tensor([True, False, True, False])}
+    dense = network.dense(image)
+    # Whole batches pass through batch-norm: what an image gives is asked of the raw maps.
+    for maps in dense.scales:
+        for raw in maps.values():
+            raw.retain_grad()
+    terms = module.extra_terms(dense, batch)
+    assert terms.keys() == {
+        f"{kind}_{t}" for kind in ("adversarial", "discriminator") for t in TASKS
+    }
+
+    def gradients() -> tuple[list[float], bool]:
+        by_image = sum(
+            raw.grad.abs().sum((1, 2, 3)) if raw.grad is not None else torch.zeros(4)
+            for maps in dense.scales
+            for raw in maps.values()
+        )
+        judges = any(p.grad is not None for p in module.discriminators.parameters())
+        return by_image.tolist(), judges
+
+    (terms["adversarial_semantic"] + terms["adversarial_depth"]).backward(retain_graph=True)
+    by_image, judges = gradients()
+    assert by_image[0] > 0 and by_image[2] > 0  # the target's are to change,
+    assert by_image[1] == by_image[3] == 0 and not judges  # nothing else is
+    module.zero_grad()
+    for maps in dense.scales:
+        for raw in maps.values():
+            raw.grad = None
+    (terms["discriminator_semantic"] + terms["discriminator_depth"]).backward()
+    by_image, judges = gradients()
+    assert by_image == [0, 0, 0, 0] and judges
+    assert all(p.grad is None for p in network.parameters())
+    groups = module.optimizer_groups()
+    sizes = [sum(p.numel() for p in group["params"]) for group in groups]
+    assert sum(sizes) == sum(p.numel() for p in module.parameters())
+    assert groups[2]["lr"] == 1e-4
+
+
+def test_a_batch_of_one_domain_adapts_nothing(scenes: Path, tmp_path: Path) -> None:
+    module = adversarial(settings(scenes, tmp_path))
+    image = torch.randn(2, 3, 32, 64)
+    batch = {"image": image, "target": torch.tensor([False, False])}
+    assert module.extra_terms(module.network.dense(image), batch) == {}
+
+
+def test_training_never_sees_a_label_of_the_target(scenes: Path, tmp_path: Path) -> None:
+    config = settings(scenes, tmp_path / "run")
+    data = DataModule(config.data, config.model.tasks, config.model.input_size, 0)
+    (batch,) = list(data.train_dataloader())
+    assert batch["target"].sum() == 2
+    assert torch.equal(batch["has_labels"], ~batch["target"])
+    assert torch.equal(batch["has_depth"], ~batch["target"])
+    file = run.train(config, progress=False)
+    found = load_model(file)
+    assert not any("discriminator" in name for name in found.network.state_dict())
+    assert found.spec.metrics["training"] == {"epochs": 1, "steps": 1}
+    assert all(torch.isfinite(value).all() for value in found.network.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"multitask": {"adaptation": None}}, "only multitask.adaptation learns of it"),
+        ({"data": {"train": [{"name": "scenes", "split": "train"}]}}, "of two domains"),
+    ],
+)
+def test_what_does_not_suit_is_refused(
+    scenes: Path, tmp_path: Path, change: dict, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        settings(scenes, tmp_path, **change)
+
+
+def test_the_rows_of_the_study() -> None:
+    study = load_config(find_resource("config", "study", "adaptation_scenes.yaml"), StudyConfig)
+    runs = {row.name: study.training(row, 0) for row in study.rows}
+    targets = {name: {d.target for d in each.data.train} for name, each in runs.items()}
+    assert targets["source only"] == targets["oracle"] == {False}
+    adapted = [name for name in runs if "adapted" in name]
+    assert len(adapted) == 3 and all(targets[name] == {True, False} for name in adapted)
+    names = {name: {d.name for d in each.data.train} for name, each in runs.items()}
+    assert names["source only"] == {"scenes"} and names["oracle"] == {"camvid", "ddad"}
+    samples = {each.data.samples_per_epoch * (0.5 if name in adapted else 1)
+               for name, each in runs.items()}  # fmt: skip
+    assert len(samples) == 1  # each sees as many labelled images
