@@ -71,6 +71,7 @@ class Case:
             input_size=self.size,
             depth_range=(0.1, 10.0),
         )
+        torch.manual_seed(0)  # the same in every run, so that what is compiled can be kept
         network = spec.build()
         network.initialise_depth_mean(3.0)  # type: ignore[operator]
         return LoadedModel(network.eval(), spec, Path(self.model))

@@ -7,6 +7,8 @@ set of wanted maps, which takes a fraction of a second, so a change of subscript
 from __future__ import annotations
 
 import functools
+import io
+import platform
 import sys
 import warnings
 from typing import Any
@@ -16,6 +18,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from emu_perception import __version__
 from emu_perception.engines.activation import (
     Normalization,
     SemanticActivation,
@@ -24,7 +27,9 @@ from emu_perception.engines.activation import (
 )
 from emu_perception.engines.banded import BandedSemanticActivation
 from emu_perception.engines.base import fold
+from emu_perception.engines.cache import EngineCache
 from emu_perception.model_file import LoadedModel
+from emu_perception.networks.decoder import separate_decoders
 
 # Where its telemetry package can be imported, OpenVINO reports every import and conversion over the
 # network, from a forked process each; a robot does not.
@@ -50,7 +55,17 @@ class OpenVINOEngine:
             # The threads that torch was given, so that one setting rules both.
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
-        self._network: nn.Module | None = _Network(fold(model.network), model.spec)
+        self._cache = EngineCache(
+            model,
+            runtime=openvino.get_version(),
+            package=__version__,
+            torch=torch.__version__,
+            device=self._core.get_property("CPU", "FULL_DEVICE_NAME"),
+            platform=platform.machine(),
+            settings=self._settings,
+        )
+        folded = separate_decoders(fold(model.network))
+        self._network: nn.Module | None = _Network(folded, model.spec)
         self._compile_network = functools.lru_cache(KEPT)(self._compile_network_once)
         self._compile_maps = functools.lru_cache(KEPT)(self._compile_maps_once)
 
@@ -82,7 +97,7 @@ class OpenVINOEngine:
     def _compile_network_once(self, size: tuple[int, int]) -> _Request:
         assert self._network is not None, "the engine was closed"
         example = torch.zeros((1, 3, *size), dtype=torch.uint8)
-        return self._compile(self._network, example)
+        return self._compile(f"network-{_name(size)}", self._network, example)
 
     def _compile_maps_once(
         self, network_size: tuple[int, int], size: tuple[int, int], wanted: frozenset[str]
@@ -98,17 +113,37 @@ class OpenVINOEngine:
                 members = 1 if len(shape) == 4 else shape[0]
                 if BandedSemanticActivation.serves(activation, members):
                     module = BandedSemanticActivation(activation)
-            compiled[task] = (activation.wanted, self._compile(module, torch.zeros(shape)))
+            sizes = "-".join(map(_name, (network_size, size)))
+            name = f"{task}-{sizes}-{'-'.join(activation.wanted)}"
+            compiled[task] = activation.wanted, self._compile(name, module, torch.zeros(shape))
         return compiled
 
-    def _compile(self, module: nn.Module, example: Tensor) -> _Request:
+    def _compile(self, name: str, module: nn.Module, example: Tensor) -> _Request:
+        """From the cache where it is there."""
+        kept = self._cache.read(name)
+        if kept is not None:
+            try:
+                compiled = self._core.import_model(io.BytesIO(kept), "CPU", self._settings)
+                return _Request(compiled)
+            except RuntimeError:
+                pass  # damaged: made anew
         with warnings.catch_warnings(), torch.no_grad():
             # Tracing fixes the sizes, as it should: one compiled form per size.
             warnings.simplefilter("ignore")
             model = openvino.convert_model(
                 module.eval(), example_input=example, input=list(example.shape)
             )
-        return _Request(self._core.compile_model(model, "CPU", self._settings))
+        compiled = self._core.compile_model(model, "CPU", self._settings)
+        self._cache.write(name, lambda: _exported(compiled))
+        return _Request(compiled)
+
+
+def _name(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _exported(compiled: openvino.CompiledModel) -> bytes:
+    return compiled.export_model().getvalue()
 
 
 class _Network(nn.Module):

@@ -10,6 +10,8 @@ applied at the scale's own resolution; what remains at 1/4 is a sum, a ReLU and 
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -93,6 +95,59 @@ class FoldedDecoders(nn.Module):
             predict(dropout(part))
             for predict, dropout, part in zip(self.predictions, self.dropouts, parts, strict=True)
         ]
+
+
+class SeparateDecoders(nn.Module):
+    """`FoldedDecoders`, each on its own: as many sums, and none to be split afterwards.
+
+    Runtimes that compile a graph fuse sum and ReLU into a convolution, and copy what is split.
+    """
+
+    def __init__(self, folded: FoldedDecoders) -> None:
+        super().__init__()
+        parts = zip(*(_split(scale, folded.widths) for scale in folded.scales), strict=True)
+        self.decoders = nn.ModuleList(nn.ModuleList(scales) for scales in parts)
+        self.predictions = folded.predictions
+        self.requires_grad_(False).eval()
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """As `FoldedDecoders.forward`."""
+        size = features[0].shape[-2:]
+        outputs = []
+        for scales, predict in zip(self.decoders, self.predictions, strict=True):
+            assert isinstance(scales, nn.ModuleList)
+            coarse = [
+                resize(scale(feature), size)
+                for scale, feature in zip(scales[1:], features[1:], strict=True)
+            ]
+            # Summed before the finest is added: then that addition ends a convolution.
+            total = scales[0](features[0]) + functools.reduce(torch.add, coarse)
+            outputs.append(predict(torch.relu(total)))
+        return outputs
+
+
+def separate_decoders(network: nn.Module) -> nn.Module:
+    """A folded network with separate decoders; shares everything else with it."""
+    network = copy.copy(network)
+    network._modules = {
+        name: None
+        if child is None
+        else SeparateDecoders(child)
+        if isinstance(child, FoldedDecoders)
+        else separate_decoders(child)
+        for name, child in network._modules.items()
+    }
+    return network
+
+
+def _split(convolution: nn.Module, widths: Sequence[int]) -> list[nn.Conv2d]:
+    """A 1x1 convolution for each part of the output channels."""
+    assert isinstance(convolution, nn.Conv2d)
+    weights = convolution.weight.detach()[..., 0, 0].split(list(widths))
+    if convolution.bias is None:
+        return [_pointwise(weight, None) for weight in weights]
+    biases = convolution.bias.detach().split(list(widths))
+    return [_pointwise(w, b) for w, b in zip(weights, biases, strict=True)]
 
 
 def _fold(decoder: MLPDecoder) -> tuple[list[Tensor], Tensor]:

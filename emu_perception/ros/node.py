@@ -197,6 +197,7 @@ class EmuNode(LifecycleNodeMixin, Node):
 
     def _load_model(self) -> Predictor:
         # Only now: importing torch takes seconds, in which the node already answers.
+        from emu_perception.engines.cache import recall_image_size
         from emu_perception.model_file import ModelFileError
         from emu_perception.predictor import Predictor
 
@@ -209,8 +210,13 @@ class EmuNode(LifecycleNodeMixin, Node):
             raise InputError(BadInput.MODEL_FILE, str(error)) from error
         except ValueError as error:
             raise InputError(BadInput.PARAMETER, str(error)) from error
-        # The first inference takes longer: here it delays nobody.
-        predictor.predict(np.zeros((*predictor.spec.input_size, 3), np.uint8))
+        # The first inference of a size takes longer: here it delays nobody. A camera's images are
+        # of the size that they were of the last time.
+        height, width = recall_image_size(predictor.path) or predictor.spec.input_size
+        predictor.predict(
+            np.zeros((height, width, 3), np.uint8),
+            output_size=settings.published_size(height, width),
+        )
         self.get_logger().info(
             f"model {predictor.path} on {predictor.device} with {predictor.engine}, "
             f"{predictor.precision}"

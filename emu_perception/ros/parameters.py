@@ -172,6 +172,10 @@ class Settings:
             semantic_uncertainty_max=self.semantic_uncertainty_color_max,
         )
 
+    def published_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the outputs for an image of this size."""
+        return max(1, round(height * self.output_scale)), max(1, round(width * self.output_scale))
+
     @property
     def depth_std_limit(self) -> float:
         """`max_depth_std` as the predictor takes it."""

@@ -65,6 +65,7 @@ class Pipeline:
         self._report = report
         self._cameras = CameraFinder()
         self._size: tuple[int, int] | None = None
+        self._remembered: tuple[int, int] | None = None
         self._stamp = 0.0
         self._watched = 0.0
 
@@ -93,8 +94,7 @@ class Pipeline:
         self._follow_stamps(frame)
         self._follow_size(size)
         camera = self._find_camera(frame, size, settings)
-        scale = settings.output_scale
-        published = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+        published = settings.published_size(*size)
 
         needed = needed_maps(topics, self._predictor.available_maps)
         if watch:
@@ -111,6 +111,7 @@ class Pipeline:
                 output_size=published,
             )
             inference = time.monotonic() - before
+            self._remember_size(size)
         style = settings.style(self._predictor.spec.depth_range[1])
         maps = Maps(prediction, image, self._predictor.label_set, style)
         for topic in topics:
@@ -150,6 +151,14 @@ class Pipeline:
                 f"{self._source.topic}: the image size changed from {before[1]} x {before[0]} to "
                 f"{size[1]} x {size[0]}",
             )
+
+    def _remember_size(self, size: tuple[int, int]) -> None:
+        """For the warm-up of the next start; only a size that could be answered."""
+        if size != self._remembered:
+            from emu_perception.engines.cache import remember_image_size
+
+            self._remembered = size
+            remember_image_size(self._predictor.path, size)
 
     def _find_camera(
         self, frame: Frame, size: tuple[int, int], settings: Settings

@@ -1,0 +1,134 @@
+"""Compiled forms on disk: found again, never mistaken for another's, never in the way."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from emu_perception.engines import cache
+from emu_perception.engines.cache import EngineCache, recall_image_size, remember_image_size
+from emu_perception.labels import load_label_set
+from emu_perception.model_file import Calibration, LoadedModel, ModelSpec
+from emu_perception.networks.decoder import SeparateDecoders, separate_decoders
+from emu_perception.predictor import Predictor
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def model() -> LoadedModel:
+    torch.manual_seed(5)
+    spec = ModelSpec(
+        architecture="segdepthformer",
+        backbone="mit_b0",
+        tasks=("semantic", "depth"),
+        arguments={"width": 16},
+        label_set=load_label_set("camvid"),
+        input_size=(64, 96),
+    )
+    return LoadedModel(spec.build().eval(), spec, Path("memory"))
+
+
+def test_an_entry_is_found_again_by_the_same_model_and_runtime(model: LoadedModel) -> None:
+    EngineCache(model, version=1).write("network", lambda: b"compiled")
+    assert EngineCache(model, version=1).read("network") == b"compiled"
+    assert EngineCache(model, version=1).read("other") is None
+    assert EngineCache(model, version=2).read("network") is None
+    moved = LoadedModel(model.network, model.spec, Path("elsewhere"))
+    assert EngineCache(moved, version=1).read("network") == b"compiled"
+
+
+def test_other_weights_or_calibration_are_another_model(model: LoadedModel) -> None:
+    EngineCache(model).write("network", lambda: b"compiled")
+    retrained = model.spec.build().eval()
+    calibrated = model.spec.model_copy(update={"calibration": Calibration(temperature=2)})
+    assert EngineCache(LoadedModel(retrained, model.spec, model.path)).read("network") is None
+    assert EngineCache(LoadedModel(model.network, calibrated, model.path)).read("network") is None
+
+
+def test_what_was_not_used_for_longest_goes_first(
+    model: LoadedModel, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "LIMIT_BYTES", 25)
+    kept = EngineCache(model)
+    for age, name in ((300, "old"), (200, "used"), (100, "new")):
+        kept.write(name, lambda: bytes(10))
+        (path,) = folder.glob(f"*-{name}.blob")
+        os.utime(path, (path.stat().st_mtime - age,) * 2)
+        if name == "used":
+            # Read later than `new` was written.
+            assert kept.read("old") is not None
+    assert kept.read("used") is None
+    assert kept.read("old") is not None and kept.read("new") is not None
+
+
+def test_a_folder_that_cannot_be_written_costs_nothing_else(
+    model: LoadedModel, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.write_text("a file in the folder's place")
+    kept = EngineCache(model)
+    kept.write("network", lambda: b"compiled")
+    assert kept.read("network") is None
+    monkeypatch.setenv(cache.VARIABLE, "")
+
+    def unwanted() -> bytes:
+        raise AssertionError("nothing is to be kept")
+
+    EngineCache(model).write("network", unwanted)
+
+
+def test_openvino_compiles_once(
+    model: LoadedModel, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openvino = pytest.importorskip("openvino")
+    image = np.random.default_rng(1).integers(0, 256, (64, 96, 3), np.uint8)
+    first = Predictor(model, device="cpu", engine="openvino").predict(image)
+    converted: list[object] = []
+    convert = openvino.convert_model
+
+    def count(*arguments: object, **options: object) -> object:
+        converted.append(arguments)
+        return convert(*arguments, **options)
+
+    monkeypatch.setattr(openvino, "convert_model", count)
+    second = Predictor(model, device="cpu", engine="openvino").predict(image)
+    assert not converted
+    assert np.array_equal(first.labels, second.labels)
+    assert np.array_equal(first.depth, second.depth, equal_nan=True)
+    (network,) = folder.glob("*-network-64x96.blob")
+    damaged = network.read_bytes()[:1000]
+    network.write_bytes(damaged)
+    third = Predictor(model, device="cpu", engine="openvino").predict(image)
+    assert len(converted) == 1 and np.array_equal(first.labels, third.labels)
+    assert len(network.read_bytes()) > len(damaged)  # mended
+
+
+def test_image_sizes_are_remembered_by_model(folder: Path, tmp_path: Path) -> None:
+    one, other = tmp_path / "one.safetensors", tmp_path / "other.safetensors"
+    assert recall_image_size(one) is None
+    remember_image_size(one, (480, 640))
+    remember_image_size(other, (64, 96))
+    remember_image_size(one, (720, 1280))
+    assert recall_image_size(one) == (720, 1280) and recall_image_size(other) == (64, 96)
+    for broken in ("no JSON", "[1]", f'{{"{one}": [480, "x"]}}', f'{{"{one}": [0, 9999999]}}'):
+        (folder / cache.IMAGE_SIZES).write_text(broken)
+        assert recall_image_size(one) is None
+
+
+def test_separate_decoders_equal_the_folded_ones(model: LoadedModel) -> None:
+    folded = model.network.fold()
+    separate = separate_decoders(folded)
+    image = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for a, b in zip(folded(image).by_task().values(), separate(image).by_task().values()):
+            assert torch.allclose(a, b, rtol=0, atol=1e-5)
+    assert any(isinstance(m, SeparateDecoders) for m in separate.modules())
+    assert not any(isinstance(m, SeparateDecoders) for m in folded.modules())
