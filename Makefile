@@ -7,7 +7,7 @@ DEMO_ARGS ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UV := uv==0.13.8
-EXTRAS := ros,bags,report,train,openvino,benchmark,test,dev
+EXTRAS := ros,bags,report,train,openvino,export,benchmark,test,dev
 PINNED := -c constraints.txt -e .[$(EXTRAS)]
 
 .DEFAULT_GOAL := help

@@ -82,6 +82,12 @@ setup(
         ],
         # Faster inference on CPUs.
         "openvino": ["openvino>=2025.0"],
+        # Models for other runtimes.
+        "export": [
+            "onnx>=1.17",  # the file
+            "onnxscript>=0.5",  # torch writes it with this
+            "onnxruntime>=1.20",  # runs what was written, to compare it with PyTorch
+        ],
         # The peer that `emu benchmark` measures the engines against.
         "benchmark": ["transformers>=4.50"],
         # The test suite. colcon runs it with pytest because it finds pytest under this name.

@@ -17,6 +17,7 @@ from emu_perception.commands import (
     data,
     demo,
     evaluate,
+    export,
     model,
     predict,
     scenes,
@@ -32,6 +33,9 @@ EXTRAS = {
     "lightning": "train",
     "openvino": "openvino",
     "transformers": "benchmark",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "export",
 }
 """Modules that not every installation has, and the extra that brings them."""
 
@@ -47,6 +51,7 @@ app.command("demo")(demo.demo)
 app.command("predict")(predict.predict)
 app.command("scenes")(scenes.scenes)
 app.command("evaluate")(evaluate.evaluate)
+app.command("export")(export.export)
 app.command("calibrate")(evaluate.calibrate)
 app.command("distill")(train.distill)
 app.command("study")(study.study)

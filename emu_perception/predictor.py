@@ -56,7 +56,7 @@ class Predictor:
         model: what `load_model` returned.
         device: `auto`, `cpu` or `cuda`.
         precision: `auto`, `fp32`, `fp16` or `bf16`.
-        engine: `auto` (OpenVINO on a CPU where it is installed), `pytorch` or `openvino`.
+        engine: `auto` (OpenVINO on a CPU where it is installed), or one of `engines.ENGINES`.
 
     Attributes:
         min_confidence: labels below it become 255 with confidence 0; 0 keeps all of them.

@@ -17,6 +17,7 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat
 ENGINES = {
     "pytorch": "emu_perception.engines.pytorch:PyTorchEngine",
     "openvino": "emu_perception.engines.openvino:OpenVINOEngine",
+    "compiled": "emu_perception.engines.pytorch:CompiledEngine",
 }
 """Importable by name; a runtime is imported when its engine is asked for."""
 

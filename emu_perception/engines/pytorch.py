@@ -47,3 +47,11 @@ class PyTorchEngine:
         del self._network, self._normalize
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+class CompiledEngine(PyTorchEngine):
+    """The same, its network compiled by `torch.compile` once per size: takes a C++ compiler."""
+
+    def __init__(self, model: LoadedModel, device: torch.device, precision: str) -> None:
+        super().__init__(model, device, precision)
+        self._network.compile(dynamic=False)

@@ -63,7 +63,9 @@ def test_choices() -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert choose_engine("auto", cuda) == "pytorch"
     assert choose_precision("auto", cuda) == "fp16" and choose_precision("auto", cpu) == "fp32"
-    with pytest.raises(ValueError, match="engine must be auto, pytorch, openvino, got 'magic'"):
+    with pytest.raises(
+        ValueError, match="engine must be auto, pytorch, openvino, compiled, got 'magic'"
+    ):
         choose_engine("magic", cpu)
     with pytest.raises(ValueError, match="runs on the CPU"):
         choose_engine("openvino", cuda)
