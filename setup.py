@@ -105,6 +105,8 @@ setup(
         "console_scripts": [
             "emu = emu_perception.cli:main",
             "emu_node = emu_perception.ros.node:main",
+            "emu_evaluator = emu_perception.ros.evaluator:main",
+            "emu_bag_player = emu_perception.ros.bag_player:main",
         ]
     },
     zip_safe=True,

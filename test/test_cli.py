@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from emu_perception import cli
 from emu_perception.labels import load_label_set
-from emu_perception.model_file import ModelSpec, save_model
+from emu_perception.model_file import ModelSpec
 
 
 def emu(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
@@ -27,21 +27,10 @@ def emu(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    spec = ModelSpec(
-        architecture="segdepthformer",
-        backbone="mit_b0",
-        tasks=("semantic", "depth"),
-        arguments={"width": 16},
-        label_set=load_label_set("camvid"),
-        input_size=(64, 96),
-        license="CC0-1.0",
-        metrics={"camvid val": {"mIoU": 0.123456}},
+def model_file(write_model: Callable[..., Path]) -> Path:
+    return write_model(
+        input_size=(64, 96), license="CC0-1.0", metrics={"camvid val": {"mIoU": 0.123456}}
     )
-    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
-    save_model(path, spec.build(), spec)
-    return path
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -11,31 +11,6 @@ from emu_perception.bags.reader import COMPRESSED_IMAGE, IMAGE, message_types
 from emu_perception.camera import Intrinsics
 from emu_perception.ros.conversion import rgb_from_compressed, rgb_from_image
 
-MAP_ENCODINGS = {"mono8": "u1", "8UC1": "u1", "mono16": "u2", "16UC1": "u2", "32FC1": "f4"}
-"""Encodings of Images that hold one number per pixel: class ids, depth, uncertainty."""
-
-
-def map_values(message: Any) -> np.ndarray:
-    """The numbers of a one-channel Image, `(H, W)`, in this machine's byte order.
-
-    Raises:
-        ValueError: it has several channels, or size, step and data do not fit one another.
-    """
-    height, width, step = message.height, message.width, message.step
-    if message.encoding not in MAP_ENCODINGS:
-        known = ", ".join(MAP_ENCODINGS)
-        raise ValueError(f"the encoding is '{message.encoding}', expected one of {known}")
-    dtype = np.dtype(MAP_ENCODINGS[message.encoding])
-    data = np.frombuffer(message.data, np.uint8)
-    if step < width * dtype.itemsize or data.size != height * step:
-        raise ValueError(
-            f"{data.size} bytes of data in rows of {step} bytes do not make {width} x {height} "
-            f"pixels of {message.encoding}"
-        )
-    rows = np.ascontiguousarray(data.reshape(height, step)[:, : width * dtype.itemsize])
-    values = rows.view(dtype.newbyteorder(">" if message.is_bigendian else "<"))
-    return values.astype(dtype, copy=False)
-
 
 def rgb(message: Any) -> np.ndarray:
     """An Image or CompressedImage as `(H, W, 3)` uint8 RGB, converted as the node converts it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -200,10 +200,21 @@ class BagReader:
         reader = self._open()
         return max(0, reader.duration - 1) * 1e-9 if reader.message_count else 0.0
 
-    def image_topic(self, name: str | None = None) -> BagTopic:
-        """The topic with the camera's images: the named one, or the only one there is.
+    def image_topics(self, besides: Collection[str] = ()) -> list[BagTopic]:
+        """Topics with images, but those of another kind, such as label maps.
 
-        Where a raw topic and its `/compressed` sibling were both recorded, the raw one.
+        Of a raw topic and its `/compressed` sibling, the raw one.
+        """
+        found = [
+            t
+            for t in self.topics
+            if t.msgtype in (IMAGE, COMPRESSED_IMAGE) and t.count and t.name not in besides
+        ]
+        names = {t.name for t in found}
+        return [t for t in found if t.name.removesuffix("/compressed") not in names - {t.name}]
+
+    def image_topic(self, name: str | None = None, besides: Collection[str] = ()) -> BagTopic:
+        """The topic with the camera's images: the named one, or the only one of `image_topics`.
 
         Raises:
             BagError: there is none, or it is ambiguous; the message lists the candidates.
@@ -215,17 +226,13 @@ class BagReader:
                 if topic.name == name:
                     return topic
             raise BagError(f"{self.path}: no images on '{name}'; topics with images: {listing}")
-        candidates = [t for t in candidates if t.count]
-        if not candidates:
+        found = self.image_topics(besides)
+        if not found:
             there = ", ".join(f"{t.name} [{t.msgtype}]" for t in self.topics) or "nothing"
             raise BagError(f"{self.path}: expected {IMAGE} or {COMPRESSED_IMAGE}, found {there}")
-        names = {t.name for t in candidates}
-        candidates = [
-            t for t in candidates if t.name.removesuffix("/compressed") not in names - {t.name}
-        ]
-        if len(candidates) > 1:
+        if len(found) > 1:
             raise BagError(f"{self.path}: several topics hold images, name one of {listing}")
-        return candidates[0]
+        return found[0]
 
     def camera_info_topic(self, image_topic: str) -> BagTopic | None:
         """The CameraInfo recorded beside an image topic, else the only one there is, else None."""

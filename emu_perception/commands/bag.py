@@ -27,13 +27,25 @@ IMPERFECT = 3
 def evaluate(
     bag: BagArgument,
     model: ModelOption = "",
-    labels: Annotated[
-        Path | None, typer.Option(help="Folder of label PNGs, the i-th for the i-th image.")
+    labels: Annotated[Path | None, typer.Option(help="Folder of label PNGs.")] = None,
+    depth: Annotated[Path | None, typer.Option(help="Folder of 16-bit depth PNGs.")] = None,
+    match: Annotated[
+        str, typer.Option(help="Whose files: index (the i-th for the i-th image) or stamp (name).")
+    ] = "index",
+    labels_topic: Annotated[
+        str | None, typer.Option(help="Topic of the bag with true labels, instead of a folder.")
     ] = None,
-    depth: Annotated[
-        Path | None, typer.Option(help="Folder of 16-bit depth PNGs, the i-th for the i-th image.")
+    depth_topic: Annotated[
+        str | None, typer.Option(help="Topic of the bag with true depth, instead of a folder.")
     ] = None,
-    depth_scale: Annotated[float, typer.Option(min=1e-9, help="Metres per unit of them.")] = 1e-3,
+    depth_scale: Annotated[
+        float, typer.Option(min=1e-9, help="Metres per unit of 16-bit depth.")
+    ] = 1e-3,
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="Score the model's maps in the bag; don't run the model."),
+    ] = False,
+    namespace: Annotated[str, typer.Option(help="Of the published maps' topics.")] = "",
     topic: TopicOption = None,
     report: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("report"),
     device: DeviceOption = "auto",
@@ -41,7 +53,7 @@ def evaluate(
     engine: EngineOption = "auto",
     replicates: Annotated[int, typer.Option(min=0, help="Bootstrap draws; 0: none.")] = 1000,
 ) -> None:
-    """Score a model on a recording and write a report.
+    """Score a model on a recording, or its maps in the recording, and write a report.
 
     The exit status is 0 if everything was in order, 3 if something could not be read or scored, or
     was out of order (the report and the terminal name and count it), 1 if nothing could be scored.
@@ -52,52 +64,71 @@ def evaluate(
     from emu_perception.bags.reader import BagReader
     from emu_perception.evaluation.frames import FrameLog
     from emu_perception.evaluation.report import Report, write_report
+    from emu_perception.model_file import read_spec, resolve_model_path
     from emu_perception.predictor import Predictor
-    from emu_perception.replay.evaluate import (
-        GroundTruthFolders,
-        evaluate_frames,
-        read_frames,
-        result_of,
-    )
+    from emu_perception.replay.evaluate import evaluate_frames
+    from emu_perception.replay.frames import FrameReader, PublishedMaps
     from emu_perception.replay.problems import Problems
+    from emu_perception.replay.published import OFFLINE_ONLY
+    from emu_perception.replay.scoring import Scorer
+    from emu_perception.replay.truth import TruthFolder
 
-    console = Console()
-    problems = Problems()
-    truth = GroundTruthFolders.open(labels, depth, depth_scale)
+    if match not in ("index", "stamp"):
+        raise typer.BadParameter(f"--match is index or stamp, got '{match}'")
+    if (labels and labels_topic) or (depth and depth_topic):
+        raise typer.BadParameter("ground truth of a kind comes from a folder or from a topic")
+    console, problems = Console(), Problems()
+    truth = {"labels": labels_topic, "depth": depth_topic}
+    folders = [
+        TruthFolder.open(kind, folder, match, depth_scale)  # type: ignore[arg-type]
+        for kind, folder in (("labels", labels), ("depth", depth))
+        if folder is not None
+    ]
+    model_path = resolve_model_path(model)
+    spec = read_spec(model_path)
+    predictor = None
     with BagReader(bag) as reader:
-        source = reader.image_topic(topic)
-        predictor = Predictor.from_file(model, device, precision, engine)
+        label_set = spec.label_set if "semantic" in spec.tasks else None
+        frames = FrameReader(
+            *(reader, problems),
+            topic=topic,
+            folders=folders,
+            truth_topics={kind: name for kind, name in truth.items() if name},
+            depth_scale=depth_scale,
+            maps=PublishedMaps(reader, namespace, label_set) if published else None,
+        )
+        about = {
+            "recording": str(bag),
+            "maps" if published else "images": frames.source,
+            "model": f"{model_path.name} ({spec.architecture}, {spec.backbone})",
+            "calibrated on": spec.calibration.fitted_on or "nothing",
+        }
+        if not published:
+            predictor = Predictor.from_file(model, device, precision, engine)
+            device_name = f"{predictor.device}, {predictor.engine}, {predictor.precision}"
+            about["device"] = device_name
         with Progress(console=console, transient=True) as bars, FrameLog(report) as log:
-            task = bars.add_task("Scoring", total=source.count)
-            evaluator = evaluate_frames(
-                read_frames(reader, source.name, truth, problems),
-                predictor,
-                problems,
-                log,
+            task = bars.add_task("Scoring", total=frames.count)
+            scorer = Scorer(spec, problems, log)
+            evaluate_frames(
+                *(frames.frames(), predictor, scorer),
                 progress=lambda done: bars.update(task, completed=done),
             )
-        result = result_of(evaluator, replicates)
-    spec = predictor.spec
-    about = {
-        "recording": str(bag),
-        "images": f"{source.count} on {source.name}",
-        "model": f"{predictor.path.name} ({spec.architecture}, {spec.backbone})",
-        "calibrated on": spec.calibration.fitted_on or "nothing",
-        "device": f"{predictor.device}, {predictor.engine}, {predictor.precision}",
-    }
+        result = scorer.result(replicates)
     page = write_report(
         report,
         Report(
-            f"{predictor.path.stem} on {bag.name}",
+            f"{model_path.stem} on {bag.name}",
             about,
-            predictor.label_set,
+            label_set,
             problems.values(),
-            extra={"bag": str(bag), "model": str(predictor.path)},
+            reasons=OFFLINE_ONLY if published else {},
+            extra={"bag": str(bag), "model": str(model_path)},
         ),
         result,
         log,
     )
-    _finish(problems, f"{result['frames']} of {source.count} images scored; see {page}")
+    _finish(problems, f"{result['frames']} of {frames.count} images scored; see {page}")
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,14 @@ import numpy as np
 from PIL import Image
 from rich.table import Table
 
-from emu_perception.bags.messages import header_stamp_ns, map_values, rgb
+from emu_perception.bags.messages import header_stamp_ns, rgb
 from emu_perception.bags.reader import BagError, BagReader
 from emu_perception.demo.run import DIAGNOSTICS, MAP_TOPICS, DemoResult
 from emu_perception.labels import LabelSet
 from emu_perception.panels import common_scales, contact_sheet, panel
 from emu_perception.prediction import Prediction
+from emu_perception.replay.published import prediction_of
+from emu_perception.ros.conversion import map_values
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,16 @@ def recorded_frames(
         for message in bag.messages(topics):
             stamp = header_stamp_ns(message.data)
             if stamp in chosen:
-                maps[stamp][message.topic] = map_values(bag.decode(message))
+                maps[stamp][message.topic.lstrip("/")] = map_values(bag.decode(message))
     images: dict[int, np.ndarray] = {}
     with BagReader(drive) as bag:
         for message in bag.messages([bag.image_topic(image_topic).name]):
             stamp = header_stamp_ns(message.data)
             if stamp in chosen:
                 images[stamp] = rgb(bag.decode(message))
+    classes = len(label_set) if label_set else 0
     return [
-        RecordedFrame(stamp, images[stamp], _prediction(maps[stamp], label_set))
+        RecordedFrame(stamp, images[stamp], prediction_of(maps[stamp], classes))
         for stamp in sorted(chosen & set(images))
     ]
 
@@ -62,19 +64,6 @@ def _spread(values: list[int], count: int) -> list[int]:
     if len(values) <= count:
         return values
     return [values[round(i * (len(values) - 1) / max(count - 1, 1))] for i in range(count)]
-
-
-def _prediction(maps: Mapping[str, np.ndarray], label_set: LabelSet | None) -> Prediction:
-    uncertainty = maps.get("/semantic/uncertainty")
-    if uncertainty is not None and label_set is not None:
-        uncertainty = uncertainty * np.float32(math.log(max(len(label_set), 2)))
-    std = maps.get("/depth/uncertainty")
-    return Prediction(
-        labels=maps.get("/semantic/labels"),
-        semantic_uncertainty=uncertainty,
-        depth=maps.get("/depth/image"),
-        depth_variance=None if std is None else np.square(std),
-    )
 
 
 def write_pictures(

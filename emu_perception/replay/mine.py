@@ -66,7 +66,7 @@ class Candidate:
     index: int
     stamp_ns: int
     uncertainty: dict[str, float]
-    """Mean by the `Maps` that it is taken over: shares of ln C, or metres over metres of depth."""
+    """Means by name: `semantic_…` as shares of ln C, `relative_depth_…` as shares of the depth."""
     feature: np.ndarray
     """`(C,)` float32."""
 
@@ -195,9 +195,10 @@ def uncertainty_maps(maps: Maps, predictor: Predictor) -> dict[str, np.ndarray]:
 def _means(maps: Maps, predictor: Predictor) -> dict[str, float]:
     means = {}
     for name, values in uncertainty_maps(maps, predictor).items():
-        # What is far is uncertain in metres; a share of the distance compares near and far frames.
-        shares = values / maps.depth if name.startswith("depth") else values
-        valid = shares[np.isfinite(shares)]
+        if name.startswith("depth"):
+            # What is far is uncertain in metres; a share of the depth compares near and far frames.
+            name, values = f"relative_{name}", values / maps.depth
+        valid = values[np.isfinite(values)]
         means[name] = float(valid.mean()) if valid.size else 0.0
     return means
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,16 +39,22 @@ class ImageDecoder:
         bag: an open recording.
         topic: with the images; None for the only one.
         problems: counts what is wrong.
+        besides: topics whose images are not the camera's.
 
     Raises:
         BagError: the bag has no such topic.
     """
 
-    def __init__(self, bag: BagReader, topic: str | None, problems: Problems) -> None:
+    def __init__(
+        self,
+        bag: BagReader,
+        topic: str | None,
+        problems: Problems,
+        besides: Collection[str] = (),
+    ) -> None:
         self._bag, self._problems = bag, problems
-        for damage in bag.damage:
-            problems.count("damaged recording", damage)
-        self.source = bag.image_topic(topic)
+        count_damage(bag, problems)
+        self.source = bag.image_topic(topic, besides)
         self._info_topic = bag.camera_info_topic(self.source.name)
         self._cameras = CameraFinder()
         self._info: Any = None
@@ -108,6 +114,12 @@ class ImageDecoder:
         except InputError as error:
             self._problems.count("unusable camera_info", f"{where}: {error}")
             return None
+
+
+def count_damage(bag: BagReader, problems: Problems) -> None:
+    """Count what was found to be wrong with the files of a recording."""
+    for damage in bag.damage:
+        problems.count("damaged recording", damage)
 
 
 def messages(bag: BagReader, topics: list[str] | None, problems: Problems) -> Iterator[BagMessage]:

@@ -29,6 +29,7 @@ from rclpy.task import Future
 from emu_perception.bags.messages import header_stamp_ns
 from emu_perception.bags.reader import BagError
 from emu_perception.bags.writer import BagWriter
+from emu_perception.ros.programs import run_program
 
 GIVE_UP_SECONDS = 5.0
 """A node that autostarts and rests this long in another state than active has failed."""
@@ -147,8 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--node", default="emu_perception", help="lifecycle node that publishes them"
     )
     options = parser.parse_args(arguments)
-    rclpy.init(args=[])
-    try:
+
+    def record() -> None:
         with BagWriter(options.bag, overwrite=True) as writer:
             recorder = BagRecorder(
                 writer,
@@ -157,14 +158,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 options.node,
                 lambda event: print(json.dumps(event), flush=True),
             )
+            # Before the block is left: what was recorded until then is worth keeping.
             with suppress(KeyboardInterrupt, ExternalShutdownException):
                 rclpy.spin(recorder)
-    except BagError as error:
-        print(error, file=sys.stderr)
-        return 1
-    finally:
-        rclpy.try_shutdown()
-    return 0
+
+    return run_program(record, BagError)
 
 
 if __name__ == "__main__":

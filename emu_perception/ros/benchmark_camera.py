@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import rclpy
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -22,6 +21,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from emu_perception.ros.messages import image_message
+from emu_perception.ros.programs import run_program
 
 
 def camera_image(height: int, width: int) -> np.ndarray:
@@ -81,18 +81,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--wait", type=float, default=0.0, help="seconds to wait for a subscriber; 0: don't"
     )
     options = parser.parse_args(arguments)
-    rclpy.init(args=[])
-    try:
+
+    def publish() -> None:
         camera = BenchmarkCamera(options.height, options.width)
         if options.wait > 0:
             camera.wait_for_subscriber(options.wait)
         camera.run(options.rate, options.seconds)
-    except TimeoutError as error:
-        print(error, file=sys.stderr)
-        return 1
-    finally:
-        rclpy.try_shutdown()
-    return 0
+
+    return run_program(publish, TimeoutError)
 
 
 if __name__ == "__main__":

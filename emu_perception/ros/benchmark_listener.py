@@ -12,17 +12,16 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from emu_perception.bags.messages import header_stamp_ns
+from emu_perception.ros.programs import run_program
 
 
 class BenchmarkListener(Node):
@@ -61,13 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmark_listener", description=__doc__)
     parser.add_argument("topics", nargs="*", help="topics with images")
     options = parser.parse_args(arguments)
-    rclpy.init(args=[])
-    try:
-        with suppress(KeyboardInterrupt, ExternalShutdownException):
-            rclpy.spin(BenchmarkListener(options.topics))
-    finally:
-        rclpy.try_shutdown()
-    return 0
+    return run_program(lambda: rclpy.spin(BenchmarkListener(options.topics)))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ ENCODINGS: dict[str, tuple[str, int]] = {
     **dict.fromkeys(("nv12", "nv21"), ("u1", 1)),
 }
 """Encodings that can be shown as RGB: sample type and samples per pixel of a row."""
+MAP_ENCODINGS = {"mono8": "u1", "8UC1": "u1", "mono16": "u2", "16UC1": "u2", "32FC1": "f4"}
+"""Encodings of Images that hold one number per pixel: class ids, depth, uncertainty."""
 _HALF_SIZE_COLOR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
 """Half as many rows of colour follow the rows of brightness; neither library converts these."""
 
@@ -150,3 +152,25 @@ def rgb_from_compressed(message: Any, max_pixels: int = MAX_IMAGE_PIXELS) -> np.
     if image is None:
         raise InputError(BadInput.CORRUPT, f"{what} is damaged: it cannot be decoded")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def map_values(message: Any) -> np.ndarray:
+    """The numbers of a one-channel Image, `(H, W)`, in this machine's byte order.
+
+    Raises:
+        ValueError: it has several channels, or size, step and data do not fit one another.
+    """
+    height, width, step = message.height, message.width, message.step
+    if message.encoding not in MAP_ENCODINGS:
+        known = ", ".join(MAP_ENCODINGS)
+        raise ValueError(f"the encoding is '{message.encoding}', expected one of {known}")
+    dtype = np.dtype(MAP_ENCODINGS[message.encoding])
+    data = np.frombuffer(message.data, np.uint8)
+    if step < width * dtype.itemsize or data.size != height * step:
+        raise ValueError(
+            f"{data.size} bytes of data in rows of {step} bytes do not make {width} x {height} "
+            f"pixels of {message.encoding}"
+        )
+    rows = np.ascontiguousarray(data.reshape(height, step)[:, : width * dtype.itemsize])
+    values = rows.view(dtype.newbyteorder(">" if message.is_bigendian else "<"))
+    return values.astype(dtype, copy=False)

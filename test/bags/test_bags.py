@@ -18,13 +18,13 @@ from emu_perception.bags.messages import (
     compressed_image_message,
     header_stamp_ns,
     image_message,
-    map_values,
     rgb,
     stamp_ns,
 )
 from emu_perception.bags.reader import COMPRESSED_IMAGE, IMAGE, message_types
 from emu_perception.camera import Intrinsics
 from emu_perception.ros.camera import camera_model
+from emu_perception.ros.conversion import map_values
 
 SHARED = Path(os.environ.get("EMU_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CAMERA = Intrinsics.from_field_of_view(40, 30, 70)

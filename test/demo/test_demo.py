@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from emu_perception import cli
 from emu_perception.bags import BagReader
-from emu_perception.bags.messages import header_stamp_ns, map_values, stamp_ns
+from emu_perception.bags.messages import header_stamp_ns, stamp_ns
 from emu_perception.demo import DemoError, run
 from emu_perception.demo.drive import write_street_drive
-from emu_perception.labels import load_label_set
-from emu_perception.model_file import ModelSpec, save_model
+from emu_perception.ros.conversion import map_values
 
 pytest.importorskip("rclpy")
 
@@ -25,21 +24,8 @@ HEIGHT, WIDTH = 120, 160
 
 
 @pytest.fixture(scope="module")
-def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    spec = ModelSpec(
-        architecture="segdepthformer",
-        backbone="mit_b0",
-        tasks=("semantic", "depth"),
-        arguments={"width": 16},
-        label_set=load_label_set("camvid"),
-        input_size=(64, 96),
-    )
-    network = spec.build()
-    network.initialise_depth_mean(20.0)
-    path = tmp_path_factory.mktemp("a model's folder") / "tiny.safetensors"
-    save_model(path, network, spec)
-    return path
+def model_file(write_model: Callable[..., Path]) -> Path:
+    return write_model(input_size=(64, 96), depth_mean=20.0, folder="a model's folder")
 
 
 def test_the_demo_from_the_drive_to_the_panels(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from rosbags.interfaces import QosDurability
 from typer.testing import CliRunner
 
@@ -15,36 +15,22 @@ from emu_perception.bags.messages import (
     camera_info_message,
     compressed_image_message,
     image_message,
-    map_values,
 )
 from emu_perception.camera import Intrinsics
 from emu_perception.cli import app
 from emu_perception.labels import load_label_set
-from emu_perception.model_file import ModelSpec, save_model
 from emu_perception.outputs import IMAGE_OUTPUTS, Maps, Style, available_outputs
 from emu_perception.predictor import Predictor
 from emu_perception.replay.annotate import output_topics
+from emu_perception.ros.conversion import map_values
 
 SECOND = 10**9
 CAMERA = Intrinsics.from_field_of_view(64, 32, 70)
 
 
 @pytest.fixture(scope="module")
-def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    spec = ModelSpec(
-        architecture="segdepthformer",
-        backbone="mit_b0",
-        arguments={"width": 8},
-        tasks=("semantic", "depth"),
-        label_set=load_label_set("camvid"),
-        input_size=(32, 64),
-    )
-    network = spec.build()
-    network.initialise_depth_mean(10.0)
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    save_model(path, network, spec)
-    return path
+def model_file(write_model: Callable[..., Path]) -> Path:
+    return write_model(input_size=(32, 64), arguments={"width": 8})
 
 
 def picture(seed: int) -> np.ndarray:

@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from emu_perception.bags import BagReader, BagWriter
 from emu_perception.bags.messages import compressed_image_message, image_message
 from emu_perception.cli import app
 from emu_perception.evaluation import Evaluator
-from emu_perception.labels import load_label_set
-from emu_perception.model_file import ModelSpec, save_model
 from emu_perception.predictor import Predictor
-from emu_perception.replay.evaluate import GroundTruthFolders, ahead, read_frames
+from emu_perception.replay.evaluate import ahead
+from emu_perception.replay.frames import FrameReader
 from emu_perception.replay.problems import Problems
+from emu_perception.replay.truth import TruthFolder
 
 SECOND = 10**9
 
 
 @pytest.fixture(scope="module")
-def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    spec = ModelSpec(
-        architecture="segdepthformer",
-        backbone="mit_b0",
-        arguments={"width": 8},
-        tasks=("semantic",),
-        label_set=load_label_set("camvid"),
-        input_size=(32, 64),
-    )
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    save_model(path, spec.build(), spec)
-    return path
+def model_file(write_model: Callable[..., Path]) -> Path:
+    return write_model(input_size=(32, 64), arguments={"width": 8}, tasks=("semantic",))
 
 
 def picture(seed: int, size: tuple[int, int] = (32, 64)) -> np.ndarray:
@@ -115,9 +103,9 @@ def test_labels_without_an_image_are_counted(tmp_path: Path) -> None:
         bag.write("/camera/compressed", jpeg, 1)
     write_labels(tmp_path / "labels", 2)
     problems = Problems()
-    truth = GroundTruthFolders.open(tmp_path / "labels", None, 1e-3)
+    truth = TruthFolder.open("labels", tmp_path / "labels")
     with BagReader(tmp_path / "drive") as bag:
-        assert list(read_frames(bag, None, truth, problems)) == []
+        assert list(FrameReader(bag, problems, folders=[truth]).frames()) == []
     counts = {kind: found["count"] for kind, found in problems.values().items()}
     assert counts == {"unreadable image": 1, "labels without an image": 1}
 

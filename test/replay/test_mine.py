@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -17,7 +17,6 @@ from emu_perception.bags import BagWriter
 from emu_perception.bags.messages import image_message
 from emu_perception.cli import app
 from emu_perception.labels import load_label_set
-from emu_perception.model_file import ModelSpec, save_model
 from emu_perception.predictor import Predictor
 from emu_perception.replay.mine import Candidate, CandidatePool, choose
 
@@ -76,22 +75,11 @@ def test_scores_weigh_tasks_alike() -> None:
 
 
 @pytest.mark.parametrize("architecture", ["segdepthformer", "deep_ensemble"])
-def test_frames_are_written_for_labelling(tmp_path: Path, architecture: str) -> None:
-    torch.manual_seed(0)
-    arguments: dict[str, int] = {"width": 8}
-    if architecture == "deep_ensemble":
-        arguments["members"] = 2
-    spec = ModelSpec(
-        architecture=architecture,
-        backbone="mit_b0",
-        arguments=arguments,
-        tasks=("semantic", "depth"),
-        label_set=load_label_set("camvid"),
-        input_size=(32, 64),
-    )
-    network = spec.build()
-    network.initialise_depth_mean(10.0)
-    save_model(tmp_path / "tiny.safetensors", network, spec)
+def test_frames_are_written_for_labelling(
+    tmp_path: Path, architecture: str, write_model: Callable[..., Path]
+) -> None:
+    arguments = {"width": 8} | ({"members": 2} if architecture == "deep_ensemble" else {})
+    model_file = write_model(architecture=architecture, arguments=arguments, input_size=(32, 64))
     generator = np.random.default_rng(1)
     pictures = [generator.integers(0, 256, (32, 64, 3), np.uint8) for _ in range(5)]
     with BagWriter(tmp_path / "drive") as bag:
@@ -102,7 +90,7 @@ def test_frames_are_written_for_labelling(tmp_path: Path, architecture: str) -> 
             bag.write("/camera", message, i * SECOND)
     command = [
         *("bag", "mine", str(tmp_path / "drive"), "--out", str(tmp_path / "out")),
-        *("--model", str(tmp_path / "tiny.safetensors"), "--engine", "pytorch"),
+        *("--model", str(model_file), "--engine", "pytorch"),
         *("--top", "3", "--min-gap", "1.5"),
     ]
     found = CliRunner().invoke(app, command)
@@ -111,7 +99,7 @@ def test_frames_are_written_for_labelling(tmp_path: Path, architecture: str) -> 
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     frames = manifest["frames"]
     assert manifest["frames_read"] == 4
-    assert [c["name"] for c in manifest["classes"]] == list(spec.label_set.names)
+    assert [c["name"] for c in manifest["classes"]] == list(load_label_set("camvid").names)
     stamps = [frame["stamp_ns"] for frame in frames]
     assert stamps == [frame["index"] * SECOND for frame in frames]
     assert 1 <= len(frames) <= 2
@@ -120,10 +108,12 @@ def test_frames_are_written_for_labelling(tmp_path: Path, architecture: str) -> 
     members = architecture == "deep_ensemble"
     names = ["semantic_epistemic", "depth_epistemic_std"]
     kinds = names if members else ["semantic_uncertainty", "depth_std"]
-    predictor = Predictor.from_file(tmp_path / "tiny.safetensors", engine="pytorch")
+    predictor = Predictor.from_file(model_file, engine="pytorch")
     for frame in frames:
         assert frame["topic"] == "/camera"
-        assert list(frame["uncertainty"]) == list(frame["uncertainty_pictures"]) == kinds
+        assert list(frame["uncertainty_pictures"]) == kinds
+        # Means over depths of all distances are shares of them.
+        assert list(frame["uncertainty"]) == [kinds[0], f"relative_{kinds[1]}"]
         picture = pictures[frame["index"]]
         image = cv2.imread(str(tmp_path / "out" / frame["image"]))[..., ::-1]
         np.testing.assert_array_equal(image, picture)

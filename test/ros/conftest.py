@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from emu_perception.labels import load_label_set
-from emu_perception.model_file import Camera, ModelSpec, save_model
+from emu_perception.model_file import Camera
 from emu_perception.resources import find_resource
 
 # Before rclpy's first context: on this machine only, where no other test run listens, and with
@@ -228,24 +227,10 @@ def _values(status: DiagnosticStatus) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real model file: a small SegDepthFormer with random weights, predicting about 10 m."""
-    torch.manual_seed(0)
+def model_path(write_model: Callable[..., Path]) -> Path:
+    """A real model file, predicting about 10 m."""
     torch.set_num_threads(1)
-    spec = ModelSpec(
-        architecture="segdepthformer",
-        backbone="mit_b0",
-        tasks=("semantic", "depth"),
-        arguments={"width": 16},
-        label_set=load_label_set("camvid"),
-        input_size=(64, 64),
-        camera=Camera(canonical_focal_length=60.0, assumed_focal_ratio=0.9),
-    )
-    network = spec.build()
-    network.initialise_depth_mean(10.0)
-    path = tmp_path_factory.mktemp("model") / "small.safetensors"
-    save_model(path, network, spec)
-    return path
+    return write_model(camera=Camera(canonical_focal_length=60.0, assumed_focal_ratio=0.9))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,7 +9,7 @@ import os
 import runpy
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -22,6 +22,7 @@ from rclpy.node import Node
 from emu_perception.labels import load_label_set
 from emu_perception.outputs import IMAGE_OUTPUTS, POINTS_TOPIC
 from emu_perception.resources import find_resource
+from emu_perception.ros.bag_player import parse as player_options
 from emu_perception.ros.parameters import Settings, declare_parameters
 
 LAUNCH_FILE = find_resource("launch", "emu_perception.launch.py")
@@ -110,15 +111,26 @@ class LaunchedNode(Action):
     pass
 
 
+class Shutdown(Action):
+    pass
+
+
 @pytest.fixture
-def description(monkeypatch: pytest.MonkeyPatch) -> list[Action]:
-    """What the launch file describes."""
+def description(describe: Callable[[str], list[Action]]) -> list[Action]:
+    """What the node's launch file describes."""
+    return describe("emu_perception.launch.py")
+
+
+@pytest.fixture
+def describe(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[Action]]:
+    """Reads a launch file."""
     stand_ins: dict[str, dict[str, Any]] = {
         "launch": {"LaunchContext": Context, "LaunchDescription": list},
         "launch.actions": {
             "DeclareLaunchArgument": DeclareLaunchArgument,
             "OpaqueFunction": OpaqueFunction,
             "SetEnvironmentVariable": SetEnvironmentVariable,
+            "Shutdown": Shutdown,
         },
         "launch.conditions": {"IfCondition": IfCondition},
         "launch.substitutions": {
@@ -134,7 +146,9 @@ def description(monkeypatch: pytest.MonkeyPatch) -> list[Action]:
         module = ModuleType(name)
         module.__dict__.update(content)
         monkeypatch.setitem(sys.modules, name, module)
-    return runpy.run_path(str(LAUNCH_FILE))["generate_launch_description"]()
+    return lambda name: runpy.run_path(str(LAUNCH_FILE.with_name(name)))[
+        "generate_launch_description"
+    ]()
 
 
 def declared(description: list[Action]) -> dict[str, dict[str, Any]]:
@@ -144,7 +158,7 @@ def declared(description: list[Action]) -> dict[str, dict[str, Any]]:
 def launch(
     description: list[Action], environment: dict[str, str] | None = None, **arguments: str
 ) -> SimpleNamespace:
-    """Environment and nodes that `ros2 launch` would come to; nodes by their package."""
+    """Environment and nodes that `ros2 launch` would come to; nodes by their executable."""
     context = Context({}, dict(environment or {}))
     assert arguments.keys() <= declared(description).keys()
     nodes: dict[str, dict[str, Any]] = {}
@@ -163,7 +177,7 @@ def launch(
         elif isinstance(action, LaunchedNode):
             condition = action.options.get("condition")
             if condition is None or condition.evaluate(context):
-                nodes[action.options["package"]] = performed(action, context)
+                nodes[action.options["executable"]] = performed(action, context)
         else:
             pytest.fail(f"an action that nobody knows: {action}")
     return SimpleNamespace(environment=context.environment, nodes=nodes)
@@ -172,10 +186,12 @@ def launch(
 def performed(node: LaunchedNode, context: Context) -> dict[str, Any]:
     values = {k: v for k, v in node.options.items() if k != "condition"}
     for name in ("name", "namespace"):
-        values[name] = context.value(values[name])
+        values[name] = context.value(values.get(name, ""))
     for name in ("arguments", "parameters"):
         values[name] = [context.value(v) for v in values.get(name, [])]
-    values["remappings"] = {source: context.value(to) for source, to in values["remappings"]}
+    values["remappings"] = {
+        source: context.value(to) for source, to in values.get("remappings", [])
+    }
     return values
 
 
@@ -208,8 +224,8 @@ def test_arguments(description: list[Action]) -> None:
 
 def test_the_node_by_default(description: list[Action]) -> None:
     nodes = launch(description).nodes
-    assert list(nodes) == ["emu_perception"]
-    node = nodes["emu_perception"]
+    assert list(nodes) == ["emu_node"]
+    node = nodes["emu_node"]
     assert (node["executable"], node["name"], node["namespace"]) == (
         "emu_node",
         "emu_perception",
@@ -235,7 +251,7 @@ def test_the_node_is_what_the_arguments_say(description: list[Action]) -> None:
         image_transport="compressed",
         autostart="false",
         use_sim_time="true",
-    ).nodes["emu_perception"]
+    ).nodes["emu_node"]
     assert (node["name"], node["namespace"]) == ("eyes", "/front")
     assert node["remappings"] == {
         "image": "/front/image_raw",
@@ -277,6 +293,38 @@ def test_rviz_only_if_asked(description: list[Action]) -> None:
     assert rviz["remappings"].pop("/image") == "/cam"
     assert {f"/{to}": to for to in rviz["remappings"].values()} == rviz["remappings"]
     assert rviz["remappings"].keys() == layout_topics() - {"/image"}
+
+
+def test_a_replay_is_node_evaluator_and_a_player_that_ends_it(
+    describe: Callable[[str], list[Action]],
+) -> None:
+    replay = describe("replay.launch.py")
+    assert all(options["description"] for options in declared(replay).values())
+    found = launch(
+        replay,
+        bag="/drive",
+        image_topic="/camera/image_raw",
+        image_transport="compressed",
+        labels="/labels",
+        depth_scale="0.01",
+        report="/report",
+    )
+    assert found.environment["FASTDDS_DEFAULT_PROFILES_FILE"] == str(
+        SHARE / "config" / "fastdds.xml"
+    )
+    node, evaluator, player = (
+        found.nodes[name] for name in ("emu_node", "emu_evaluator", "emu_bag_player")
+    )
+    assert node["remappings"] == evaluator["remappings"]
+    assert node["remappings"]["image"] == "/camera/image_raw"
+    common = {"model": "", "image_transport": "compressed"}
+    assert node["parameters"][-1] == common
+    assert evaluator["parameters"] == [{**common, "depth_scale": 0.01, "report": "/report"}]
+    options = player_options(player["arguments"])
+    assert (options.bag, options.image_topic) == ("/drive", "/camera/image_raw/compressed")
+    assert (options.labels, options.depth_scale) == (Path("/labels"), 0.01)
+    assert options.paced
+    assert isinstance(player["on_exit"], Shutdown)
 
 
 # Files in config/

@@ -151,7 +151,8 @@ def test_input_reliability_follows_the_camera(active_node, robot, offered) -> No
         return [s.qos_profile.reliability.name for s in found] == [offered]
 
     wait_for(adapted, f"a subscription that is {offered}")
-    robot.answer(robot.image(), "semantic/labels")
+    image = robot.image()
+    assert robot.answer(image, "semantic/labels").header == image.header
 
 
 def test_a_best_effort_camera_beside_a_reliable_one(active_node, robot) -> None:
@@ -163,7 +164,7 @@ def test_a_best_effort_camera_beside_a_reliable_one(active_node, robot) -> None:
         best_effort.camera(reliability="BEST_EFFORT")
         image = best_effort.image()
         best_effort.send(image)
-        robot.wait_for_answer(image, "semantic/labels")
+        assert robot.wait_for_answer(image, "semantic/labels").header == image.header
     finally:
         best_effort.close()
 

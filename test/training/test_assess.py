@@ -1,8 +1,10 @@
 """Scores, calibration and the table, through the command line."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -13,7 +15,7 @@ from typer.testing import CliRunner
 from emu_perception.cli import app
 from emu_perception.evaluation.result import write_json
 from emu_perception.labels import load_label_set
-from emu_perception.model_file import ModelSpec, load_model, save_model
+from emu_perception.model_file import load_model, save_model
 from emu_perception.predictor import Predictor
 from emu_perception.training import assess
 from emu_perception.training.config import DatasetConfig
@@ -28,24 +30,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    spec = ModelSpec(
-        architecture="segdepthformer",
-        backbone="mit_b0",
-        tasks=("semantic", "depth"),
+def model(write_model: Callable[..., Path]) -> Path:
+    path = write_model(
         arguments={"width": 8},
         label_set=load_label_set("nyuv2_13"),
         input_size=(64, 96),
         depth_range=(0.001, 10.0),
+        depth_mean=4.0,
     )
-    network = spec.build()
-    network.initialise_depth_mean(4.0)
+    loaded = load_model(path)
     # Overconfident in both tasks, so that calibration has something to mend.
-    network.decoders["semantic"].predict.weight.data *= 40
-    network.decoders["depth"].predict.bias.data[1] = -3.0
-    path = tmp_path / "model.safetensors"
-    save_model(path, network, spec)
+    decoders: Any = loaded.network.decoders
+    decoders["semantic"].predict.weight.data *= 40
+    decoders["depth"].predict.bias.data[1] = -3.0
+    save_model(path, loaded.network, loaded.spec)
     return path
 
 
