@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from emu_perception.benchmark.cases import Case
@@ -50,12 +50,12 @@ def cases_to_check(device: str) -> list[Case]:
     """The cases that the claims about a device need."""
     if device == "cpu":
         return [Case("mit_b0", VGA), Case("mit_b2", VGA)]
-    student = Case("mit_b2", VGA, device, "fp16")
+    student = Case("mit_b2", VGA, device, "fp16", "cuda_graph")
     return [
         student,
         student.ensemble("deep_ensemble", TEACHER),
-        Case("mit_b5", VGA, device, "fp16"),
-        Case("mit_b2", CITYSCAPES, device, "fp16"),
+        replace(student, model="mit_b5"),
+        replace(student, size=CITYSCAPES),
     ]
 
 

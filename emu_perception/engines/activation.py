@@ -23,12 +23,17 @@ MAPS = SEMANTIC + DEPTH + OTHERS
 
 def prepare(image: np.ndarray, size: Sequence[int], device: torch.device) -> Tensor:
     """`(H, W, 3)` uint8 to `(1, 3, h, w)` in 0-255 on the device, low-pass filtered if shrunk."""
-    pixels = torch.from_numpy(image).to(device).permute(2, 0, 1)[None]
-    if tuple(size) == image.shape[:2]:
-        return pixels
-    if device.type == "cuda":
-        pixels = pixels.float()
-    return F.interpolate(pixels, size=tuple(size), mode="bilinear", antialias=True)
+    return prepare_pixels(torch.from_numpy(image).to(device), size)
+
+
+def prepare_pixels(pixels: Tensor, size: Sequence[int]) -> Tensor:
+    """As `prepare`, for an image that is on the device."""
+    channels = pixels.permute(2, 0, 1)[None]
+    if tuple(size) == tuple(pixels.shape[:2]):
+        return channels
+    if channels.is_cuda:
+        channels = channels.float()
+    return F.interpolate(channels, size=tuple(size), mode="bilinear", antialias=True)
 
 
 class Normalization(nn.Module):

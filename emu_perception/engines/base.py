@@ -17,6 +17,7 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat
 ENGINES = {
     "pytorch": "emu_perception.engines.pytorch:PyTorchEngine",
     "openvino": "emu_perception.engines.openvino:OpenVINOEngine",
+    "cuda_graph": "emu_perception.engines.cuda_graph:CUDAGraphEngine",
     "compiled": "emu_perception.engines.pytorch:CompiledEngine",
 }
 """Importable by name; a runtime is imported when its engine is asked for."""
@@ -88,7 +89,8 @@ def choose_engine(engine: str, device: torch.device, stochastic: bool = False) -
         stochastic: the network samples its dropout, which only PyTorch does.
 
     Raises:
-        ValueError: an unknown name, or OpenVINO asked for on a GPU or for sampled dropout.
+        ValueError: an unknown name, one that does not serve the device, or OpenVINO asked for
+            sampled dropout.
     """
     if engine == "auto":
         on_cpu = device.type == "cpu"
@@ -100,6 +102,8 @@ def choose_engine(engine: str, device: torch.device, stochastic: bool = False) -
         raise ValueError("the engine 'openvino' removes dropout; Monte Carlo Dropout needs pytorch")
     if engine == "openvino" and device.type != "cpu":
         raise ValueError(f"the engine 'openvino' runs on the CPU, not on '{device}'")
+    if engine == "cuda_graph" and device.type != "cuda":
+        raise ValueError(f"the engine 'cuda_graph' runs on a GPU, not on '{device}'")
     return engine
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
+import torch.nn as nn
 from torch import Tensor
 
 from emu_perception.engines.activation import Normalization, activations, prepare
@@ -34,13 +37,22 @@ class PyTorchEngine:
         wanted: frozenset[str],
     ) -> dict[str, Tensor]:
         """See `Engine.run`."""
-        x = self._normalize(prepare(image, network_size, self._device))
-        raw = self._network(x.to(self._dtype, memory_format=torch.channels_last))
-        outputs = raw.by_task()
+        modules: dict[str, nn.Module] = dict(activations(self._spec, wanted, output_size))
+        return self._maps(prepare(image, network_size, self._device), modules)
+
+    def _maps(self, image: Tensor, activations: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+        """`(1, 3, h, w)` in 0-255 to the maps of activations by task."""
+        x = self._normalize(image).to(self._dtype, memory_format=torch.channels_last)
+        outputs = self._network(x).by_task()
         maps: dict[str, Tensor] = {}
-        for task, activation in activations(self._spec, wanted, output_size).items():
-            maps.update(zip(activation.wanted, activation(outputs[task]), strict=True))
+        for task, activation in activations.items():
+            form = self._form(activation, outputs[task])
+            maps.update(zip(form.wanted, form(outputs[task]), strict=True))  # type: ignore[arg-type]
         return maps
+
+    def _form(self, activation: nn.Module, raw: Tensor) -> nn.Module:
+        """How an activation is computed for such raw outputs: here as it is written."""
+        return activation
 
     def close(self) -> None:
         """Give the device's memory back."""

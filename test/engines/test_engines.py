@@ -64,10 +64,43 @@ def test_choices() -> None:
     assert choose_engine("auto", cuda) == "pytorch"
     assert choose_precision("auto", cuda) == "fp16" and choose_precision("auto", cpu) == "fp32"
     with pytest.raises(
-        ValueError, match="engine must be auto, pytorch, openvino, compiled, got 'magic'"
+        ValueError,
+        match="engine must be auto, pytorch, openvino, cuda_graph, compiled, got 'magic'",
     ):
         choose_engine("magic", cpu)
     with pytest.raises(ValueError, match="runs on the CPU"):
         choose_engine("openvino", cuda)
+    with pytest.raises(ValueError, match="'cuda_graph' runs on a GPU, not on 'cpu'"):
+        choose_engine("cuda_graph", cpu)
     with pytest.raises(ValueError, match="fp32 or bf16"):
         Predictor(model(), device="cpu", precision="fp16", engine="openvino")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device here")
+@pytest.mark.parametrize("engine", ["pytorch", "cuda_graph"])
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("fp16", 3e-2)])
+def test_a_gpu_says_what_the_cpu_says(engine: str, precision: str, tolerance: float) -> None:
+    made = model()
+    reference = Predictor(made, device="cpu", engine="pytorch")
+    predictor = Predictor(model(), device="cuda", precision=precision, engine=engine)
+    generator = np.random.default_rng(1)
+    sizes = [(64, 96), (80, 100), (64, 96)]  # recorded, recorded anew, replayed
+    for size in sizes:
+        image = generator.integers(0, 256, (*size, 3), np.uint8)
+        a, b = reference.predict(image), predictor.predict(image)
+        assert (a.labels == b.labels).mean() >= (0.999 if precision == "fp32" else 0.98)
+        for name in ("confidence", "semantic_uncertainty", "depth", "depth_variance"):
+            x, y = getattr(a, name), getattr(b, name)
+            assert np.nanmax(np.abs(x - y)) <= tolerance * np.nanmax(np.abs(x)), name
+    predictor.close()
+    torch.cuda.synchronize()
+    assert torch.cuda.memory_reserved() == 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device here")
+def test_maps_on_a_gpu_outlive_the_next_frame() -> None:
+    predictor = Predictor(model(), device="cuda", engine="cuda_graph")
+    first = predictor.predict_on_device(np.full((64, 96, 3), 40, np.uint8))["depth"]
+    kept = first.clone()
+    predictor.predict_on_device(np.full((64, 96, 3), 220, np.uint8))
+    assert torch.equal(first.nan_to_num(), kept.nan_to_num())
