@@ -9,6 +9,9 @@ from pathlib import Path
 from emu_perception.model_file import Calibration, LoadedModel, load_model
 from emu_perception.networks.ensembles import DeepEnsemble
 
+WITH_MEMBERS = ("deep_ensemble", "deep_sub_ensemble", "monte_carlo_dropout")
+"""Architectures that are several networks, or several passes of one."""
+
 
 def load_models(paths: Sequence[str | Path]) -> LoadedModel:
     """One model file as it is, several as a Deep Ensemble.
@@ -33,20 +36,21 @@ def deep_ensemble(models: Sequence[LoadedModel]) -> LoadedModel:
         raise ValueError("an ensemble needs at least two models")
     first = models[0].spec
     for model in models:
-        if model.spec.architecture != "segdepthformer":
+        if model.spec.architecture in WITH_MEMBERS:
             raise ValueError(
-                f"{model.path} is a '{model.spec.architecture}'; members are single networks "
-                "(segdepthformer)"
+                f"{model.path} is a '{model.spec.architecture}'; members are single networks"
             )
         for name in (
-            "backbone", "tasks", "arguments", "label_set", "input_size", "camera", "depth_range",
-            "normalization_mean", "normalization_std",
+            "architecture", "backbone", "tasks", "arguments", "label_set", "input_size", "camera",
+            "depth_range", "normalization_mean", "normalization_std",
         ):  # fmt: skip
             if getattr(model.spec, name) != getattr(first, name):
                 raise ValueError(f"{model.path} and {models[0].path} differ in {name}: no ensemble")
     if first.arguments.get("split_uncertainty"):
         raise ValueError("networks with split uncertainty are students, not members")
     arguments = {k: v for k, v in first.arguments.items() if k != "split_uncertainty"}
+    if first.architecture != "segdepthformer":
+        arguments["member"] = first.architecture
     spec = first.model_copy(
         update={
             "architecture": "deep_ensemble",
@@ -58,7 +62,7 @@ def deep_ensemble(models: Sequence[LoadedModel]) -> LoadedModel:
     )
     network = spec.build()
     assert isinstance(network, DeepEnsemble)
-    for member, model in zip(network.networks(), models, strict=True):
+    for member, model in zip(network.members, models, strict=True):
         member.load_state_dict(model.network.state_dict())
     return LoadedModel(network.eval(), spec, models[0].path)
 

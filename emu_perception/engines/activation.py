@@ -149,8 +149,9 @@ class NormalsActivation(nn.Module):
         self.size = tuple(size)
 
     def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
-        """`(1, 3, h, w)` to one `(H, W, 3)`."""
-        return (F.normalize(resize(raw.float(), self.size)[0], dim=0).permute(1, 2, 0),)
+        """`(1, 3, h, w)`, or `(M, 1, 3, h, w)`, to one `(H, W, 3)`, the members' mean direction."""
+        members = F.normalize(resize(raw.float().flatten(0, -4), self.size), dim=1)
+        return (F.normalize(members.mean(0), dim=0).permute(1, 2, 0),)
 
 
 class EdgesActivation(nn.Module):
@@ -163,8 +164,9 @@ class EdgesActivation(nn.Module):
         self.size = tuple(size)
 
     def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
-        """`(1, 2, h, w)` to one `(H, W)`."""
-        return (torch.softmax(resize(raw.float(), self.size)[0], dim=0)[1],)
+        """`(1, 2, h, w)`, or `(M, 1, 2, h, w)`, to one `(H, W)`, the members' mean."""
+        members = torch.softmax(resize(raw.float().flatten(0, -4), self.size), dim=1)
+        return (members[:, 1].mean(0),)
 
 
 Activation: TypeAlias = SemanticActivation | DepthActivation | NormalsActivation | EdgesActivation

@@ -28,10 +28,8 @@ from emu_perception.networks.segdepthformer import (
 
 def stack_members(members: Sequence[RawOutputs]) -> RawOutputs:
     """Raw outputs `(B, C, h, w)` of each member to `(M, B, C, h, w)`."""
-    logits = [m.logits for m in members if m.logits is not None]
-    depth = [m.depth for m in members if m.depth is not None]
     return RawOutputs(
-        torch.stack(logits) if logits else None, torch.stack(depth) if depth else None
+        *(None if maps[0] is None else torch.stack(maps) for maps in zip(*members, strict=True))
     )
 
 
@@ -39,57 +37,32 @@ class DeepEnsemble(nn.Module):
     """Networks of one kind, each trained on its own (Lakshminarayanan et al., NIPS 2017).
 
     Args:
-        members: how many.
-        backbone, classes, tasks, width, dropout, drop_path: of each, as in `SegDepthFormer`.
+        members: of one architecture and the same tasks.
     """
 
-    def __init__(
-        self,
-        backbone: str = "mit_b2",
-        classes: int | None = None,
-        tasks: Sequence[str] = TASKS,
-        members: int = 10,
-        width: int | None = None,
-        dropout: float = 0.0,
-        drop_path: float = 0.0,
-    ) -> None:
+    def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
-        _check_members(members)
-        self.members: nn.ModuleList = nn.ModuleList(
-            SegDepthFormer(backbone, classes, tasks, width, dropout, drop_path)
-            for _ in range(members)
-        )
-        self.epistemic = members > 1
+        _check_members(len(members))
+        self.members: nn.ModuleList = nn.ModuleList(members)
+        self.epistemic = len(members) > 1
+        self.depth_variance = getattr(members[0], "depth_variance", True)
 
     def forward(self, image: Tensor) -> RawOutputs:
-        """`(B, 3, H, W)` to raw maps `(M, B, C, h, w)` at 1/4."""
+        """`(B, 3, H, W)` to raw maps `(M, B, C, h, w)`, as large as the members'."""
         return stack_members([member(image) for member in self.members])
 
     def initialise_depth_mean(self, mean_depth: float) -> None:
         """See `SegDepthFormer.initialise_depth_mean`."""
-        for member in self.networks():
-            member.initialise_depth_mean(mean_depth)
+        for member in self.members:
+            member.initialise_depth_mean(mean_depth)  # type: ignore[operator]
 
-    def fold(self) -> FoldedEnsemble:
-        """The same for inference, each member's decoders folded."""
-        return FoldedEnsemble([member.fold() for member in self.networks()])
-
-    def networks(self) -> list[SegDepthFormer]:
-        """The members."""
-        return [member for member in self.members if isinstance(member, SegDepthFormer)]
-
-
-class FoldedEnsemble(nn.Module):
-    """Folded members side by side."""
-
-    def __init__(self, members: Sequence[FoldedSegDepthFormer]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-        self.eval()
-
-    def forward(self, image: Tensor) -> RawOutputs:
-        """As `DeepEnsemble.forward`."""
-        return stack_members([member(image) for member in self.members])
+    def fold(self) -> DeepEnsemble:
+        """The same for inference, the decoders of members that can be folded being folded."""
+        folded: list[nn.Module] = [
+            member.fold() if hasattr(member, "fold") else member  # type: ignore[operator]
+            for member in self.members
+        ]
+        return DeepEnsemble(folded).eval()
 
 
 class DeepSubEnsemble(nn.Module):

@@ -50,10 +50,17 @@ def build_network(architecture: str, **arguments: object) -> nn.Module:
         raise ValueError(f"architecture '{architecture}': {error}") from error
 
 
+def build_ensemble(
+    member: str = "segdepthformer", members: int = 10, **arguments: object
+) -> DeepEnsemble:
+    """A Deep Ensemble of untrained networks of one architecture, given its arguments."""
+    return DeepEnsemble([build_network(member, **arguments) for _ in range(members)])
+
+
 register_architecture("segdepthformer")(SegDepthFormer)
 register_architecture("densemtl")(DenseMTL)
 register_architecture("padnet")(PADNet)
-register_architecture("deep_ensemble")(DeepEnsemble)
+register_architecture("deep_ensemble")(build_ensemble)
 register_architecture("deep_sub_ensemble")(DeepSubEnsemble)
 register_architecture("monte_carlo_dropout")(MonteCarloDropout)
 register_architecture("xtasc")(XTasCNet)

@@ -182,8 +182,10 @@ class LossConfig(Strict):
     semantic_weight: float = Field(1.0, ge=0)
     depth_weight: float = Field(1.0, ge=0)
     """w1."""
+    normals_weight: float = Field(1.0, ge=0)
+    edges_weight: float = Field(1.0, ge=0)
     kl_weight: float = Field(10.0, ge=0)
-    """w2."""
+    """w2; also of the distance from the teacher's normals and edges."""
     rmsle_weight: float = Field(1.0, ge=0)
     """w3."""
 

@@ -92,6 +92,22 @@ def kl_divergence(teacher: Tensor, logits: Tensor) -> Tensor:
     return divergence.mean()
 
 
+def cosine_distance(first: Tensor, second: Tensor, valid: Tensor) -> Tensor:
+    """Mean of 1 - cos of the angle between unit vectors `(B, 3, H, W)` over the valid pixels."""
+    return _masked_mean(1 - (first * second).sum(1), valid)
+
+
+def binary_divergence(target: Tensor, probability: Tensor, valid: Tensor) -> Tensor:
+    """KL divergence of a probability from a target one, both 0-1, mean over the valid pixels.
+
+    For labels, 0 or 1, it is the cross-entropy.
+    """
+    one, zero = (p.clamp(1e-6, 1 - 1e-6) for p in (probability, 1 - probability))
+    entropy = torch.xlogy(target, target) + torch.xlogy(1 - target, 1 - target)
+    cross = target * torch.log(one) + (1 - target) * torch.log(zero)
+    return _masked_mean(entropy - cross, valid)
+
+
 def root_mean_squared_log_error(teacher: Tensor, student: Tensor) -> Tensor:
     """sqrt(mean((ln(1 + teacher) - ln(1 + student))^2)) over all pixels of the batch (Eq. 11).
 

@@ -85,6 +85,14 @@ class SupervisedModule(L.LightningModule):
             else:
                 loss = losses.huber(outputs.mean, target, valid)
             found[f"depth_{weights.depth}"] = weights.depth_weight * loss
+        if outputs.normals is not None:
+            args = (outputs.normals, batch["normals"], batch["normals_valid"])
+            found["normals"] = weights.normals_weight * losses.cosine_distance(*args)
+        if outputs.edges is not None:
+            known = batch["edges_valid"]
+            truth = batch["edges"].masked_fill(~known, 0).float()
+            loss = losses.binary_divergence(truth, outputs.edges, known)
+            found["edges"] = weights.edges_weight * loss
         return found
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -236,6 +244,15 @@ class DistillationModule(SupervisedModule):
             assert targets.probabilities is not None
             divergence = losses.kl_divergence(targets.probabilities, outputs.logits)
             found["kl"] = weights.kl_weight * divergence
+        everywhere = torch.ones_like(batch["image"][:, 0], dtype=torch.bool)
+        if outputs.normals is not None:
+            assert targets.normals is not None
+            distance = losses.cosine_distance(targets.normals, outputs.normals, everywhere)
+            found["teacher_normals"] = weights.kl_weight * distance
+        if outputs.edges is not None:
+            assert targets.edges is not None
+            distance = losses.binary_divergence(targets.edges, outputs.edges, everywhere)
+            found["teacher_edges"] = weights.kl_weight * distance
         # The student's part, and the teacher's that it learns.
         pairs = {"variance": (outputs.variance, targets.variance)}
         if outputs.epistemic_variance is not None:

@@ -60,7 +60,7 @@ def activate(raw: RawOutputs, size: tuple[int, int], classes: int | None) -> Out
 
 
 class Targets(NamedTuple):
-    """What a teacher says, all `(B, H, W)` but the probabilities; None for a task it lacks."""
+    """What a teacher says, all `(B, H, W)` but where said; None for a task it lacks."""
 
     probabilities: Tensor | None = None
     """`(B, C, H, W)`, the members' mean softmax."""
@@ -68,6 +68,10 @@ class Targets(NamedTuple):
     variance: Tensor | None = None
     """Predictive variance of Eq. 10."""
     epistemic_variance: Tensor | None = None
+    normals: Tensor | None = None
+    """`(B, 3, H, W)`, the members' mean direction, unit vectors."""
+    edges: Tensor | None = None
+    """The members' mean probability of an edge."""
 
 
 def pool_members(raw: RawOutputs, size: tuple[int, int]) -> Targets:
@@ -97,7 +101,20 @@ def pool_members(raw: RawOutputs, size: tuple[int, int]) -> Targets:
             aleatoric = aleatoric + own_variance
         found["epistemic_variance"] = squares / len(members)
         found["variance"] = aleatoric / len(members) + found["epistemic_variance"]
+    # Few channels: all members at once.
+    if raw.normals is not None:
+        members = raw.normals if raw.normals.dim() == 5 else raw.normals[None]
+        own = F.normalize(_resize_members(members, size), dim=2)
+        found["normals"] = F.normalize(own.mean(0), dim=1)
+    if raw.edges is not None:
+        members = raw.edges if raw.edges.dim() == 5 else raw.edges[None]
+        found["edges"] = torch.softmax(_resize_members(members, size), dim=2)[:, :, 1].mean(0)
     return Targets(**found)
+
+
+def _resize_members(members: Tensor, size: tuple[int, int]) -> Tensor:
+    """`(M, B, C, h, w)` to `(M, B, C, H, W)`."""
+    return resize(members.float().flatten(0, 1), size).unflatten(0, members.shape[:2])
 
 
 class Teacher:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from emu_perception.networks.ensembles import DeepEnsemble, DeepSubEnsemble, MonteCarloDropout
+from emu_perception.networks.ensembles import DeepSubEnsemble, MonteCarloDropout
 from emu_perception.networks.registry import build_network
 from emu_perception.networks.segdepthformer import SegDepthFormer
 
@@ -99,11 +99,24 @@ def test_dropout_takes_the_weights_of_the_network_trained(image: torch.Tensor) -
     assert sampler(image[:1]).logits.shape[0] == 5
 
 
-@pytest.mark.parametrize("kind", [DeepEnsemble, DeepSubEnsemble, MonteCarloDropout])
-def test_there_must_be_a_member(kind: type) -> None:
-    name = "samples" if kind is MonteCarloDropout else "members"
+@pytest.mark.parametrize("kind", ["deep_ensemble", "deep_sub_ensemble", "monte_carlo_dropout"])
+def test_there_must_be_a_member(kind: str) -> None:
+    name = "samples" if kind == "monte_carlo_dropout" else "members"
     with pytest.raises(ValueError, match="at least one"):
-        kind("mit_b0", CLASSES, width=16, **{name: 0})
+        build_network(kind, backbone="mit_b0", classes=CLASSES, width=16, **{name: 0})
+
+
+def test_members_may_be_networks_of_any_kind(image: torch.Tensor) -> None:
+    tasks = ("semantic", "normals", "edges")
+    network = build_network(
+        "deep_ensemble", member="padnet", members=2, backbone="resnet10t", classes=CLASSES,
+        tasks=tasks, width=8,
+    ).eval()  # fmt: skip
+    with torch.inference_mode():
+        raw, folded = network(image), network.fold()(image)
+    assert raw.normals.shape == (2, 2, 3, 64, 96) and raw.edges.shape == (2, 2, 2, 64, 96)
+    assert raw.depth is None and not network.depth_variance
+    assert all(torch.equal(a, b) for a, b in zip(raw, folded) if a is not None)
 
 
 def test_split_uncertainty_has_a_channel_more_per_task(image: torch.Tensor) -> None:

@@ -36,6 +36,19 @@ def test_kl_by_hand_and_in_the_right_direction() -> None:
     assert reverse == pytest.approx(0.130812, abs=1e-6)
 
 
+def test_distances_of_normals_and_edges_by_hand() -> None:
+    first = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]).T.view(1, 3, 1, 2)
+    second = torch.tensor([[0.6, 0.8, 0.0], [0.0, -1.0, 0.0]]).T.view(1, 3, 1, 2)
+    valid = torch.ones(1, 1, 2, dtype=torch.bool)
+    assert losses.cosine_distance(first, second, valid).item() == pytest.approx((0.4 + 2) / 2)
+    assert losses.binary_divergence(grid(0.3), grid(0.3), ALL).item() == pytest.approx(0, abs=1e-7)
+    found = losses.binary_divergence(grid(0.5), grid(0.25), ALL).item()
+    assert found == pytest.approx(0.143841, abs=1e-6)
+    assert losses.binary_divergence(grid(1.0), grid(0.25), ALL).item() == pytest.approx(
+        math.log(4), abs=1e-6
+    )
+
+
 def test_kl_is_a_mean_over_pixels_and_takes_certain_teachers() -> None:
     teacher = torch.tensor([[1.0, 0.0], [0.5, 0.5]]).T.view(1, 2, 1, 2)
     logits = torch.tensor([[0.0, 0.0], [0.0, 0.0]]).view(1, 2, 1, 2).requires_grad_()

@@ -1,5 +1,7 @@
 """A teacher's targets and the maps of a student, against the formulas of the core."""
 
+import math
+
 import pytest
 import torch
 
@@ -40,10 +42,22 @@ def test_equation_ten_by_hand() -> None:
 
 
 def test_one_network_teaches_without_epistemic_part() -> None:
-    outputs = RawOutputs(*(x[0] for x in raw(1)))
+    outputs = RawOutputs(*(x[0] for x in raw(1)[:2]))
     found = pool_members(outputs, SIZE)
     assert found.epistemic_variance.abs().max() == 0
     assert found.mutual_information.abs().max() <= 1e-5
+
+
+def test_normals_and_edges_of_members_by_hand() -> None:
+    right, ahead = [3.0, 0.0, 0.0], [0.0, 0.0, -5.0]  # of any length
+    normals = torch.tensor([right, ahead]).view(2, 1, 3, 1, 1)
+    edges = torch.tensor([[0.0, 0.0], [0.0, math.log(9)]]).view(2, 1, 2, 1, 1)
+    found = pool_members(RawOutputs(None, None, normals, edges), (1, 1))
+    half = math.sqrt(0.5)
+    assert found.normals.flatten().tolist() == pytest.approx([half, 0, -half])
+    assert found.edges.item() == pytest.approx((0.5 + 0.9) / 2)
+    one = pool_members(RawOutputs(None, None, normals[0], edges[0]), (1, 1))
+    assert one.normals.flatten().tolist() == [1, 0, 0] and one.edges.item() == 0.5
 
 
 def test_channels_of_a_student_with_split_uncertainty() -> None:

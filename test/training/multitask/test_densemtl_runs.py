@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from emu_perception.cli import app
 from emu_perception.labels import load_label_set
-from emu_perception.model_file import LoadedModel, ModelSpec, load_model
+from emu_perception.model_file import LoadedModel, ModelSpec, load_model, save_model
 from emu_perception.predictor import Predictor
 from emu_perception.resources import find_resource
 from emu_perception.training import run
@@ -40,6 +40,7 @@ def small(out: Path, scenes: Path) -> dict:
         split |= {"root": str(scenes), "options": {"count": 4, "size": [64, 96]}}
     values["data"] |= {"crop": [64, 96], "batch_size": 2, "workers": 0}
     values["model"] |= {"backbone": "resnet10t", "input_size": [64, 96]}
+    values["model"]["arguments"]["width"] = 0.25
     values["trainer"] = {"epochs": 1, "accelerator": "cpu", "devices": 1}
     return values | {"output": str(out)}
 
@@ -98,17 +99,23 @@ def test_openvino_equals_pytorch(trained: Path) -> None:
     assert (first.labels == second.labels).mean() >= 0.999
 
 
-def test_student_of_a_network_with_depth_variance(
-    trained: Path, scenes: Path, tmp_path: Path
-) -> None:
+def test_student_of_an_ensemble(trained: Path, scenes: Path, tmp_path: Path) -> None:
+    other = load_model(trained)
+    torch.manual_seed(3)
+    nn.init.normal_(other.network.decoders["depth"].outputs["0"].weight)
+    save_model(tmp_path / "other.safetensors", other.network, other.spec)
+    ensemble = run.write_ensemble([trained, tmp_path / "other.safetensors"], tmp_path / "both")
+    together = Predictor.from_file(ensemble, "cpu", engine="pytorch")
+    found = together.predict(np.full((64, 96, 3), 90, np.uint8))
+    assert (found.depth_epistemic > 0).any() and found.normals.shape == (64, 96, 3)
+    together.close()
     values = small(tmp_path / "student", scenes)
-    values["model"] |= {"tasks": ["semantic", "depth"], "start_from": None}
-    values["distillation"] = {"teacher": [str(trained)]}
+    values["distillation"] = {"teacher": [str(ensemble)]}
     config = tmp_path / "student.yaml"
     config.write_text(yaml.safe_dump(values), encoding="utf-8")
     file = run.train(load_config(config), progress=False)
     student = load_model(file)
-    assert student.spec.architecture == "densemtl" and student.spec.tasks == ("semantic", "depth")
+    assert student.spec.architecture == "densemtl" and "normals" in student.spec.tasks
     predictor = Predictor(student, "cpu", engine="pytorch")
     found = predictor.predict(np.zeros((64, 96, 3), np.uint8))
     assert np.isfinite(found.depth_variance).all() and (found.depth_variance > 0).all()
