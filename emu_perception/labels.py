@@ -13,6 +13,11 @@ import yaml
 from emu_perception.prediction import UNLABELLED
 from emu_perception.resources import find_resource
 
+HUMAN_PARTS = (
+    "background", "head", "torso", "upper arms", "lower arms", "upper legs", "lower legs",
+)  # fmt: skip
+"""Classes of the task human_parts, as PASCAL-Context's benchmarks group them."""
+
 
 @dataclass(frozen=True)
 class LabelSet:

@@ -38,11 +38,16 @@ class Prediction:
     """float32 `(H, W, 3)`, unit vectors in the optical frame towards the camera."""
     edges: np.ndarray | None = None
     """float32 `(H, W)` in [0, 1], probability of a class boundary."""
+    human_parts: np.ndarray | None = None
+    """uint8, index in `labels.HUMAN_PARTS`; 0 = no part of a person."""
+    saliency: np.ndarray | None = None
+    """float32 `(H, W)` in [0, 1], probability of a salient object."""
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the maps."""
-        for value in (self.labels, self.depth, self.normals, self.edges):
+        others = (self.normals, self.edges, self.human_parts, self.saliency)
+        for value in (self.labels, self.depth, *others):
             if value is not None:
                 return value.shape[0], value.shape[1]
         raise ValueError("an empty prediction has no size")

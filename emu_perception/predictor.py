@@ -25,7 +25,7 @@ STRIDE = 32
 """Networks take heights and widths that are multiples of their coarsest feature scale."""
 SEMANTIC_MAPS = frozenset({"labels", "confidence", "semantic_uncertainty"})
 DEPTH_MAPS = frozenset({"depth", "depth_variance"})
-OTHER_MAPS = {"normals", "edges"}
+OTHER_MAPS = {"normals", "edges", "human_parts", "saliency"}
 """Each named as its task."""
 EPISTEMIC_MAPS = {"semantic": "semantic_epistemic", "depth": "depth_epistemic"}
 ENGINE_MAPS = {
@@ -39,6 +39,8 @@ ENGINE_MAPS = {
     "depth_epistemic": {"mean", "epistemic_variance"},
     "normals": {"normals"},
     "edges": {"edges"},
+    "human_parts": {"human_parts"},
+    "saliency": {"saliency"},
 }
 """What an engine must compute for each map."""
 OWN_NAMES = {

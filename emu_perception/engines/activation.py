@@ -17,7 +17,7 @@ from emu_perception.uncertainty import activate_depth, depth_maps, entropy, mean
 
 SEMANTIC = ("classes", "confidence", "entropy", "mutual_information", "probabilities")
 DEPTH = ("mean", "variance", "epistemic_variance")
-OTHERS = ("normals", "edges")
+OTHERS = ("normals", "edges", "human_parts", "saliency")
 MAPS = SEMANTIC + DEPTH + OTHERS
 
 
@@ -154,14 +154,12 @@ class NormalsActivation(nn.Module):
         return (F.normalize(members.mean(0), dim=0).permute(1, 2, 0),)
 
 
-class EdgesActivation(nn.Module):
-    """Upsampled raw edges to the probability of an edge."""
+class BinaryActivation(nn.Module):
+    """Upsampled raw edges or saliency to the probability of an edge or a salient object."""
 
-    wanted = ("edges",)
-
-    def __init__(self, size: Sequence[int]) -> None:
+    def __init__(self, task: str, size: Sequence[int]) -> None:
         super().__init__()
-        self.size = tuple(size)
+        self.wanted, self.size = (task,), tuple(size)
 
     def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
         """`(1, 2, h, w)`, or `(M, 1, 2, h, w)`, to one `(H, W)`, the members' mean."""
@@ -169,7 +167,29 @@ class EdgesActivation(nn.Module):
         return (members[:, 1].mean(0),)
 
 
-Activation: TypeAlias = SemanticActivation | DepthActivation | NormalsActivation | EdgesActivation
+class HumanPartsActivation(nn.Module):
+    """Upsampled raw scores of human parts to their ids."""
+
+    wanted = ("human_parts",)
+
+    def __init__(self, size: Sequence[int]) -> None:
+        super().__init__()
+        self.size = tuple(size)
+
+    def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
+        """`(1, 7, h, w)`, or `(M, 1, 7, h, w)`, to one `(H, W)` uint8."""
+        full = resize(raw.flatten(0, -4), self.size)
+        scores = full[0] if len(full) == 1 else torch.softmax(full.float(), dim=1).mean(0)
+        return (scores.argmax(0).to(torch.uint8),)
+
+
+Activation: TypeAlias = (
+    SemanticActivation
+    | DepthActivation
+    | NormalsActivation
+    | BinaryActivation
+    | HumanPartsActivation
+)
 
 
 def activations(
@@ -186,7 +206,13 @@ def activations(
         )
     if depth and "depth" in spec.tasks:
         found["depth"] = DepthActivation(depth, size, spec.calibration.depth_variance_scale)
-    for task, activation in (("normals", NormalsActivation), ("edges", EdgesActivation)):
-        if task in wanted and task in spec.tasks:
-            found[task] = activation(size)
+    others: dict[str, Activation] = {
+        "normals": NormalsActivation(size),
+        "edges": BinaryActivation("edges", size),
+        "human_parts": HumanPartsActivation(size),
+        "saliency": BinaryActivation("saliency", size),
+    }
+    for task in spec.tasks:
+        if task in wanted and task in others:
+            found[task] = others[task]
     return found

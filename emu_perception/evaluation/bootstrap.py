@@ -26,7 +26,7 @@ GROUPED = frozenset(
         *("valid", "known", "errors", "within", "gaussian"),
         *("variance_histogram", "oracle_histogram"),
         *("pavpu.image_sums", "pavpu.image_counts"),
-        *("angles", "edge_counts"),
+        *("angles", "edge_counts", "part_counts", "saliency"),
     )
 )
 """The sums that the headline figures are made of."""

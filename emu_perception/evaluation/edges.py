@@ -1,4 +1,5 @@
-"""Metrics of edges: precision, recall and F1 of the edge pixels, without any tolerance."""
+"""Metrics of edges: precision, recall and F1 of the edge pixels, without any tolerance, and the
+boundary measure odsF with one (Martin, Fowlkes and Malik, TPAMI 2004)."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from emu_perception.evaluation.boundary_matching import match_boundaries, optimal_f
 from emu_perception.evaluation.sums import Sums, ratio, ratios
 from emu_perception.prediction import UNLABELLED
 
@@ -33,6 +35,7 @@ def edges_sums(predicted: np.ndarray, truth: np.ndarray) -> Sums:
     return {
         "edge_counts": np.array([right, missed, wrong], np.float64),
         "edge_bins": histogram.astype(np.float64),
+        "edge_matches": match_boundaries(predicted, truth),
     }
 
 
@@ -57,4 +60,5 @@ def edges_values(sums: Sums) -> dict[str, Any]:
         "pixels": int(sums["edge_bins"].sum()),
         "best_f1": None if best is None else float(f1[best]),
         "best_threshold": None if best is None else best / BINS,
+        "ods_f": optimal_f(sums["edge_matches"]),
     } | headline(sums)

@@ -13,6 +13,8 @@ from emu_perception.evaluation.depth import depth_sums, depth_values
 from emu_perception.evaluation.depth import headline as depth_headline
 from emu_perception.evaluation.edges import edges_sums, edges_values
 from emu_perception.evaluation.edges import headline as edges_headline
+from emu_perception.evaluation.human_parts import headline as parts_headline
+from emu_perception.evaluation.human_parts import parts_sums, parts_values
 from emu_perception.evaluation.normals import headline as normals_headline
 from emu_perception.evaluation.normals import normals_sums, normals_values
 from emu_perception.evaluation.out_of_distribution import (
@@ -20,6 +22,8 @@ from emu_perception.evaluation.out_of_distribution import (
     out_of_distribution_values,
 )
 from emu_perception.evaluation.result import Evaluation, explain_missing
+from emu_perception.evaluation.saliency import headline as saliency_headline
+from emu_perception.evaluation.saliency import saliency_sums, saliency_values
 from emu_perception.evaluation.semantic import headline as semantic_headline
 from emu_perception.evaluation.semantic import semantic_sums, semantic_values
 from emu_perception.evaluation.sums import Sums, add, ratio
@@ -69,6 +73,8 @@ class Evaluator:
         *,
         normals: bool = False,
         edges: bool = False,
+        human_parts: bool = False,
+        saliency: bool = False,
         void_as_inaccurate: bool = False,
         boundary_width: float = 0.005,
         rivals: bool = True,
@@ -78,21 +84,26 @@ class Evaluator:
             label_set: of predictions and truth; None leaves the semantic task out.
             depth_range: metres; true depths outside are unknown. None leaves depth out.
             normals: score surface normals.
-            edges: score edges.
+            edges: score edges; needs scikit-image and SciPy.
+            human_parts: score parts of persons.
+            saliency: score salient objects.
             void_as_inaccurate: count pixels without ground truth as inaccurate in
                 p(accurate|certain), p(uncertain|inaccurate) and PAvPU.
             boundary_width: what `ece_boundary` calls near, as a fraction of the image diagonal.
             rivals: also compute `ause_boundary` and `ause_predicted_depth`, a fifth of the time.
         """
-        if label_set is None and depth_range is None and not normals and not edges:
+        others = normals or edges or human_parts or saliency
+        if label_set is None and depth_range is None and not others:
             raise ValueError(
-                "nothing to evaluate: give a label set, a depth range, normals or edges"
+                "nothing to evaluate: give a label set, a depth range, normals, edges, "
+                "human_parts or saliency"
             )
         if depth_range is not None and not 0 <= depth_range[0] < depth_range[1]:
             raise ValueError(f"the depth range must rise from 0 m or more, got {depth_range}")
         self.label_set = label_set
         self.depth_range = depth_range
         self.normals, self.edges = normals, edges
+        self.human_parts, self.saliency = human_parts, saliency
         self.void_as_inaccurate = void_as_inaccurate
         self.boundary_width = boundary_width
         self.rivals = rivals
@@ -103,6 +114,8 @@ class Evaluator:
             "depth": _Task(depth_headline),
             "normals": _Task(normals_headline),
             "edges": _Task(edges_headline),
+            "human_parts": _Task(parts_headline),
+            "saliency": _Task(saliency_headline),
         }
         self._out_of_distribution: Sums = {}
         self._general: Sums = {}
@@ -116,6 +129,8 @@ class Evaluator:
         *,
         normals: np.ndarray | None = None,
         edges: np.ndarray | None = None,
+        human_parts: np.ndarray | None = None,
+        saliency: np.ndarray | None = None,
         out_of_distribution: np.ndarray | None = None,
         clip: Hashable | None = None,
         seconds: float | None = None,
@@ -128,6 +143,8 @@ class Evaluator:
             depth: `(H, W)` float, metres; 0, NaN or out of range = unknown.
             normals: `(H, W, 3)` unit vectors; (0, 0, 0) = unknown.
             edges: `(H, W)` uint8, 1 = edge, 0 = none, 255 = unknown.
+            human_parts: `(H, W)` uint8, index in `labels.HUMAN_PARTS`, 255 = unknown.
+            saliency: `(H, W)` uint8, 1 = salient object, 0 = none, 255 = unknown.
             out_of_distribution: `(H, W)` bool, or integers with 255 = ignore.
             clip: name of the sequence that the frame belongs to. Neighbouring frames of a video
                 resemble one another; naming the clips keeps the intervals from being too narrow.
@@ -146,6 +163,12 @@ class Evaluator:
             sums["normals"] = normals_sums(prediction.normals, truth)
         if self.edges and edges is not None and prediction.edges is not None:
             sums["edges"] = edges_sums(prediction.edges, _same_size("edges", edges, prediction))
+        if self.human_parts and human_parts is not None and prediction.human_parts is not None:
+            truth = _same_size("human parts", human_parts, prediction)
+            sums["human_parts"] = parts_sums(prediction.human_parts, truth)
+        if self.saliency and saliency is not None and prediction.saliency is not None:
+            truth = _same_size("saliency", saliency, prediction)
+            sums["saliency"] = saliency_sums(prediction.saliency, truth)
         unknown: Sums = {}
         if out_of_distribution is not None:
             mask = _same_size("out-of-distribution mask", out_of_distribution, prediction)
@@ -192,7 +215,9 @@ class Evaluator:
             replicates: bootstrap draws for the intervals; 0 leaves the intervals out.
             seed: of the draws.
         """
-        semantic, depth, normals, edges = (task.total for task in self._tasks.values())
+        semantic, depth, normals, edges, parts, saliency = (
+            task.total for task in self._tasks.values()
+        )
         names = self.label_set.names if self.label_set else ()
         values: dict[str, Any] = {
             "frames": self.frames,
@@ -207,6 +232,8 @@ class Evaluator:
             "depth": depth_values(depth) if depth else None,
             "normals": normals_values(normals) if normals else None,
             "edges": edges_values(edges) if edges else None,
+            "human_parts": parts_values(parts) if parts else None,
+            "saliency": saliency_values(saliency) if saliency else None,
             "out_of_distribution": out_of_distribution_values(self._out_of_distribution) or None,
             "settings": self._settings(),
         }
@@ -293,6 +320,8 @@ class Evaluator:
             "depth_range": list(self.depth_range) if self.depth_range else None,
             "normals": self.normals,
             "edges": self.edges,
+            "human_parts": self.human_parts,
+            "saliency": self.saliency,
             "void_as_inaccurate": self.void_as_inaccurate,
             "boundary_width": self.boundary_width,
             "rivals": self.rivals,

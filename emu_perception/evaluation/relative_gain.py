@@ -9,6 +9,8 @@ FIGURES = {
     "depth": ("depth.rmse", False),
     "normals": ("normals.mean_angular_error", False),
     "edges": ("edges.f1", True),
+    "human_parts": ("human_parts.miou", True),
+    "saliency": ("saliency.max_f", True),
 }
 """The figure of `Evaluation` that each task is judged by, and whether more is better."""
 

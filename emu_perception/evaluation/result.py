@@ -18,7 +18,12 @@ are None where an input was missing, and `missing` says why.
 - `normals.` `mean_angular_error`, `median_angular_error`, `rms_angular_error` (degrees),
   `within_11.25`, `within_22.5`, `within_30` (shares).
 - `edges.` `f1`, `precision`, `recall` of edge pixels at a probability of 0.5; `best_f1` and
-  `best_threshold`, one threshold for the set.
+  `best_threshold`, one threshold for the set; `ods_f`, the F-measure of thinned boundaries matched
+  one to one within 0.75 % of the image's diagonal, at the best threshold for the set.
+- `human_parts.` `miou`, `class_iou` over the pixels of the set; images without labelled parts do
+  not count.
+- `saliency.` `max_f` and `max_iou`: precision, recall and intersection over union averaged over
+  images, at the best of 15 thresholds from 0.2 to 0.9.
 - semantic and depth: `p_accurate_certain`, `p_uncertain_inaccurate`, `pavpu` at each image's mean
   uncertainty, averaged over images; `pooled.` the same over pixels; `at_80_percent_coverage.`
   and `sweep` with one threshold for the set (entropy / ln C, or m of standard deviation);
@@ -106,7 +111,7 @@ def explain_missing(
             for key in keys.split():
                 if values[task].setdefault(key) is None:
                     missing[f"{task}.{key}"] = reason
-    for task in ("normals", "edges"):
+    for task in ("normals", "edges", "human_parts", "saliency"):
         if values[task] is None:
             missing[task] = f"no frame came with both predicted and true {task}"
     if values["out_of_distribution"] is None:

@@ -61,7 +61,7 @@ def semantic_sums(
     """
     assert prediction.labels is not None
     predicted = prediction.labels
-    confusion = _confusion(labels, predicted, classes)
+    confusion = confusion_matrix(labels, predicted, classes)
     hits = np.diag(confusion)
     counts = np.stack([hits, confusion.sum(axis=1), confusion[:, :-1].sum(axis=0)])
     sums: Sums = {"confusion": confusion, "class_counts": counts}
@@ -99,7 +99,7 @@ def semantic_sums(
     return sums
 
 
-def _confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """`(C, C + 1)` pixels by true and predicted class; the last column is withheld labels."""
     for what, ids in (("ground truth", truth), ("prediction", predicted)):
         unknown = (ids >= classes) & (ids != UNLABELLED)

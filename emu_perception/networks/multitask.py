@@ -10,10 +10,11 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from emu_perception.labels import HUMAN_PARTS
 from emu_perception.networks.depth_unit import depth_unit
 from emu_perception.networks.segdepthformer import RawOutputs
 
-TASKS = ("semantic", "depth", "normals", "edges")
+TASKS = ("semantic", "depth", "normals", "edges", "human_parts", "saliency")
 
 
 class DenseOutputs(NamedTuple):
@@ -29,7 +30,7 @@ class DenseOutputs(NamedTuple):
 
 
 class MultiTaskNetwork(nn.Module, ABC):
-    """A network with an encoder and outputs for any of the tasks semantic, depth, normals, edges.
+    """A network with an encoder and outputs for any of `TASKS`.
 
     Args:
         tasks: some of `TASKS`.
@@ -59,7 +60,14 @@ class MultiTaskNetwork(nn.Module, ABC):
         self.tasks = tuple(task for task in TASKS if task in tasks)
         self.unit = depth_unit(unit)
         self.depth_variance = depth_variance
-        known = {"semantic": classes or 0, "depth": 1 + depth_variance, "normals": 3, "edges": 2}
+        known = {
+            "semantic": classes or 0,
+            "depth": 1 + depth_variance,
+            "normals": 3,
+            "edges": 2,
+            "human_parts": len(HUMAN_PARTS),
+            "saliency": 2,
+        }
         self.channels = {task: known[task] for task in self.tasks}
         """Output channels by task."""
 
@@ -80,7 +88,8 @@ class MultiTaskNetwork(nn.Module, ABC):
         depth = maps.get("depth")
         if depth is not None:
             depth = torch.cat([self.unit.decode(depth[:, :1].float()), depth[:, 1:].float()], 1)
-        return RawOutputs(maps.get("semantic"), depth, maps.get("normals"), maps.get("edges"))
+        others = (maps.get(task) for task in TASKS[2:])
+        return RawOutputs(maps.get("semantic"), depth, *others)
 
     @torch.no_grad()
     def initialise_depth_mean(self, mean_depth: float) -> None:

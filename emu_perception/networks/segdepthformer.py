@@ -40,10 +40,15 @@ class RawOutputs(NamedTuple):
     """`(B, 3, h, w)`: surface normals in the optical frame, of any length."""
     edges: Tensor | None = None
     """`(B, 2, h, w)`: scores of no edge and edge before the softmax."""
+    human_parts: Tensor | None = None
+    """`(B, 7, h, w)`: scores of `labels.HUMAN_PARTS` before the softmax."""
+    saliency: Tensor | None = None
+    """`(B, 2, h, w)`: scores of background and salient object before the softmax."""
 
     def by_task(self) -> dict[str, Tensor]:
         """The maps there are, by task."""
-        maps = zip(("semantic", "depth", "normals", "edges"), self, strict=True)
+        tasks = ("semantic", "depth", "normals", "edges", "human_parts", "saliency")
+        maps = zip(tasks, self, strict=True)
         return {task: raw for task, raw in maps if raw is not None}
 
 

@@ -39,6 +39,9 @@ COLUMNS = {
     "depth AUSE": "depth.ause",
     "mean angle": "normals.mean_angular_error",
     "edge F1": "edges.f1",
+    "odsF": "edges.ods_f",
+    "parts mIoU": "human_parts.miou",
+    "maxF": "saliency.max_f",
 }
 """Heads of the table and the keys of `Evaluation` that they show."""
 
@@ -72,10 +75,15 @@ def score(
     dataset = derive(dataset, tasks)
     label_set = _common_classes(predictor, dataset)
     depth_range = predictor.spec.depth_range if "depth" in tasks else None
-    if label_set is None and not {"depth", "normals", "edges"} & set(tasks) & set(dataset.tasks):
+    if label_set is None and not (set(tasks) & set(dataset.tasks)) - {"semantic"}:
         raise ValueError(f"the model has no task of the data set's ({', '.join(dataset.tasks)})")
     evaluator = Evaluator(
-        label_set, depth_range, normals="normals" in tasks, edges="edges" in tasks
+        label_set,
+        depth_range,
+        normals="normals" in tasks,
+        edges="edges" in tasks,
+        human_parts="human_parts" in tasks,
+        saliency="saliency" in tasks,
     )
     for index in range(len(dataset)):
         sample = dataset[index]
@@ -94,6 +102,8 @@ def score(
             depth=depth,
             normals=sample.normals,
             edges=sample.edges,
+            human_parts=sample.human_parts,
+            saliency=sample.saliency,
             clip=sample.clip,
             seconds=seconds,
             out_of_distribution=sample.odd,

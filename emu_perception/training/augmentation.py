@@ -25,6 +25,8 @@ _NEAREST_FIELDS = {
     "depth": 0,
     "normals": 0,
     "edges": UNLABELLED,
+    "human_parts": UNLABELLED,
+    "saliency": UNLABELLED,
     "odd": False,
 }
 """Fields resampled by nearest neighbour (no class or depth that is not in the data), and their

@@ -10,6 +10,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from emu_perception.engines.activation import Normalization
+from emu_perception.labels import HUMAN_PARTS
 from emu_perception.model_file import ModelSpec
 from emu_perception.networks.ensembles import DeepSubEnsemble
 from emu_perception.networks.segdepthformer import RawOutputs
@@ -117,25 +118,23 @@ class SupervisedModule(L.LightningModule):
         return outputs, torch.stack(list(self.label_terms(outputs, batch).values())).sum()
 
     def on_validation_epoch_start(self) -> None:
-        classes = self.classes or 1
-        confusion = torch.zeros(classes, classes, dtype=torch.int64, device=self.device)
-        # Squared errors and pixels; angles and pixels; edges hit, missed and wrong.
-        sizes = {"depth": 2, "normals": 2, "edges": 3}
+        counts = {"semantic": self.classes or 1, "human_parts": len(HUMAN_PARTS)}
+        confusions = {k: torch.zeros(n, n, dtype=torch.int64) for k, n in counts.items()}
+        # Squared errors and pixels; angles and pixels; pixels hit, missed and wrong.
+        sizes = {"depth": 2, "normals": 2, "edges": 3, "saliency": 3}
         zeros = {k: torch.zeros(n, dtype=torch.float64) for k, n in sizes.items()}
         if self.device.type == "mps":  # knows no float64
             zeros = {k: v.float() for k, v in zeros.items()}
-        self._sums = {"semantic": confusion, **{k: v.to(self.device) for k, v in zeros.items()}}
+        self._sums = {k: v.to(self.device) for k, v in (confusions | zeros).items()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         outputs, total = self.examine(batch)
         size = len(batch["image"])
         self.log("validation/loss", total, prog_bar=True, batch_size=size, sync_dist=True)
         if outputs.logits is not None:
-            assert self.classes is not None
-            truth, known = batch["labels"], batch["labels"] != UNLABELLED
-            index = truth[known] * self.classes + outputs.logits.argmax(1)[known]
-            counts = torch.bincount(index, minlength=self.classes**2)
-            self._sums["semantic"] += counts.view(self.classes, self.classes)
+            self._count_classes("semantic", outputs.logits, batch["labels"])
+        if outputs.human_parts is not None:
+            self._count_classes("human_parts", outputs.human_parts, batch["human_parts"])
         if outputs.mean is not None:
             target, valid = self.depth_target(batch)
             errors = (outputs.mean - target)[valid]
@@ -145,28 +144,43 @@ class SupervisedModule(L.LightningModule):
             angles = torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
             self._sums["normals"] += torch.stack([angles.sum(), batch["normals_valid"].sum()])
         if outputs.edges is not None:
-            known = batch["edges_valid"]
-            edge, said = batch["edges"][known] == 1, outputs.edges[known] >= 0.5
-            parts = (edge & said, edge & ~said, ~edge & said)
-            self._sums["edges"] += torch.stack([part.sum() for part in parts])
+            self._count_hits("edges", outputs.edges, batch["edges"])
+        if outputs.saliency is not None:
+            self._count_hits("saliency", outputs.saliency, batch["saliency"])
+
+    def _count_classes(self, task: str, scores: Tensor, truth: Tensor) -> None:
+        """Add to the pixels by true and predicted class."""
+        known, classes = truth != UNLABELLED, len(self._sums[task])
+        index = truth[known] * classes + scores.argmax(1)[known]
+        counts = torch.bincount(index, minlength=classes**2)
+        self._sums[task] += counts.view(classes, classes)
+
+    def _count_hits(self, task: str, probability: Tensor, truth: Tensor) -> None:
+        """Add to the pixels hit, missed and wrong at a probability of 0.5."""
+        known = truth != UNLABELLED
+        there, said = truth[known] == 1, probability[known] >= 0.5
+        parts = (there & said, there & ~said, ~there & said)
+        self._sums[task] += torch.stack([part.sum() for part in parts])
 
     def on_validation_epoch_end(self) -> None:
         gather: Any = self.all_gather
         sums = {k: gather(v).reshape(-1, *v.shape).sum(0) for k, v in self._sums.items()}
-        confusion, (squares, pixels) = sums["semantic"], sums["depth"]
+        squares, pixels = sums["depth"]
         angles, with_normals = sums["normals"]
-        hit, missed, wrong = sums["edges"]
-        hits = confusion.diagonal().float()
-        union = confusion.sum(0) + confusion.sum(1) - hits
         figures = {}
-        if confusion.sum():
-            figures["validation/miou"] = (hits / union)[union > 0].mean()
+        for task, name in (("semantic", "miou"), ("human_parts", "human_parts_miou")):
+            hits = sums[task].diagonal().float()
+            union = sums[task].sum(0) + sums[task].sum(1) - hits
+            if union.sum():
+                figures[f"validation/{name}"] = (hits / union)[union > 0].mean()
         if pixels:
             figures["validation/rmse"] = torch.sqrt(squares / pixels)
         if with_normals:
             figures["validation/mean_angular_error"] = angles / with_normals
-        if hit + missed + wrong:
-            figures["validation/edge_f1"] = 2 * hit / (2 * hit + missed + wrong)
+        for task, name in (("edges", "edge_f1"), ("saliency", "saliency_f1")):
+            hit, missed, wrong = sums[task]
+            if hit + missed + wrong:
+                figures[f"validation/{name}"] = 2 * hit / (2 * hit + missed + wrong)
         figures = {name: value.float() for name, value in figures.items()}
         self.log_dict(figures, prog_bar=True)
 
@@ -231,6 +245,9 @@ class DistillationModule(SupervisedModule):
         missing = set(spec.tasks) - set(teacher.spec.tasks)
         if missing:
             raise ValueError(f"the teacher lacks the task {', '.join(sorted(missing))}")
+        untaught = {"human_parts", "saliency"} & set(spec.tasks)
+        if untaught:
+            raise ValueError(f"a teacher cannot teach {', '.join(sorted(untaught))}")
         self.teacher = teacher
 
     def on_fit_start(self) -> None:

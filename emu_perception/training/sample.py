@@ -11,7 +11,14 @@ import numpy as np
 from emu_perception.camera import Intrinsics
 from emu_perception.prediction import UNLABELLED
 
-TASK_FIELDS = {"semantic": "labels", "depth": "depth", "normals": "normals", "edges": "edges"}
+TASK_FIELDS = {
+    "semantic": "labels",
+    "depth": "depth",
+    "normals": "normals",
+    "edges": "edges",
+    "human_parts": "human_parts",
+    "saliency": "saliency",
+}
 """Task name -> the field of `Sample` that supervises it."""
 TASKS = tuple(TASK_FIELDS)
 
@@ -50,6 +57,10 @@ class Sample:
     none."""
     edges: np.ndarray | None = None
     """`(H, W)` uint8: 1 = class boundary, 0 = not, 255 = unknown."""
+    human_parts: np.ndarray | None = None
+    """`(H, W)` uint8, index in `labels.HUMAN_PARTS`; 255 = unknown."""
+    saliency: np.ndarray | None = None
+    """`(H, W)` uint8: 1 = salient object, 0 = not, 255 = unknown."""
     odd: np.ndarray | None = None
     """`(H, W)` bool: pixels of objects that belong to no class (out of distribution)."""
     neighbours: tuple[np.ndarray, np.ndarray] | None = None
@@ -89,6 +100,8 @@ class Sample:
             "depth": (np.float32, (height, width)),
             "normals": (np.float32, (height, width, 3)),
             "edges": (np.uint8, (height, width)),
+            "human_parts": (np.uint8, (height, width)),
+            "saliency": (np.uint8, (height, width)),
             "odd": (np.bool_, (height, width)),
         }
         for field, (dtype, shape) in expected.items():

@@ -32,6 +32,10 @@ class Outputs(NamedTuple):
     """`(B, 3, H, W)`, unit vectors."""
     edges: Tensor | None = None
     """Probability of an edge."""
+    human_parts: Tensor | None = None
+    """`(B, 7, H, W)` scores."""
+    saliency: Tensor | None = None
+    """Probability of a salient object."""
 
 
 def activate(raw: RawOutputs, size: tuple[int, int], classes: int | None) -> Outputs:
@@ -45,8 +49,11 @@ def activate(raw: RawOutputs, size: tuple[int, int], classes: int | None) -> Out
     others: dict[str, Tensor] = {}
     if raw.normals is not None:
         others["normals"] = F.normalize(resize(raw.normals.float(), size), dim=1)
-    if raw.edges is not None:
-        others["edges"] = torch.softmax(resize(raw.edges.float(), size), dim=1)[:, 1]
+    if raw.human_parts is not None:
+        others["human_parts"] = resize(raw.human_parts.float(), size)
+    for name, scores in (("edges", raw.edges), ("saliency", raw.saliency)):
+        if scores is not None:
+            others[name] = torch.softmax(resize(scores.float(), size), dim=1)[:, 1]
     if raw.depth is None:
         return Outputs(logits, mutual_information=information, **others)
     full = resize(raw.depth.float(), size)

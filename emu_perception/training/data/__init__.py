@@ -6,6 +6,7 @@ from emu_perception.training.data import (  # noqa: F401  (registers them)
     drives,
     mtan,
     nyuv2,
+    pascal_context,
     scenes,
     sparse_depth,
     synthia,

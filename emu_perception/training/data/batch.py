@@ -51,6 +51,14 @@ class Batch(_Always, total=False):
     """`(B, H, W)` int64: 0, 1, 255 = unknown."""
     edges_valid: torch.Tensor
     has_edges: torch.Tensor
+    human_parts: torch.Tensor
+    """`(B, H, W)` int64 index in `labels.HUMAN_PARTS`, 255 = unknown."""
+    human_parts_valid: torch.Tensor
+    has_human_parts: torch.Tensor
+    saliency: torch.Tensor
+    """`(B, H, W)` int64: 0, 1, 255 = unknown."""
+    saliency_valid: torch.Tensor
+    has_saliency: torch.Tensor
     neighbours: torch.Tensor
     """`(B, 2, 3, H, W)` uint8: the images before and after; with `has_neighbours` only where
     samples have them."""
@@ -61,7 +69,7 @@ class Batch(_Always, total=False):
 
 def _empty(field: str, height: int, width: int) -> np.ndarray:
     """The map of a sample that has no labels of a task."""
-    if field in ("labels", "edges"):
+    if field in ("labels", "edges", "human_parts", "saliency"):
         return np.full((height, width), UNLABELLED, np.uint8)
     return np.zeros((height, width, 3) if field == "normals" else (height, width), np.float32)
 

@@ -20,7 +20,7 @@ from emu_perception.training.data.files import (
     read_stored,
     require_type,
 )
-from emu_perception.training.sample import DataError, Sample
+from emu_perception.training.sample import TASK_FIELDS, DataError, Sample
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,9 @@ class Item:
     depth: Path | None = None
     normals: Path | None = None
     camera: Path | None = None
+    edges: Path | None = None
+    human_parts: Path | None = None
+    saliency: Path | None = None
     neighbours: tuple[Path, Path] | None = None
     """The images before and after, where sequences are asked for and it has both."""
 
@@ -115,11 +118,15 @@ class Readers:
     labels: Callable[[Item], np.ndarray] | None = None
     depth: Callable[[Item], np.ndarray] | None = None
     normals: Callable[[Item], np.ndarray] | None = None
+    edges: Callable[[Item], np.ndarray] | None = None
+    human_parts: Callable[[Item], np.ndarray | None] | None = None
+    """None for an image in which no part is labelled."""
+    saliency: Callable[[Item], np.ndarray] | None = None
     intrinsics: Callable[[Item, tuple[int, int]], Intrinsics | None] | None = None
     """Given the item and its image's height and width."""
 
 
-_FIELDS = ("labels", "depth", "normals", "intrinsics", "neighbours")
+_FIELDS = (*TASK_FIELDS.values(), "intrinsics", "neighbours")
 
 
 def read_item_labels(item: Item, table: LabelTable) -> np.ndarray:
@@ -145,12 +152,11 @@ class FileDataset(Dataset):
         self.label_set = label_set
         self.sequences = any(item.neighbours for item in items)
         self._listing_problems = list(problems)
-        found = {
-            "semantic": any(item.labels for item in items),
-            "depth": any(item.depth for item in items),
-            "normals": any(item.normals for item in items),
-        }
-        self.tasks = tuple(task for task, there in found.items() if there)
+        self.tasks = tuple(
+            task
+            for task, field in TASK_FIELDS.items()
+            if any(getattr(item, field) is not None for item in items)
+        )
 
     def __len__(self) -> int:
         return len(self.items)
@@ -174,6 +180,8 @@ class FileDataset(Dataset):
             if path is None or reader is None:
                 return sample
             read = reader(item, sample.size) if field == "intrinsics" else reader(item)
+            if read is None:
+                return sample
         value: dict[str, Any] = {field: read}
         try:
             only = Sample(sample.name, sample.clip, sample.image, **value)

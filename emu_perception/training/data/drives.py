@@ -19,7 +19,7 @@ from emu_perception.training.data.scenes import (
     renderer_version,
     write_scene,
 )
-from emu_perception.training.sample import TASKS, Sample
+from emu_perception.training.sample import Sample
 
 
 @register_dataset("scene_drives", splits=tuple(SPLITS), evaluation_split="test")
@@ -50,7 +50,7 @@ def build_scene_drives(
 class SceneDrives(Dataset):
     """The images of several drives that have both neighbours."""
 
-    tasks = TASKS
+    tasks = ("semantic", "depth", "normals", "edges")
     sequences = True
 
     def __init__(

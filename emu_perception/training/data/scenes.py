@@ -20,7 +20,7 @@ from emu_perception.training import scenes
 from emu_perception.training.data.dataset import Dataset, Problem, Subset
 from emu_perception.training.data.randomness import SharedEpoch
 from emu_perception.training.data.registry import register_dataset
-from emu_perception.training.sample import TASKS, DataError, Sample
+from emu_perception.training.sample import DataError, Sample
 
 _LABEL_SETS = {"street": "camvid", "room": "nyuv2_13"}
 SPLITS = {"train": 0, "val": 1, "test": 2, "calibration": 3}
@@ -77,7 +77,7 @@ class SceneDataset(Dataset):
     """Scenes by index. Rendering one takes about a second on a CPU core: keep a fixed set in a
     folder."""
 
-    tasks = TASKS
+    tasks = ("semantic", "depth", "normals", "edges")
 
     def __init__(
         self,

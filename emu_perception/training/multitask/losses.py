@@ -42,6 +42,8 @@ def find_loss(task: str, name: str | None = None) -> TaskLoss:
 
 @register_loss("semantic", "cross_entropy")
 @register_loss("edges", "cross_entropy")
+@register_loss("human_parts", "cross_entropy")
+@register_loss("saliency", "cross_entropy")
 def cross_entropy(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """Mean cross-entropy over the labelled pixels."""
     return losses.cross_entropy(prediction, target.masked_fill(~valid, UNLABELLED))
@@ -60,6 +62,29 @@ def balanced_cross_entropy(prediction: Tensor, target: Tensor, valid: Tensor) ->
     )
     total = (valid * weight[target.masked_fill(~valid, 0)]).sum()
     return summed / total.clamp_min(1e-6)
+
+
+@register_loss("edges", "weighted_cross_entropy")
+def weighted_cross_entropy(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Cross-entropy with weights 0.95 for edges and 0.05 for the rest, averaged over the labelled
+    pixels (Vandenhende et al., TPAMI 2021, on PASCAL-Context)."""
+    return _two_sided(prediction, target, valid, prediction.new_tensor(0.95, dtype=torch.float32))
+
+
+@register_loss("saliency", "balanced_cross_entropy")
+def balanced_by_share(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Cross-entropy in which salient pixels weigh as much as the batch's share of others, and the
+    other way round (HED, Xie and Tu, ICCV 2015, Eq. 2), averaged over the labelled pixels."""
+    others = ((target == 0) & valid).sum() / valid.sum().clamp_min(1)
+    return _two_sided(prediction, target, valid, others)
+
+
+def _two_sided(prediction: Tensor, target: Tensor, valid: Tensor, weight: Tensor) -> Tensor:
+    """Mean cross-entropy of two classes, the second's times the weight, the first's times the
+    rest."""
+    loss = F.cross_entropy(prediction.float(), target.masked_fill(~valid, 0), reduction="none")
+    weights = torch.where(target == 1, weight, 1 - weight) * valid
+    return (loss * weights).sum() / valid.sum().clamp_min(1)
 
 
 @register_loss("depth", "berhu")
@@ -99,3 +124,10 @@ def cosine(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """Mean of 1 - cos of the angle between predicted and true normals, over the valid pixels."""
     similarity = F.cosine_similarity(prediction.float(), target, dim=1)
     return (1 - similarity).masked_fill(~valid, 0.0).sum() / valid.sum().clamp_min(1)
+
+
+@register_loss("normals", "l1")
+def normals_l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Mean absolute difference of the components of unit normals, over the valid pixels."""
+    error = (F.normalize(prediction.float(), dim=1) - target).abs().mean(1)
+    return error.masked_fill(~valid, 0.0).sum() / valid.sum().clamp_min(1)

@@ -246,7 +246,7 @@ def test_a_batch_of_mixed_labels() -> None:
     assert batch["seed"].tolist() == [0, 2**63 - 1]
     assert batch["clip"] == ["a", "b"]
     assert set(collate([bare], ("depth",))) == {
-        *("image", "intrinsics", "has_intrinsics", "seed", "name", "clip"),
+        *("image", "intrinsics", "has_intrinsics", "target", "seed", "name", "clip"),
         *("depth", "depth_valid", "has_depth"),
     }
     # An unlabelled task gives no gradient and no NaN.
