@@ -112,7 +112,8 @@ class MiningStudy(StudyConfig):
 
 def every_nth(frames: int, count: int, phase: float) -> list[int]:
     """`count` of so many frames at equal distances; the phase, in [0, 1), says where they begin."""
-    return [int((i + phase) * frames / count) for i in range(count)]
+    start = min(int(phase * frames), frames - 1)
+    return [(i * frames + start) // count for i in range(count)]
 
 
 def write_drive(path: Path, dataset: Dataset, rate: float) -> None:
