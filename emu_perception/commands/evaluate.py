@@ -36,6 +36,10 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(help="Folder for a report as a page: diagrams, worst images.")
     ] = None,
+    median_scaled: Annotated[
+        bool,
+        typer.Option("--median-scaled", help="Scale each image's depth to its labels' median."),
+    ] = False,
     device: DeviceOption = "auto",
     replicates: Annotated[int, typer.Option(min=0, help="Bootstrap draws; 0: none.")] = 1000,
 ) -> None:
@@ -60,7 +64,7 @@ def evaluate(
     elif not model or dataset is None:
         raise typer.BadParameter("give --model and --dataset, or --table")
     else:
-        row = TableRow(name=Path(model[0]).stem, models=model)
+        row = TableRow(name=Path(model[0]).stem, models=model, median_scaled=median_scaled)
         data = _data(dataset, root, split, option, label_set)
         config = TableConfig(data=data, rows=[row])
     if report is not None:  # what it needs had better be missing before the work than after it

@@ -11,6 +11,7 @@ from typing import Any
 
 from emu_perception.evaluation import DepthVarianceScaleFit, Evaluation, Evaluator, TemperatureFit
 from emu_perception.evaluation.frames import Frame, FrameLog
+from emu_perception.evaluation.median import scaled_to_median
 from emu_perception.methods import load_models, monte_carlo_dropout, uncalibrated
 from emu_perception.model_file import Calibration, LoadedModel
 from emu_perception.predictor import Predictor
@@ -62,10 +63,12 @@ def score(
     replicates: int = 1000,
     progress: Progress | None = None,
     log: FrameLog | None = None,
+    median_scaled: bool = False,
 ) -> Evaluation:
     """All figures of a model on a data set, one image at a time.
 
     Args:
+        median_scaled: scale each image's depth to its labels' median; see `scaled_to_median`.
         log: takes the figures of each image, for a report.
 
     Raises:
@@ -96,6 +99,8 @@ def score(
         seconds = time.perf_counter() - start
         labels = sample.labels if label_set is not None else None
         depth = sample.depth if depth_range is not None else None
+        if median_scaled and depth is not None and depth_range is not None:
+            prediction = scaled_to_median(prediction, depth, depth_range)
         figures = evaluator.update(
             prediction,
             labels=labels,
@@ -216,7 +221,13 @@ def compare(
             report if report is None or len(config.rows) == 1 else report / _file_name(row.name)
         )
         with FrameLog(folder) if folder is not None else nullcontext() as log:
-            found = score(predictor, dataset, replicates=replicates, progress=follow, log=log)
+            found = score(
+                *(predictor, dataset),
+                replicates=replicates,
+                progress=follow,
+                log=log,
+                median_scaled=row.median_scaled,
+            )
         about = {
             "name": row.name,
             "models": row.models,

@@ -377,6 +377,8 @@ class TableRow(Strict):
     samples: int = Field(10, gt=0)
     calibrated: bool = True
     """False: as if the file held no calibration."""
+    median_scaled: bool = False
+    """Scale each image's depth to its labels' median: for depth that was learnt without labels."""
 
 
 class TableConfig(Strict):

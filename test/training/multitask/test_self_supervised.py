@@ -12,12 +12,14 @@ from torch import Tensor
 pytest.importorskip("lightning")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from emu_perception.evaluation.median import scaled_to_median
 from emu_perception.model_file import load_model
 from emu_perception.networks.pose import rigid_transform
+from emu_perception.prediction import Prediction
 from emu_perception.resources import find_resource
-from emu_perception.training import run
+from emu_perception.training import assess, run
 from emu_perception.training.augmentation import Augmentation
-from emu_perception.training.config import TrainConfig
+from emu_perception.training.config import TableConfig, TableRow, TrainConfig
 from emu_perception.training.data import build_dataset, collate
 from emu_perception.training.multitask.view_synthesis import (
     dissimilarity,
@@ -156,6 +158,24 @@ def test_depth_is_learnt_without_its_labels(folder: Path, tmp_path: Path) -> Non
     assert not any("pose" in name for name in model.network.state_dict())
     figures = model.spec.metrics["scene_drives train"]
     assert {"miou", "rmse", "loss"} <= figures.keys() and np.isfinite(list(figures.values())).all()
+    data = TrainConfig.model_validate(values).data.train[0]
+    rows = [
+        TableRow(name=str(scaled), models=[str(model.path)], median_scaled=scaled)
+        for scaled in (False, True)
+    ]
+    as_it_is, scaled = assess.compare(TableConfig(data=data, rows=rows), device="cpu", replicates=0)
+    assert as_it_is["semantic"]["miou"] == scaled["semantic"]["miou"]
+    assert as_it_is["depth"]["rmse"] != scaled["depth"]["rmse"]
+
+
+def test_scaling_to_the_median_by_hand() -> None:
+    depth = np.array([[2.0, 4.0], [np.nan, 8.0]], np.float32)
+    labels = np.array([[6.0, 12.0], [5.0, 200.0]], np.float32)  # 200 m is beyond the range
+    found = scaled_to_median(Prediction(depth=depth, depth_variance=depth), labels, (0.1, 100.0))
+    np.testing.assert_allclose(found.depth, 3 * depth, rtol=1e-6)
+    np.testing.assert_allclose(found.depth_variance, 9 * depth, rtol=1e-6)
+    nothing = np.zeros_like(labels)
+    assert scaled_to_median(found, nothing, (0.1, 100.0)) is found
 
 
 @pytest.mark.parametrize(
