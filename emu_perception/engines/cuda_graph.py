@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from emu_perception.engines.activation import activations, prepare_pixels
 from emu_perception.engines.fused import fused
 from emu_perception.engines.pytorch import PyTorchEngine
 from emu_perception.model_file import LoadedModel
+from emu_perception.networks.ensembles import BatchedEnsemble, DeepEnsemble
 
 KEPT = 8
 """Recorded sizes and sets of maps that are kept; the least recently used goes first."""
@@ -42,6 +44,8 @@ class CUDAGraphEngine(PyTorchEngine):
 
     def __init__(self, model: LoadedModel, device: torch.device, precision: str) -> None:
         super().__init__(model, device, precision)
+        if BatchedEnsemble.serves(self._network):
+            self._network = BatchedEnsemble(cast(DeepEnsemble, self._network))
         self._stream = torch.cuda.Stream(device)
         # Recordings never run at the same time, and results are copied out: one pool serves all.
         self._pool = torch.cuda.graph_pool_handle()

@@ -6,6 +6,7 @@ for all methods (EMUFormer, arXiv 2402.10580, section 3.2).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -63,6 +64,55 @@ class DeepEnsemble(nn.Module):
             for member in self.members
         ]
         return DeepEnsemble(folded).eval()
+
+
+class BatchedEnsemble(nn.Module):
+    """Folded members whose encoders run in one batched pass: as many launches as one member's.
+
+    The encoders' weights are stacked as they are, on their device and in their precision: make it
+    last. For GPUs, where launches are what an image costs.
+
+    Args:
+        ensemble: folded, its members being `SegDepthFormer`s.
+    """
+
+    def __init__(self, ensemble: DeepEnsemble) -> None:
+        super().__init__()
+        members = [m for m in ensemble.members if isinstance(m, FoldedSegDepthFormer)]
+        encoders = [member.encoder for member in members]
+        self.tasks = members[0].tasks
+        self.decoders = nn.ModuleList(member.decoders for member in members)
+        self._weights = torch.func.stack_module_state(encoders)
+        for stacked in self._weights[0].values():
+            stacked.requires_grad_(False)
+        # Only its code is used. In a tuple: it is no submodule.
+        self._encoder = (copy.deepcopy(encoders[0]).to("meta"),)
+        self.eval()
+
+    @staticmethod
+    def serves(network: nn.Module) -> bool:
+        """Whether a folded network can be run this way."""
+        members = network.members if isinstance(network, DeepEnsemble) else ()
+        # Sampled dropout would be the same in all members.
+        return bool(members) and all(type(m) is FoldedSegDepthFormer for m in members)
+
+    def forward(self, image: Tensor) -> RawOutputs:
+        """As `DeepEnsemble.forward`."""
+        encode = torch.func.vmap(self._encode, in_dims=(0, 0, None))
+        features = encode(*self._weights, image)
+        outputs = [
+            dict(zip(self.tasks, decoders([scale[i] for scale in features]), strict=True))
+            for i, decoders in enumerate(self.decoders)
+        ]
+        return stack_members([RawOutputs(o.get("semantic"), o.get("depth")) for o in outputs])
+
+    def _encode(
+        self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], image: Tensor
+    ) -> list[Tensor]:
+        found: list[Tensor] = torch.func.functional_call(
+            self._encoder[0], (parameters, buffers), (image,)
+        )
+        return found
 
 
 class DeepSubEnsemble(nn.Module):

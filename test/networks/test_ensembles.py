@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from emu_perception.networks.ensembles import DeepSubEnsemble, MonteCarloDropout
+from emu_perception.networks.ensembles import (
+    BatchedEnsemble,
+    DeepEnsemble,
+    DeepSubEnsemble,
+    MonteCarloDropout,
+)
 from emu_perception.networks.registry import build_network
 from emu_perception.networks.segdepthformer import SegDepthFormer
 
@@ -129,3 +134,17 @@ def test_split_uncertainty_has_a_channel_more_per_task(image: torch.Tensor) -> N
     plain = SegDepthFormer("mit_b0", CLASSES, width=16)
     more = sum(p.numel() for p in network.parameters()) - sum(p.numel() for p in plain.parameters())
     assert more == 2 * (16 + 1)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # on a CPU
+def test_members_in_one_pass_say_the_same(image: torch.Tensor) -> None:
+    members = [SegDepthFormer("mit_b0", CLASSES, width=16) for _ in range(2)]
+    folded = awaken(DeepEnsemble(members)).fold()
+    assert BatchedEnsemble.serves(folded) and not BatchedEnsemble.serves(members[0])
+    with torch.inference_mode():
+        one_by_one, at_once = folded(image[:1]), BatchedEnsemble(folded)(image[:1])
+    for a, b in zip(one_by_one, at_once):
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert a.shape == b.shape
+            assert (a - b).abs().max() <= 1e-4 * (a.max() - a.min())
