@@ -12,7 +12,7 @@ from emu_perception.commands.options import DeviceOption, ModelOption, parse_siz
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from emu_perception.ros.benchmark import NodeBenchmark
+    from emu_perception.ros.benchmark_results import NodeBenchmark
 
 app = typer.Typer(help="Measure what things cost on this machine.", no_args_is_help=True)
 
@@ -143,6 +143,10 @@ def node(
         str, typer.Option(help="WIDTHxHEIGHT of the images whose delivery is counted.")
     ] = "1920x1080",
     camera_rate: Annotated[float, typer.Option(min=0.1, max=1000, help="Hz of these.")] = 30.0,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="The exit status is 1 where what must hold does not."),
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="File to write the figures to.")
     ] = None,
@@ -158,6 +162,8 @@ def node(
 
     from rich.console import Console
 
+    from emu_perception.benchmark.claims import failed
+    from emu_perception.benchmark.report import claims_markdown
     from emu_perception.model_file import resolve_model_path
     from emu_perception.ros.benchmark import benchmark_node
 
@@ -182,6 +188,11 @@ def node(
     if json_file is not None:
         json_file.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
     console.print(_table(result))
+    if check:
+        claims = result.overload.claims()
+        typer.echo(claims_markdown(claims))
+        if failed(claims):
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -231,7 +242,12 @@ def distillation(
 def _table(result: NodeBenchmark) -> Table:
     from rich.table import Table
 
-    timing, delivery, idle = result.timing, result.delivery, result.idle
+    timing, delivery, idle, overload = (
+        result.timing,
+        result.delivery,
+        result.idle,
+        result.overload,
+    )
     table = Table(
         title=f"{result.model} on {result.device}, {result.precision}", title_justify="left"
     )
@@ -266,6 +282,22 @@ def _table(result: NodeBenchmark) -> Table:
     table.add_row(
         "camera to subscriber, median (p95)",
         f"{timing.latency_p50_ms:.1f} ms ({timing.latency_p95_ms:.1f} ms)",
+    )
+    table.add_section()
+    height, width = overload.image_size
+    part(f"A camera that is too fast, {width} x {height} at {overload.rate_hz:g} Hz")
+    table.add_row(
+        "answered per second (share of the predictor's)",
+        f"{overload.answered_per_second:.2f} ({overload.throughput_ratio:.0%})",
+    )
+    table.add_row("frames dropped, of", f"{overload.frames_dropped}, {overload.frames_sent}")
+    table.add_row(
+        "camera to subscriber, p99 (limit)",
+        f"{overload.latency_p99_ms:.1f} ms ({overload.latency_limit_ms:.1f} ms)",
+    )
+    table.add_row(
+        "resident memory of the node (growth)",
+        f"{overload.resident_bytes / 1e6:.0f} MB ({overload.resident_growth_bytes / 1e6:+.0f} MB)",
     )
     table.add_section()
     part("Nobody subscribes")

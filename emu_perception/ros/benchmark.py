@@ -9,12 +9,13 @@ import importlib.util
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from emu_perception.benchmark.measure import resident_bytes
 from emu_perception.demo import DemoError
 from emu_perception.demo.processes import (
     Child,
@@ -26,6 +27,13 @@ from emu_perception.demo.processes import (
 )
 from emu_perception.outputs import IMAGE_OUTPUTS
 from emu_perception.predictor import Predictor
+from emu_perception.ros.benchmark_results import (
+    Delivery,
+    Idle,
+    NodeBenchmark,
+    Overload,
+    Timing,
+)
 
 OUTPUTS = ("semantic/labels", "depth/image", "semantic/uncertainty", "depth/uncertainty")
 """What is subscribed to, as far as the model has it."""
@@ -36,80 +44,12 @@ WARM_UP_RATE = 1.0
 """Hz."""
 SETTLE_SECONDS = 30.0
 """For the node's counters to come to rest once the camera has ended."""
+OVERLOAD_RATE = 60.0
+"""Hz at which a camera is faster than the model."""
+OVERLOAD_CALLS = 10
+"""Of the predictor alone, before and after."""
 SUSTAINED = 0.5
 """Share of the predictor's own rate at which images are sent, if no rate is given."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """The node beside the bare predictor, on the same images at the same rate."""
-
-    image_size: tuple[int, int]
-    """Height and width."""
-    rate_hz: float
-    frames_sent: int
-    frames_answered: int
-    predictor_mean_ms: float
-    """The predictor alone, called in this process before and after the node was."""
-    predictor_median_ms: float
-    inference_p50_ms: float
-    """The same call in the node."""
-    inference_p95_ms: float
-    overhead_p50_ms: float
-    """The node's own work per frame: converting, rendering, publishing."""
-    overhead_p95_ms: float
-    inference_ratio: float
-    """The call's median in the node over that of the predictor alone."""
-    node_latency_p50_ms: float
-    """From the image's callback to the last output."""
-    latency_p50_ms: float
-    """From publishing the image to the receipt of the last output."""
-    latency_p95_ms: float
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """How many images of a camera reach the node's callback while it computes."""
-
-    image_size: tuple[int, int]
-    """Height and width."""
-    rate_hz: float
-    """As asked for."""
-    sent_rate_hz: float
-    """As the camera managed."""
-    frames_sent: int
-    frames_received: int
-    frames_lost: int
-    """Sent and not received."""
-    frames_answered: int
-
-
-@dataclass(frozen=True)
-class Idle:
-    """What the node does while nobody subscribes."""
-
-    frames_sent: int
-    frames_received: int
-    inferences: int
-
-
-@dataclass(frozen=True)
-class NodeBenchmark:
-    """All results of one run."""
-
-    model: str
-    device: str
-    precision: str
-    outputs: tuple[str, ...]
-    timing: Timing
-    delivery: Delivery
-    idle: Idle
-    load_average: tuple[float, float]
-    """Of the last minute, before and after: what else the machine did."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
 
 
 def benchmark_node(
@@ -172,6 +112,7 @@ def benchmark_node(
         timed = run.phase("timing", size, rate, subscribe=True)
         progress("Timing the predictor alone")
         alone += bare(rate, count)
+        overload = run.overload(size, OVERLOAD_RATE, lambda: bare(np.inf, OVERLOAD_CALLS))
         progress("Nobody subscribes")
         idle = run.phase("idle", camera_size, camera_rate, subscribe=False)
     predictor.close()
@@ -197,6 +138,7 @@ def benchmark_node(
             # A frame that was begun ends as one of these.
             inferences=idle.counts["answered"] + idle.counts["bad input: inference"],
         ),
+        overload=overload,
         load_average=(load_before, os.getloadavg()[0]),
     )
 
@@ -292,9 +234,47 @@ class _Runner:
             received=received,
             counts={
                 key: int(after.get(key, 0)) - int(before.get(key, 0))
-                for key in ("received", "answered", "bad input: inference")
+                for key in ("received", "answered", "dropped", "bad input: inference")
             },
             status=statuses[0],
+        )
+
+    def overload(
+        self, size: tuple[int, int], rate: float, bare: Callable[[], list[float]]
+    ) -> Overload:
+        """A camera that is too fast, with the predictor's own rate right before and after."""
+        alone = bare()
+        process = self._node.process.pid
+        before = resident_bytes(process)
+        phase = self.phase("overload", size, rate, subscribe=True)
+        after = resident_bytes(process)
+        alone += bare()
+        times = sorted(t for stamp, t in phase.received.items() if stamp in phase.sent)
+        latencies = [
+            (t - phase.sent[s]) * 1e-6 for s, t in phase.received.items() if s in phase.sent
+        ]
+        values = phase.status["values"]
+        if len(times) < 2 or "inference p50 [ms]" not in values:
+            raise DemoError(
+                f"The node answered {len(times)} of {len(phase.sent)} images, too few to time; "
+                f"its last status was: {phase.status['message']}"
+            )
+        answered = (len(times) - 1) / ((times[-1] - times[0]) * 1e-9)
+        predictor = 1 / float(np.mean(alone))
+        return Overload(
+            image_size=size,
+            rate_hz=rate,
+            frames_sent=len(phase.sent),
+            frames_answered=len(times),
+            frames_dropped=phase.counts["dropped"],
+            answered_per_second=answered,
+            predictor_per_second=predictor,
+            # No node is faster than its camera.
+            throughput_ratio=answered / min(predictor, phase.sent_rate),
+            latency_p99_ms=float(np.percentile(latencies, 99)),
+            latency_limit_ms=2 * float(values["inference p50 [ms]"]) + 10,
+            resident_bytes=after,
+            resident_growth_bytes=after - before,
         )
 
     def _listen(self, listener: Child, received: dict[int, int]) -> list[dict[str, Any]]:

@@ -1,0 +1,128 @@
+"""What a benchmark of the node finds, and what of it must hold."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from emu_perception.benchmark.claims import Claim
+
+GROWTH_BYTES = 20_000_000
+"""That resident memory may grow within a phase: what allocators keep."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The node beside the bare predictor, on the same images at the same rate."""
+
+    image_size: tuple[int, int]
+    """Height and width."""
+    rate_hz: float
+    frames_sent: int
+    frames_answered: int
+    predictor_mean_ms: float
+    """The predictor alone, called in this process before and after the node was."""
+    predictor_median_ms: float
+    inference_p50_ms: float
+    """The same call in the node."""
+    inference_p95_ms: float
+    overhead_p50_ms: float
+    """The node's own work per frame: converting, rendering, publishing."""
+    overhead_p95_ms: float
+    inference_ratio: float
+    """The call's median in the node over that of the predictor alone."""
+    node_latency_p50_ms: float
+    """From the image's callback to the last output."""
+    latency_p50_ms: float
+    """From publishing the image to the receipt of the last output."""
+    latency_p95_ms: float
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How many images of a camera reach the node's callback while it computes."""
+
+    image_size: tuple[int, int]
+    """Height and width."""
+    rate_hz: float
+    """As asked for."""
+    sent_rate_hz: float
+    """As the camera managed."""
+    frames_sent: int
+    frames_received: int
+    frames_lost: int
+    """Sent and not received."""
+    frames_answered: int
+
+
+@dataclass(frozen=True)
+class Idle:
+    """What the node does while nobody subscribes."""
+
+    frames_sent: int
+    frames_received: int
+    inferences: int
+
+
+@dataclass(frozen=True)
+class Overload:
+    """The node under a camera that is faster than the model."""
+
+    image_size: tuple[int, int]
+    """Height and width."""
+    rate_hz: float
+    frames_sent: int
+    frames_answered: int
+    frames_dropped: int
+    """As the node counts them."""
+    answered_per_second: float
+    predictor_per_second: float
+    """The predictor alone, back to back, before and after."""
+    throughput_ratio: float
+    latency_p99_ms: float
+    """From publishing the image to the receipt of its last output."""
+    latency_limit_ms: float
+    """Two inference times of the node and 10 ms."""
+    resident_bytes: int
+    """Of the node's process, at the end."""
+    resident_growth_bytes: int
+    """Since the phase began."""
+
+    def claims(self) -> list[Claim]:
+        """What must hold."""
+        return [
+            Claim("node: share of the predictor's own rate", 0.95, self.throughput_ratio),
+            Claim(
+                f"node, {self.rate_hz:g} Hz: ms of the 99th percentile of a frame's age",
+                self.latency_limit_ms,
+                self.latency_p99_ms,
+                at_most=True,
+            ),
+            Claim("node: MB of resident memory", 1000, self.resident_bytes / 1e6, at_most=True),
+            Claim(
+                "node: MB by which it grew meanwhile",
+                GROWTH_BYTES / 1e6,
+                self.resident_growth_bytes / 1e6,
+                at_most=True,
+            ),
+        ]
+
+
+@dataclass(frozen=True)
+class NodeBenchmark:
+    """All results of one run."""
+
+    model: str
+    device: str
+    precision: str
+    outputs: tuple[str, ...]
+    timing: Timing
+    delivery: Delivery
+    idle: Idle
+    overload: Overload
+    load_average: tuple[float, float]
+    """Of the last minute, before and after: what else the machine did."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
