@@ -18,7 +18,8 @@ _OCTAVES = ranking.OCTAVES[1] - ranking.OCTAVES[0]
 NEEDS: dict[str, tuple[str, str]] = {
     "errors": (
         "depth",
-        "rmse rmse_image_mean mae absrel sqrel log10 silog delta1 delta2 delta3 valid_fraction",
+        "rmse rmse_image_mean mae absrel sqrel log10 inverse_mae inverse_absrel silog delta1 "
+        "delta2 delta3 valid_fraction",
     ),
     "gaussian": (
         "depth_variance",
@@ -106,14 +107,19 @@ def _error_sums(
 ) -> Sums:
     n = len(y)
     relative = absolute / y
-    # A mean of 0 or less has no logarithm; it counts as a millimetre there.
-    log_ratio = logarithm(np.maximum(mean, np.float32(1e-3)) / y)
+    # A mean of 0 or less has no logarithm and no reciprocal; it counts as a millimetre there.
+    positive = np.maximum(mean, np.float32(1e-3))
+    log_ratio = logarithm(positive / y)
+    # |1 / positive - 1 / y| is this over y, its ratio to 1 / y this itself.
+    inverse_relative = np.abs(positive - y) / positive
     errors = [
         squared.sum(dtype=np.float64),
         absolute.sum(),
         relative.sum(),
         np.vdot(relative, absolute),
         np.abs(log_ratio).sum() / np.log(10),
+        (inverse_relative / y).sum(dtype=np.float64),
+        inverse_relative.sum(dtype=np.float64),
     ]
     within = [np.count_nonzero(factor < np.float32(1.25**k)) for k in (1, 2, 3)]
     image_errors = [0.0, 0.0]
@@ -219,6 +225,8 @@ def depth_values(sums: Sums) -> dict[str, Any]:
         "silog": ratio(sums["image_errors"][1], images),
         "sqrel": ratio(sums["errors"][3], valid),
         "log10": ratio(sums["errors"][4], valid),
+        "inverse_mae": ratio(sums["errors"][5], valid),
+        "inverse_absrel": ratio(sums["errors"][6], valid),
         "delta2": ratio(sums["within"][1], sums["known"]),
         "delta3": ratio(sums["within"][2], sums["known"]),
     }

@@ -10,7 +10,8 @@ are None where an input was missing, and `missing` says why.
   class probabilities), `ece_boundary`, `ece_interior` (near to and far from boundaries of the
   truth), `mean_confidence`, `withheld_fraction` (predictions of 255).
 - `depth.` `rmse` (m, over all valid pixels of the set), `rmse_image_mean`, `mae` (m), `absrel`,
-  `sqrel` (m), `log10`, `silog` (×100, mean over images), `delta1`–`delta3` (max ratio below
+  `sqrel` (m), `log10`, `inverse_mae` (1/m) and `inverse_absrel` (of 1 / depth, as on
+  MTAN's Cityscapes), `silog` (×100, mean over images), `delta1`–`delta3` (max ratio below
   1.25^k; an invalid prediction counts as outside, while the errors leave it out), `nll` (Gaussian,
   without ½·ln 2π), `coverage_1sigma` (0.683 if calibrated), `coverage_2sigma` (0.954),
   `mean_normalized_squared_error` (1), `ence`, `by_distance`, `valid_fraction` (of the pixels with

@@ -115,6 +115,8 @@ def test_depth_errors_of_one_pixel():
     assert values["absrel"] == pytest.approx(0.5)
     assert values["sqrel"] == pytest.approx(0.5)
     assert values["log10"] == pytest.approx(np.log10(1.5))
+    assert values["inverse_mae"] == pytest.approx(1 / 6)
+    assert values["inverse_absrel"] == pytest.approx(1 / 3)
     assert values["silog"] == pytest.approx(0, abs=1e-6)
     assert [values[f"delta{k}"] for k in (1, 2, 3)] == [0, 1, 1]
 
