@@ -100,7 +100,7 @@ def test_version_licence_and_maintainer_are_the_same_everywhere(distribution, ma
 
 def test_entry_points_can_be_called(distribution):
     scripts = dict(re.split(r"\s*=\s*", s) for s in distribution.entry_points["console_scripts"])
-    assert set(scripts) == {"emu", "emu_node"}
+    assert set(scripts) == {"emu", "emu_node", "emu_evaluator", "emu_bag_player"}
     for target in scripts.values():
         module, function = target.split(":")
         if ".ros." in module:

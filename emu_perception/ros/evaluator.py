@@ -6,9 +6,11 @@ maps don't tell, such as the likelihood of the true class, is left to the offlin
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,10 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -42,6 +45,8 @@ PERIOD = 1.0
 """Seconds between diagnostics, and for which the set of publishers must hold still."""
 DEPTH = 10
 """Messages kept per topic while a frame is scored."""
+DRAINING = 0.5
+"""Seconds for what has arrived when the node is asked to end."""
 IMPERFECT = 3
 """Exit status where something could not be used, as that of `emu bag evaluate`."""
 
@@ -206,15 +211,24 @@ class EvaluatorNode(Node):
 def main(args: list[str] | None = None) -> int:
     """Entry point of `emu_evaluator`; the exit status is that of `emu bag evaluate`."""
     keep_freed_memory()
-    rclpy.init(args=args)
+    # rclpy's own handlers would end the context under a callback, and with it what still waits.
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
     try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = EvaluatorNode()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         print(f"emu_evaluator cannot start: {error}", file=sys.stderr)
         rclpy.try_shutdown()
         return 1
-    with suppress(KeyboardInterrupt, ExternalShutdownException):
-        rclpy.spin(node)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    while not stopping.is_set():
+        executor.spin_once(timeout_sec=0.1)
+    end = time.monotonic() + DRAINING
+    while time.monotonic() < end:
+        executor.spin_once(timeout_sec=0.1)
     page = node.finish()
     print(page if page else "nothing was scored", file=sys.stderr)
     rclpy.try_shutdown()
