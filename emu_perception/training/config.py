@@ -254,7 +254,8 @@ class AdaptationConfig(Strict):
 
 
 class MultiTaskConfig(Strict):
-    """Losses of networks for any set of tasks; `loss` is for SegDepthFormer and for students."""
+    """Losses of networks for any set of tasks; `loss` is for SegDepthFormer and for students, who
+    take the weighting from here too."""
 
     losses: dict[Task, str] = {}
     """In place of the tasks' defaults; see `training/multitask/losses.py`."""

@@ -18,10 +18,21 @@ from emu_perception.prediction import UNLABELLED
 from emu_perception.training import losses
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.data import Batch
+from emu_perception.training.multitask import balancing  # noqa: F401  (registers weightings)
+from emu_perception.training.multitask.weighting import build_weighting
 from emu_perception.training.targets import Outputs, Teacher, activate
 
 _STEP_SEED = 1_000_003
 """A prime, so that the seeds of steps and of processes do not meet."""
+_TASK_OF_TERM = {
+    "cross_entropy": "semantic",
+    "depth_gaussian": "depth",
+    "depth_mse": "depth",
+    "depth_huber": "depth",
+    "normals": "normals",
+    "edges": "edges",
+}
+"""The terms of the labels, which the weighting of tasks is about."""
 
 
 class SupervisedModule(L.LightningModule):
@@ -42,6 +53,9 @@ class SupervisedModule(L.LightningModule):
         self.normalization = Normalization(spec)
         self.classes = len(spec.label_set) if spec.label_set and "semantic" in spec.tasks else None
         self._sums: dict[str, Tensor] = {}
+        chosen = config.multitask.weighting
+        weights: dict[str, float] = dict(chosen.weights)  # type: ignore[arg-type]
+        self.weighting = build_weighting(chosen.name, spec.tasks, weights, **chosen.arguments)
 
     def run_network(self, image: Tensor) -> RawOutputs:
         """Raw maps `(B, C, h, w)` of a training batch."""
@@ -103,7 +117,11 @@ class SupervisedModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         outputs = self.outputs(batch)
         terms = self.terms(outputs, batch)
-        total = torch.stack(list(terms.values())).sum()
+        of_tasks = {_TASK_OF_TERM[k]: term for k, term in terms.items() if k in _TASK_OF_TERM}
+        total = self.weighting(of_tasks, list(self.network.get_submodule("encoder").parameters()))
+        for name, term in terms.items():
+            if name not in _TASK_OF_TERM:
+                total = total + term
         size = len(batch["image"])
         self.log("train/loss", total, prog_bar=True, batch_size=size)
         self.log_dict({f"train/{k}": v for k, v in terms.items()}, batch_size=size)
@@ -111,6 +129,9 @@ class SupervisedModule(L.LightningModule):
             dead = (outputs.mean == 0).float().mean()
             self.log("train/dead_depth_pixels", dead, batch_size=size)
         return total
+
+    def on_train_epoch_end(self) -> None:
+        self.weighting.on_epoch_end()
 
     def examine(self, batch: Batch) -> tuple[Outputs, Tensor]:
         """Outputs and loss of a validation batch, of what the labels say."""

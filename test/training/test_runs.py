@@ -25,6 +25,7 @@ from emu_perception.predictor import Predictor
 from emu_perception.training import run
 from emu_perception.training.config import ConfigError
 from emu_perception.training.data_module import DataModule, open_dataset
+from emu_perception.training.registry import build_module
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -178,6 +179,22 @@ def test_a_student_learns_from_partial_labels(ensemble: Path, data: Path, tmp_pa
         open_dataset(config.data.train[0])
     with pytest.raises(ValueError, match="not those to judge by"):
         tiny.config(data, tmp_path, data={"validation": {**split, "annotation": kept}})
+
+
+def test_segdepthformer_takes_a_weighting_of_its_tasks(data: Path, tmp_path: Path) -> None:
+    losses = {}
+    for name in ("fixed", "uncertainty", "pcgrad"):
+        config = tiny.config(data, tmp_path, multitask={"weighting": {"name": name}})
+        batches = DataModule(config.data, ("semantic", "depth"), (64, 96), 0)
+        spec = run.describe_model(config, batches.training.label_set)
+        module = build_module(config, spec, run.build_network(config, spec))
+        torch.manual_seed(0)
+        losses[name] = module.training_step(next(iter(batches.train_dataloader())), 0)
+    # Log-variances of 0 halve both tasks' losses.
+    assert losses["uncertainty"].item() == pytest.approx(losses["fixed"].item() / 2, rel=1e-4)
+    losses["pcgrad"].backward()
+    gradients = [p.grad for p in module.network.parameters() if p.grad is not None]
+    assert gradients and all(torch.isfinite(each).all() for each in gradients)
 
 
 def test_a_step_of_the_sub_ensemble_trains_one_pair(data: Path, tmp_path: Path) -> None:

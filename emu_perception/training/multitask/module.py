@@ -12,9 +12,7 @@ from emu_perception.training import losses
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.data import Batch
 from emu_perception.training.modules import SupervisedModule
-from emu_perception.training.multitask import balancing  # noqa: F401  (registers weightings)
 from emu_perception.training.multitask.losses import find_loss
-from emu_perception.training.multitask.weighting import build_weighting
 from emu_perception.training.sample import TASK_FIELDS
 from emu_perception.training.targets import Outputs, activate
 from emu_perception.uncertainty import activate_depth
@@ -43,9 +41,6 @@ class MultiTaskModule(SupervisedModule):
         self.labelled_tasks = tasks
         """Those that labels teach; a method that needs none of a task leaves it out."""
         self.losses = {task: find_loss(task, named.get(task)) for task in tasks}
-        chosen = settings.weighting
-        weights: dict[str, float] = dict(chosen.weights)  # type: ignore[arg-type]
-        self.weighting = build_weighting(chosen.name, tasks, weights, **chosen.arguments)
 
     def targets(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """Target and valid pixels `(B, H, W)` by labelled task, depth in the network's unit."""
@@ -98,9 +93,6 @@ class MultiTaskModule(SupervisedModule):
         self.log("train/loss", total, prog_bar=True, batch_size=size)
         self.log_dict({f"train/{k}": v for k, v in (found | others).items()}, batch_size=size)
         return total
-
-    def on_train_epoch_end(self) -> None:
-        self.weighting.on_epoch_end()
 
     def examine(self, batch: Batch) -> tuple[Outputs, Tensor]:
         image = batch["image"]
