@@ -7,15 +7,25 @@ from collections.abc import Sequence
 from emu_perception.benchmark.claims import Claim
 from emu_perception.benchmark.matrix import Matrix, Row
 
+BUSY = 0.5
+"""Load average per core from which on a machine is not quiet."""
+
 
 def machine_line(matrix: Matrix) -> str:
     """On what, with what, under which load."""
     machine = matrix.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     before, after = matrix.load_average
+    busy = ""
+    if before > BUSY * machine["cores"]:
+        busy = (
+            ". The machine was busy before: threads that wait for each other suffer most from it, "
+            "so these ratios do not show what holds on a quiet one"
+        )
     return (
         f"{machine['device']}, {machine['threads']} CPU threads of {machine['cores']} cores; "
         f"{versions}; {matrix.rounds} rounds; load average {before:.1f} before, {after:.1f} after"
+        f"{busy}"
     )
 
 

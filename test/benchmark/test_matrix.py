@@ -16,7 +16,7 @@ from emu_perception.benchmark.claims import cases_to_check, check_claims, failed
 from emu_perception.benchmark.matrix import Matrix, Row
 from emu_perception.benchmark.measure import Times, ratio, resident_bytes, take_turns
 from emu_perception.benchmark.peer import check_kinds, peer_settings
-from emu_perception.benchmark.report import claims_markdown, markdown
+from emu_perception.benchmark.report import claims_markdown, machine_line, markdown
 from emu_perception.labels import load_label_set
 from emu_perception.model_file import ModelSpec, save_model
 from emu_perception.networks.segdepthformer import SegDepthFormer
@@ -145,3 +145,10 @@ def test_a_gpu_table_has_a_column_of_its_own() -> None:
     student = cases_to_check("cuda")[0]
     assert "on the GPU" in markdown(matrix(row(student, 2.0)))
     assert "on the GPU" not in markdown(matrix(row(cases_to_check("cpu")[0], 2.0)))
+
+
+def test_a_busy_machine_is_named() -> None:
+    quiet = replace(matrix(), load_average=(0.3, 2.0))
+    busy = replace(matrix(), load_average=(3.0, 2.0))
+    assert "busy" not in machine_line(quiet)
+    assert "was busy before" in machine_line(busy)
