@@ -46,7 +46,7 @@ def no_sky() -> ModelSpec:
 
 
 def test_maps_have_their_contract(image: np.ndarray) -> None:
-    p = Predictor(model(), device="cpu").predict(image)
+    p = Predictor(model(), device="cpu", engine="pytorch").predict(image)
     assert p.labels.dtype == np.uint8 and p.labels.max() < 11
     for name in ("confidence", "semantic_uncertainty", "depth", "depth_variance"):
         value = getattr(p, name)
@@ -58,7 +58,7 @@ def test_maps_have_their_contract(image: np.ndarray) -> None:
 
 
 def test_probabilities_agree_with_the_other_maps(image: np.ndarray) -> None:
-    predictor = Predictor(model(), device="cpu")
+    predictor = Predictor(model(), device="cpu", engine="pytorch")
     p = predictor.predict(image, maps=["probabilities", "labels", "confidence"])
     assert p.depth is None and p.probabilities.shape == (11, 64, 96)
     assert np.allclose(p.probabilities.sum(0), 1, atol=1e-5)
@@ -68,7 +68,7 @@ def test_probabilities_agree_with_the_other_maps(image: np.ndarray) -> None:
 
 def test_folded_maps_equal_the_unfolded_ones(image: np.ndarray) -> None:
     loaded = model()
-    p = Predictor(loaded, device="cpu").predict(image)
+    p = Predictor(loaded, device="cpu", engine="pytorch").predict(image)
 
     class Unfolded(torch.nn.Module):
         def __init__(self) -> None:
@@ -78,7 +78,9 @@ def test_folded_maps_equal_the_unfolded_ones(image: np.ndarray) -> None:
         def forward(self, x: torch.Tensor) -> object:
             return self.network(x)
 
-    reference = Predictor(replace(loaded, network=Unfolded()), device="cpu").predict(image)
+    reference = Predictor(
+        replace(loaded, network=Unfolded()), device="cpu", engine="pytorch"
+    ).predict(image)
     for name in ("confidence", "semantic_uncertainty", "depth", "depth_variance"):
         a, b = getattr(p, name), getattr(reference, name)
         assert np.array_equal(np.isnan(a), np.isnan(b))
@@ -94,7 +96,7 @@ def test_any_size(height: int, width: int) -> None:
 
 
 def test_network_size_keeps_area_and_proportions() -> None:
-    predictor = Predictor(model(input_size=(384, 512)), device="cpu")
+    predictor = Predictor(model(input_size=(384, 512)), device="cpu", engine="pytorch")
     assert predictor.network_size(480, 640) == (384, 512)
     rows, columns = predictor.network_size(1080, 1920)
     assert rows % 32 == columns % 32 == 0
@@ -103,13 +105,13 @@ def test_network_size_keeps_area_and_proportions() -> None:
 
 
 def test_output_size(image: np.ndarray) -> None:
-    p = Predictor(model(), device="cpu").predict(image, output_size=(32, 48))
+    p = Predictor(model(), device="cpu", engine="pytorch").predict(image, output_size=(32, 48))
     assert p.labels.shape == p.depth.shape == (32, 48)
 
 
 def test_metres_follow_the_focal_length(image: np.ndarray) -> None:
     camera = Camera(canonical_focal_length=80, assumed_focal_ratio=1.0, assumed_focal_std=0.2)
-    predictor = Predictor(model(camera=camera, label_set=no_sky()), device="cpu")
+    predictor = Predictor(model(camera=camera, label_set=no_sky()), device="cpu", engine="pytorch")
     short = predictor.predict(image, Intrinsics(80, 80, 48, 32, 96, 64))
     long = predictor.predict(image, Intrinsics(160, 160, 48, 32, 96, 64))
     assert np.allclose(long.depth, 2 * short.depth, equal_nan=True, rtol=1e-5)
@@ -123,7 +125,7 @@ def test_metres_follow_the_focal_length(image: np.ndarray) -> None:
 
 def test_resizing_is_seen_as_another_focal_length(image: np.ndarray) -> None:
     camera = Camera(canonical_focal_length=80, assumed_focal_ratio=1.0)
-    predictor = Predictor(model(camera=camera, label_set=no_sky()), device="cpu")
+    predictor = Predictor(model(camera=camera, label_set=no_sky()), device="cpu", engine="pytorch")
     small = predictor.predict(image, Intrinsics(80, 80, 47.5, 31.5, 96, 64))
     twice = np.repeat(np.repeat(image, 2, 0), 2, 1)
     large = predictor.predict(
@@ -133,14 +135,14 @@ def test_resizing_is_seen_as_another_focal_length(image: np.ndarray) -> None:
 
 
 def test_without_canonical_focal_length_the_camera_changes_nothing(image: np.ndarray) -> None:
-    predictor = Predictor(model(), device="cpu")
+    predictor = Predictor(model(), device="cpu", engine="pytorch")
     p, q = predictor.predict(image), predictor.predict(image, Intrinsics(33, 33, 48, 32, 96, 64))
     assert np.array_equal(p.depth, q.depth, equal_nan=True)
     assert np.array_equal(p.depth_variance, q.depth_variance, equal_nan=True)
 
 
 def test_invalid_depth(image: np.ndarray) -> None:
-    predictor = Predictor(model(), device="cpu")
+    predictor = Predictor(model(), device="cpu", engine="pytorch")
     p = predictor.predict(image)
     sky = p.labels == predictor.label_set.index("sky")
     assert np.isnan(p.depth[sky]).all()
@@ -149,12 +151,14 @@ def test_invalid_depth(image: np.ndarray) -> None:
     assert (
         np.isnan(q.depth) == (np.isnan(p.depth) | ~(p.depth_std <= predictor.max_depth_std))
     ).all()
-    narrow = Predictor(model(depth_range=(0.1, 19.9)), device="cpu").predict(image)
+    narrow = Predictor(model(depth_range=(0.1, 19.9)), device="cpu", engine="pytorch").predict(
+        image
+    )
     assert np.isnan(narrow.depth).any() and not (narrow.depth > 19.9).any()
 
 
 def test_sky_is_left_out_even_if_only_depth_is_asked_for(image: np.ndarray) -> None:
-    predictor = Predictor(model(), device="cpu")
+    predictor = Predictor(model(), device="cpu", engine="pytorch")
     everything = predictor.predict(image)
     only = predictor.predict(image, maps=["depth"])
     assert only.labels is None
@@ -162,7 +166,7 @@ def test_sky_is_left_out_even_if_only_depth_is_asked_for(image: np.ndarray) -> N
 
 
 def test_min_confidence(image: np.ndarray) -> None:
-    predictor = Predictor(model(), device="cpu")
+    predictor = Predictor(model(), device="cpu", engine="pytorch")
     p = predictor.predict(image)
     predictor.min_confidence = float(np.median(p.confidence))
     q = predictor.predict(image)
@@ -173,19 +177,19 @@ def test_min_confidence(image: np.ndarray) -> None:
 
 
 def test_calibration_is_applied(image: np.ndarray) -> None:
-    plain = Predictor(model(), device="cpu").predict(image)
+    plain = Predictor(model(), device="cpu", engine="pytorch").predict(image)
     fitted = Calibration(temperature=3.0, depth_variance_scale=4.0, fitted_on="a test")
-    p = Predictor(model(calibration=fitted), device="cpu").predict(image)
+    p = Predictor(model(calibration=fitted), device="cpu", engine="pytorch").predict(image)
     assert np.array_equal(p.labels, plain.labels)
     assert p.semantic_uncertainty.mean() > plain.semantic_uncertainty.mean()
     assert np.allclose(p.depth_variance, 4 * plain.depth_variance, equal_nan=True)
 
 
 def test_single_task_models(image: np.ndarray) -> None:
-    semantic = Predictor(model(tasks=("semantic",)), device="cpu")
+    semantic = Predictor(model(tasks=("semantic",)), device="cpu", engine="pytorch")
     assert semantic.predict(image).depth is None
     assert "depth" not in semantic.available_maps
-    depth = Predictor(model(tasks=("depth",), label_set=None), device="cpu")
+    depth = Predictor(model(tasks=("depth",), label_set=None), device="cpu", engine="pytorch")
     assert depth.predict(image).labels is None and depth.label_set is None
     with pytest.raises(ValueError, match="no labels; it has depth, depth_variance"):
         depth.predict(image, maps=["labels"])
@@ -210,13 +214,13 @@ def test_bfloat16_is_close(image: np.ndarray) -> None:
     ],
 )
 def test_bad_images_are_refused(bad: object, message: str) -> None:
-    predictor = Predictor(model(), device="cpu")
+    predictor = Predictor(model(), device="cpu", engine="pytorch")
     with pytest.raises(ValueError, match=message):
         predictor.predict(bad)
 
 
 def test_other_refusals(image: np.ndarray) -> None:
-    predictor = Predictor(model(), device="cpu")
+    predictor = Predictor(model(), device="cpu", engine="pytorch")
     with pytest.raises(ValueError, match="48 x 32 image, the image is 96 x 64"):
         predictor.predict(image, Intrinsics(80, 80, 24, 16, 48, 32))
     with pytest.raises(ValueError, match="auto, cpu or cuda, got 'tpu'"):

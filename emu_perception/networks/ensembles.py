@@ -24,6 +24,7 @@ from emu_perception.networks.segdepthformer import (
     build_decoders,
     check_tasks,
     default_width,
+    inverse_softplus,
 )
 
 
@@ -170,6 +171,14 @@ class DeepSubEnsemble(nn.Module):
             bias = decoder.predict.bias
             assert bias is not None
             bias[0] = mean_depth
+
+    @torch.no_grad()
+    def initialise_depth_deviation(self, deviation: float) -> None:
+        """See `SegDepthFormer.initialise_depth_deviation`."""
+        for decoder in self.decoders_of("depth"):
+            bias = decoder.predict.bias
+            assert bias is not None
+            bias[1] = inverse_softplus(deviation**2)
 
     def decoders_of(self, task: str) -> list[MLPDecoder]:
         """A task's decoders, one per member."""

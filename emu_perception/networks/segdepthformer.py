@@ -8,6 +8,7 @@ student EMUFormer is a SegDepthFormer whose training differs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -119,9 +120,26 @@ class SegDepthFormer(nn.Module):
         assert bias is not None
         bias[0] = mean_depth
 
+    @torch.no_grad()
+    def initialise_depth_deviation(self, deviation: float) -> None:
+        """Start the variance channel at a deviation in metres that errors do not dwarf.
+
+        The likelihood divides squared errors by the variance: from softplus(0) = 0.69 m² its first
+        losses on a street are a hundred times those of the classes, and the encoder learns nothing
+        else.
+        """
+        bias = self.decoder("depth").predict.bias
+        assert bias is not None
+        bias[1] = inverse_softplus(deviation**2)
+
     def fold(self) -> FoldedSegDepthFormer:
         """The same network for inference, its decoders folded; shares the encoder's weights."""
         return FoldedSegDepthFormer(self)
+
+
+def inverse_softplus(value: float) -> float:
+    """The number whose softplus is a positive value."""
+    return value + math.log(-math.expm1(-value))
 
 
 def check_tasks(tasks: Sequence[str], classes: int | None) -> tuple[str, ...]:

@@ -140,7 +140,8 @@ class ModelConfig(Strict):
     """Focal length / width of a camera that is unknown at inference."""
     depth_range: tuple[float, float] = (1e-3, 80.0)
     initial_depth: float = Field(15.0, gt=0)
-    """The mean depth of the training data: where the mean channel's bias starts."""
+    """The mean depth of the training data: where the mean channel's bias starts, and half of it
+    where the deviation does."""
     description: str = ""
     license: str = ""
     """Terms of the weights, those of the data included."""

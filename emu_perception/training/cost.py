@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -67,9 +69,7 @@ def step_cost(
     for _ in range(steps):
         plain.append(step_plain())
         taught.append(step_taught())
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        tasks = [(config, count, device) for count in (0, members)]
-        plain_bytes, taught_bytes = pool.starmap(_peak_memory, tasks, chunksize=1)
+    plain_bytes, taught_bytes = (_memory(config, count, device) for count in (0, members))
     return StepCost(
         device=torch.cuda.get_device_name() if device == "cuda" else "cpu",
         members=members,
@@ -141,10 +141,24 @@ def _now(device: str) -> float:
     return time.perf_counter()
 
 
-def _peak_memory(config: TrainConfig, members: int, device: str) -> int:
-    step = _stepper(config, members, device)
+def _memory(config: TrainConfig, members: int, device: str) -> int:
+    """Peak bytes of a few steps in a process of their own, by `main`."""
+    asked = json.dumps([config.model_dump(mode="json"), members, device])
+    command = [sys.executable, "-m", "emu_perception.training.cost"]
+    done = subprocess.run(command, input=asked, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"measuring the memory of a step failed: {done.stderr[-2000:]}")
+    return int(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Read configuration, members and device as JSON; print the bytes that training takes."""
+    values, members, device = json.load(sys.stdin)
+    step = _stepper(TrainConfig.model_validate(values), members, device)
     for _ in range(2):
         step()
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return peak_resident_bytes()
+    print(torch.cuda.max_memory_allocated() if device == "cuda" else peak_resident_bytes())
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from emu_perception.networks.encoder import build_encoder
@@ -88,6 +89,14 @@ def test_depth_starts_at_the_given_mean() -> None:
     bias = network.decoders["depth"].predict.bias
     assert bias[0] == 12.5
     assert torch.allclose(shift[:, 1], torch.zeros(()), atol=1e-6)
+
+
+@pytest.mark.parametrize("deviation", [1e-3, 0.5, 7.5, 40.0])
+def test_depth_starts_at_the_given_deviation(deviation: float) -> None:
+    network = SegDepthFormer("mit_b0", tasks=["depth"], width=8)
+    network.initialise_depth_deviation(deviation)
+    bias = network.decoders["depth"].predict.bias
+    assert float(functional.softplus(bias.double()[1])) == pytest.approx(deviation**2, rel=1e-4)
 
 
 def test_norms_have_the_published_epsilons() -> None:
