@@ -41,6 +41,17 @@ KEPT = 8
 """Compiled sizes and sets of maps that are kept; the least recently used goes first."""
 
 
+@functools.cache
+def _core() -> openvino.Core:
+    """The process's one core, which it keeps.
+
+    The CPU plugin of every core replaces the stack of the process's signal handlers and puts back
+    the one before it. Cores that end in another order than they began leave the main thread without
+    one: the next signal that has a handler, such as Ctrl-C, ends the process.
+    """
+    return openvino.Core()
+
+
 class OpenVINOEngine:
     """Runs a network's folded form with OpenVINO on the CPU."""
 
@@ -48,7 +59,7 @@ class OpenVINOEngine:
         if precision == "fp16":
             raise ValueError("the engine 'openvino' runs fp32 or bf16 on a CPU, not fp16")
         self._spec, self._device = model.spec, device
-        self._core = openvino.Core()
+        self._core = _core()
         self._settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",

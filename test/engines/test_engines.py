@@ -1,5 +1,7 @@
 """Every engine says what PyTorch says."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,32 @@ def test_openvino_equals_pytorch(tasks: tuple[str, ...], backbone: str) -> None:
         assert np.nanmax(np.abs(x - y)) <= 1e-3 * np.nanmax(np.abs(x)), name
     if "labels" in wanted:
         assert (a.labels == b.labels).mean() >= 0.999
+
+
+def test_a_signal_finds_its_stack_after_engines_came_and_went() -> None:
+    """In a process of its own: the failure is a crash."""
+    pytest.importorskip("openvino")
+    code = f"""
+import faulthandler, gc, os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import numpy as np
+from test_engines import Predictor, model
+faulthandler.enable()
+signal.signal(signal.SIGUSR2, lambda *arguments: print("handled", flush=True))
+image = np.zeros((64, 96, 3), np.uint8)
+first, second = (Predictor(model(("depth",)), device="cpu", engine="openvino") for _ in range(2))
+for predictor in (first, second):
+    predictor.predict(image)
+    predictor.close()
+del first, predictor
+gc.collect()
+del second
+gc.collect()
+os.kill(os.getpid(), signal.SIGUSR2)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "handled"
 
 
 def test_results_outlive_the_next_frame() -> None:
