@@ -122,7 +122,7 @@ def test_split_parts_sum_to_the_variance(image: np.ndarray) -> None:
     )
 
 
-@pytest.mark.parametrize("architecture", ["deep_sub_ensemble", "deep_ensemble", "segdepthformer"])
+@pytest.mark.parametrize("architecture", ["deep_sub_ensemble", "deep_ensemble"])
 def test_openvino_equals_pytorch(architecture: str, image: np.ndarray) -> None:
     pytest.importorskip("openvino")
     a, b = (

@@ -10,9 +10,9 @@ from emu_perception.training.cost import step_cost
 
 def test_a_larger_teacher_costs_more(tmp_path: Path) -> None:
     config = tiny.config(tmp_path, tmp_path)
-    found = step_cost(config, 8, steps=2)
+    found = step_cost(config, 4, steps=1)
     assert found.ratio > 1
     assert found.ratio == pytest.approx(found.distillation_seconds / found.plain_seconds)
-    # Eight encoders of 3.3 million float32 weights.
-    assert found.distillation_bytes - found.plain_bytes > 50e6
-    assert found.to_dict()["members"] == 8
+    # Four encoders of 3.3 million float32 weights.
+    assert found.distillation_bytes - found.plain_bytes > 25e6
+    assert found.to_dict()["members"] == 4
