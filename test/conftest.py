@@ -14,24 +14,24 @@ import pytest
 import torch
 
 from emu_perception.labels import load_label_set
-from emu_perception.model_file import ModelSpec, save_model
+from emu_perception.model_file import LoadedModel, ModelSpec, save_model
 
 # At import, before any engine or child process asks.
 os.environ["EMU_CACHE_DIR"] = tempfile.mkdtemp(prefix="emu_test_cache_")
 atexit.register(shutil.rmtree, os.environ["EMU_CACHE_DIR"], ignore_errors=True)
 
+ModelMaker = Callable[..., LoadedModel]
 ModelWriter = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def write_model(tmp_path_factory: pytest.TempPathFactory) -> ModelWriter:
-    """Writes real model files: small SegDepthFormers with random weights, for CamVid's classes.
+def make_model() -> ModelMaker:
+    """Makes small SegDepthFormers with random weights, for CamVid's classes.
 
-    Keywords are fields of the header; `depth_mean` is about what they predict, in metres, `folder`
-    the name of the folder.
+    Keywords are fields of the header; `depth_mean` is about what they predict, in metres.
     """
 
-    def write(*, depth_mean: float = 10.0, folder: str = "model", **changes: Any) -> Path:
+    def make(*, depth_mean: float = 10.0, **changes: Any) -> LoadedModel:
         torch.manual_seed(0)
         values: dict[str, Any] = {
             "architecture": "segdepthformer",
@@ -42,11 +42,22 @@ def write_model(tmp_path_factory: pytest.TempPathFactory) -> ModelWriter:
             "input_size": (64, 64),
         }
         spec = ModelSpec(**(values | changes))
-        network = spec.build()
+        network: Any = spec.build()
         if "depth" in spec.tasks:
             network.initialise_depth_mean(depth_mean)
+        return LoadedModel(network.eval(), spec, Path("memory"))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_model(tmp_path_factory: pytest.TempPathFactory, make_model: ModelMaker) -> ModelWriter:
+    """Writes what `make_model` makes to real files; `folder` is the name of the folder."""
+
+    def write(*, folder: str = "model", **keywords: Any) -> Path:
+        model = make_model(**keywords)
         path = tmp_path_factory.mktemp(folder) / "tiny.safetensors"
-        save_model(path, network, spec)
+        save_model(path, model.network, model.spec)
         return path
 
     return write

@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from emu_perception import export as exporting
 from emu_perception.export import FORMATS, ExportError, export
-from emu_perception.labels import load_label_set
 from emu_perception.methods import monte_carlo_dropout
 from emu_perception.model_file import HEADER_KEY, LoadedModel, ModelSpec
 from emu_perception.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
-def model() -> LoadedModel:
-    torch.manual_seed(5)
-    spec = ModelSpec(
-        architecture="segdepthformer",
-        backbone="mit_b0",
-        tasks=("semantic", "depth"),
-        arguments={"width": 16},
-        label_set=load_label_set("camvid"),
-        input_size=(64, 96),
-        depth_range=(0.1, 1000.0),
-    )
-    network = spec.build()
-    network.initialise_depth_mean(20.0)
-    return LoadedModel(network.eval(), spec, Path("memory"))
+def model(make_model: Callable[..., LoadedModel]) -> LoadedModel:
+    return make_model(input_size=(64, 96), depth_range=(0.1, 1000.0), depth_mean=20.0)
 
 
 def test_onnx_runtime_runs_the_file_as_the_predictor_does(

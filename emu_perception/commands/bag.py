@@ -241,7 +241,7 @@ def mining_study(
     What is finished is skipped and an interrupted run goes on, as in `emu study`.
     """
     from emu_perception.replay.mining_study import MiningStudy
-    from emu_perception.training.config import load_config
+    from emu_perception.training.config_file import load_config
     from emu_perception.training.study import run_seed
     from emu_perception.training.study_report import markdown
     from emu_perception.training.study_summary import finish

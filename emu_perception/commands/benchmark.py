@@ -213,7 +213,7 @@ def distillation(
     from rich.table import Table
 
     from emu_perception.evaluation.result import write_json
-    from emu_perception.training.config import load_config
+    from emu_perception.training.config_file import load_config
     from emu_perception.training.cost import step_cost
 
     loaded = load_config(config)

@@ -29,7 +29,8 @@ def study(
     What is finished is skipped and an interrupted run goes on, so the same command shows how far
     a study is.
     """
-    from emu_perception.training.config import ConfigError, load_config
+    from emu_perception.training.config import ConfigError
+    from emu_perception.training.config_file import load_config
     from emu_perception.training.study import StudyConfig, pretrain, run_seed
     from emu_perception.training.study_report import markdown
     from emu_perception.training.study_summary import finish

@@ -86,7 +86,7 @@ def distill(
 def _load(config: Path | None, out: str | None, seed: int | None) -> Any:
     if config is None:
         raise typer.BadParameter("name a configuration: --config config/train/….yaml")
-    from emu_perception.training.config import load_config
+    from emu_perception.training.config_file import load_config
 
     overrides: dict[str, Any] = {}
     if out is not None:

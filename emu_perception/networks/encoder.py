@@ -151,7 +151,7 @@ def build_features(name: str, **settings: Any) -> nn.Module:
     try:
         encoder = timm.create_model(name, features_only=True, pretrained=False, **settings)
         _feature_info(encoder).reduction()
-    except (RuntimeError, AttributeError, NotImplementedError, TypeError) as error:
+    except (RuntimeError, AttributeError, TypeError) as error:
         how = ", ".join(["features_only", *(f"{key} {value}" for key, value in settings.items())])
         raise ValueError(f"'{name}' cannot give feature maps ({how}): {error}") from error
     return encoder

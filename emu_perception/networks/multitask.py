@@ -12,7 +12,7 @@ from torch import Tensor
 
 from emu_perception.labels import HUMAN_PARTS
 from emu_perception.networks.depth_unit import depth_unit
-from emu_perception.networks.segdepthformer import RawOutputs
+from emu_perception.networks.segdepthformer import RawOutputs, inverse_softplus
 
 TASKS = ("semantic", "depth", "normals", "edges", "human_parts", "saliency")
 
@@ -98,3 +98,10 @@ class MultiTaskNetwork(nn.Module, ABC):
         for output in self.depth_outputs():
             if output.bias is not None:
                 output.bias[0] = value
+
+    @torch.no_grad()
+    def initialise_depth_deviation(self, deviation: float) -> None:
+        """See `SegDepthFormer.initialise_depth_deviation`; nothing without a variance."""
+        for output in self.depth_outputs():
+            if output.bias is not None and output.out_channels > 1:
+                output.bias[1] = inverse_softplus(deviation**2)

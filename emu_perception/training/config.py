@@ -1,18 +1,15 @@
-"""Training configurations: typed, checked YAML. An unknown key is an error with a suggestion."""
+"""What a training run, and a table of methods, can be told; `config_file` reads it from YAML."""
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     field_validator,
     model_validator,
 )
@@ -396,55 +393,3 @@ def expand(path: str) -> Path:
     if "$" in expanded:
         raise ConfigError(f"'{path}' names an environment variable that is not set")
     return Path(expanded).expanduser()
-
-
-def load_config(path: str | Path, kind: type[BaseModel] = TrainConfig, **overrides: Any) -> Any:
-    """Read a YAML file.
-
-    Args:
-        path: the file.
-        kind: `TrainConfig` or `TableConfig`.
-        overrides: top-level values in place of the file's.
-
-    Raises:
-        ConfigError: not a mapping, a key is unknown or missing, or a value is out of range.
-    """
-    path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold keys and values, such as 'seed: 0'")
-    try:
-        return kind.model_validate({**values, **overrides})
-    except ValidationError as error:
-        lines = "\n".join(f"  {_explain(kind, each)}" for each in error.errors())
-        raise ConfigError(f"{path} cannot be used:\n{lines}") from error
-
-
-def _explain(kind: type[BaseModel], error: Any) -> str:
-    location = ".".join(str(part) for part in error["loc"]) or "the whole"
-    if error["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{location}: {error['msg']}"
-    known = _keys_at(kind, error["loc"][:-1])
-    near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-    hint = f" (did you mean '{near[0]}'?)" if near else ""
-    return f"{location}: there is no such key{hint}; known: {', '.join(known)}"
-
-
-def _keys_at(kind: Any, location: tuple[Any, ...]) -> list[str]:
-    """The keys of the group at a location, following the types of the fields."""
-    for part in location:
-        fields = getattr(kind, "model_fields", {})
-        if part in fields:
-            kind = fields[part].annotation
-        options = [kind]
-        while options:
-            candidate = options.pop(0)
-            if hasattr(candidate, "model_fields") or hasattr(candidate, "__dataclass_fields__"):
-                kind = candidate
-                break
-            options += get_args(candidate)
-    fields = getattr(kind, "model_fields", None) or getattr(kind, "__dataclass_fields__", {})
-    return list(fields)

@@ -20,13 +20,11 @@ from pydantic import ValidationError
 from emu_perception.labels import LabelSet
 from emu_perception.methods import deep_ensemble
 from emu_perception.model_file import Camera, ModelFileError, ModelSpec, load_model, save_model
-from emu_perception.networks.ensembles import DeepSubEnsemble
 from emu_perception.networks.pretrained import (
     convert_segformer_state,
     load_imagenet_lite0,
     read_state,
 )
-from emu_perception.networks.segdepthformer import SegDepthFormer
 from emu_perception.training.callbacks import AtomicCheckpointIO, Pictures, epoch_checkpoint
 from emu_perception.training.config import ConfigError, TrainConfig, expand
 from emu_perception.training.data_module import ANNOTATION_FILE, DataModule
@@ -82,8 +80,7 @@ def build_network(config: TrainConfig, spec: ModelSpec) -> nn.Module:
     network: Any = spec.build()
     if "depth" in spec.tasks:
         network.initialise_depth_mean(config.model.initial_depth)
-        if isinstance(network, (SegDepthFormer, DeepSubEnsemble)):
-            network.initialise_depth_deviation(config.model.initial_depth / 2)
+        network.initialise_depth_deviation(config.model.initial_depth / 2)
     source = config.model.encoder_weights
     if source == "imagenet_lite0":
         load_imagenet_lite0(network.encoder)

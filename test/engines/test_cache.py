@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,7 @@ import torch
 
 from emu_perception.engines import cache
 from emu_perception.engines.cache import EngineCache, recall_image_size, remember_image_size
-from emu_perception.labels import load_label_set
-from emu_perception.model_file import Calibration, LoadedModel, ModelSpec
+from emu_perception.model_file import Calibration, LoadedModel
 from emu_perception.networks.decoder import SeparateDecoders, separate_decoders
 from emu_perception.predictor import Predictor
 
@@ -24,17 +24,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model() -> LoadedModel:
-    torch.manual_seed(5)
-    spec = ModelSpec(
-        architecture="segdepthformer",
-        backbone="mit_b0",
-        tasks=("semantic", "depth"),
-        arguments={"width": 16},
-        label_set=load_label_set("camvid"),
-        input_size=(64, 96),
-    )
-    return LoadedModel(spec.build().eval(), spec, Path("memory"))
+def model(make_model: Callable[..., LoadedModel]) -> LoadedModel:
+    return make_model(input_size=(64, 96))
 
 
 def test_an_entry_is_found_again_by_the_same_model_and_runtime(model: LoadedModel) -> None:

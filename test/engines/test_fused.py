@@ -58,25 +58,26 @@ def largest_differences(device: str) -> None:
                 assert (a - b).abs().max() <= 1e-4 * b.abs().max()
 
 
-def in_a_process(device: str, **environment: str) -> None:
+def in_a_process(device: str, **environment: str) -> subprocess.CompletedProcess[str]:
     here = Path(__file__).parent
     code = f"import test_fused; test_fused.largest_differences({device!r})"
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join([str(here), *sys.path])},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
 
 
 def test_kernels_by_the_interpreter() -> None:
-    in_a_process("cpu", TRITON_INTERPRET="1")
+    done = in_a_process("cpu", TRITON_INTERPRET="1")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device here")
 def test_kernels_on_a_gpu() -> None:
-    in_a_process("cuda")
+    done = in_a_process("cuda")
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_the_kernels_leave_to_the_general_form() -> None:

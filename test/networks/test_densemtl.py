@@ -45,6 +45,16 @@ def test_attention_equals_its_definition() -> None:
     assert torch.allclose(module(target, source), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("variance", [True, False])
+def test_the_deviation_of_depth_starts_where_it_is_told(variance: bool) -> None:
+    network = PADNet("resnet10t", 5, tasks=("semantic", "depth"), depth_variance=variance)
+    network.initialise_depth_mean(10.0)
+    network.initialise_depth_deviation(5.0)
+    for output in network.depth_outputs():
+        assert network.unit.decode(output.bias[0]).item() == pytest.approx(10)
+        assert F.softplus(output.bias[1:]).tolist() == pytest.approx([25.0] * variance)
+
+
 @pytest.mark.parametrize("exchange", ["attention", "isolated", "none"])
 def test_the_control_hears_nothing_of_other_tasks(exchange: str) -> None:
     torch.manual_seed(0)

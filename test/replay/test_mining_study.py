@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from emu_perception.bags import BagReader
 from emu_perception.bags.messages import rgb
 from emu_perception.replay.mining_study import MiningStudy, every_nth, write_drive
-from emu_perception.training.config import ConfigError, load_config
+from emu_perception.training.config import ConfigError
+from emu_perception.training.config_file import load_config
 from emu_perception.training.data_module import open_dataset
 
 REPOSITORY = Path(__file__).parents[2]

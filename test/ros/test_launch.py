@@ -25,94 +25,20 @@ from emu_perception.resources import find_resource
 from emu_perception.ros.bag_player import parse as player_options
 from emu_perception.ros.parameters import Settings, declare_parameters
 
+from .launch_stand_ins import (
+    SHARE,
+    STAND_INS,
+    Action,
+    Context,
+    DeclareLaunchArgument,
+    LaunchedNode,
+    OpaqueFunction,
+    SetEnvironmentVariable,
+    Shutdown,
+)
+
 LAUNCH_FILE = find_resource("launch", "emu_perception.launch.py")
-SHARE = LAUNCH_FILE.parent.parent
 DEFAULTS = {f.name: f.default for f in fields(Settings) if f.default is not MISSING}
-
-
-class Context:
-    """A launch context: the arguments, and the environment of the processes."""
-
-    def __init__(self, arguments: dict[str, str], environment: dict[str, str]) -> None:
-        self.arguments = arguments
-        self.environment = environment
-
-    def value(self, item: Any) -> Any:
-        """What a text or a substitution comes to."""
-        return item.perform(self) if hasattr(item, "perform") else item
-
-
-class LaunchConfiguration:
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def perform(self, context: Context) -> str:
-        return context.arguments[self.name]
-
-
-class EnvironmentVariable:
-    def __init__(self, name: str, *, default_value: Any = None) -> None:
-        self.name, self.default = name, default_value
-
-    def perform(self, context: Context) -> str:
-        if self.name in context.environment:
-            return context.environment[self.name]
-        assert self.default is not None
-        return context.value(self.default)
-
-
-class PathJoinSubstitution:
-    def __init__(self, parts: list[Any]) -> None:
-        self.parts = parts
-
-    def perform(self, context: Context) -> str:
-        return str(Path(*map(context.value, self.parts)))
-
-
-class FindPackageShare:
-    def __init__(self, package: str) -> None:
-        self.package = package
-
-    def perform(self, context: Context) -> str:
-        assert self.package == "emu_perception"
-        return str(SHARE)
-
-
-class IfCondition:
-    def __init__(self, expression: Any) -> None:
-        self.expression = expression
-
-    def evaluate(self, context: Context) -> bool:
-        return {"true": True, "1": True, "false": False, "0": False}[
-            context.value(self.expression).lower()
-        ]
-
-
-class Action:
-    """An action that remembers what it was made of."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        self.args, self.options = args, options
-
-
-class DeclareLaunchArgument(Action):
-    pass
-
-
-class OpaqueFunction(Action):
-    pass
-
-
-class SetEnvironmentVariable(Action):
-    pass
-
-
-class LaunchedNode(Action):
-    pass
-
-
-class Shutdown(Action):
-    pass
 
 
 @pytest.fixture
@@ -124,25 +50,7 @@ def description(describe: Callable[[str], list[Action]]) -> list[Action]:
 @pytest.fixture
 def describe(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[Action]]:
     """Reads a launch file."""
-    stand_ins: dict[str, dict[str, Any]] = {
-        "launch": {"LaunchContext": Context, "LaunchDescription": list},
-        "launch.actions": {
-            "DeclareLaunchArgument": DeclareLaunchArgument,
-            "OpaqueFunction": OpaqueFunction,
-            "SetEnvironmentVariable": SetEnvironmentVariable,
-            "Shutdown": Shutdown,
-        },
-        "launch.conditions": {"IfCondition": IfCondition},
-        "launch.substitutions": {
-            "EnvironmentVariable": EnvironmentVariable,
-            "LaunchConfiguration": LaunchConfiguration,
-            "PathJoinSubstitution": PathJoinSubstitution,
-        },
-        "launch_ros": {},
-        "launch_ros.actions": {"Node": LaunchedNode},
-        "launch_ros.substitutions": {"FindPackageShare": FindPackageShare},
-    }
-    for name, content in stand_ins.items():
+    for name, content in STAND_INS.items():
         module = ModuleType(name)
         module.__dict__.update(content)
         monkeypatch.setitem(sys.modules, name, module)

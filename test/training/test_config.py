@@ -14,8 +14,8 @@ from emu_perception.training.config import (
     TableConfig,
     TrainConfig,
     expand,
-    load_config,
 )
+from emu_perception.training.config_file import load_config
 from emu_perception.training.data import dataset_entry
 from emu_perception.training.multitask.losses import find_loss
 

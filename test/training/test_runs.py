@@ -93,7 +93,7 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_weights(
     code = (
         "import torch, sys; torch.set_num_threads(1);"
         "from emu_perception.training.run import train;"
-        "from emu_perception.training.config import load_config;"
+        "from emu_perception.training.config_file import load_config;"
         "train(load_config(sys.argv[1]), progress=False)"
     )
     victim = subprocess.Popen([sys.executable, "-c", code, str(file)])

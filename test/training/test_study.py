@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from emu_perception.cli import app
 from emu_perception.model_file import load_model, read_spec
-from emu_perception.training.config import ConfigError, load_config
+from emu_perception.training.config import ConfigError
+from emu_perception.training.config_file import load_config
 from emu_perception.training.study import StudyConfig, merged
 from emu_perception.training.study_report import markdown
 from emu_perception.training.study_summary import student_interval, summarise

@@ -16,7 +16,8 @@ from emu_perception.model_file import load_model
 from emu_perception.networks.discriminator import Discriminator
 from emu_perception.resources import find_resource
 from emu_perception.training import run
-from emu_perception.training.config import TrainConfig, load_config
+from emu_perception.training.config import TrainConfig
+from emu_perception.training.config_file import load_config
 from emu_perception.training.data_module import DataModule
 from emu_perception.training.multitask.adaptation import AdversarialModule
 from emu_perception.training.study import StudyConfig

@@ -23,7 +23,8 @@ from emu_perception.networks.multitask import DenseOutputs, MultiTaskNetwork
 from emu_perception.networks.registry import register_architecture
 from emu_perception.predictor import Predictor
 from emu_perception.training import assess, run
-from emu_perception.training.config import ConfigError, load_config
+from emu_perception.training.config import ConfigError
+from emu_perception.training.config_file import load_config
 from emu_perception.training.data_module import open_dataset
 from emu_perception.training.multitask.losses import find_loss
 from emu_perception.training.multitask.module import MultiTaskModule

@@ -21,7 +21,8 @@ from emu_perception.model_file import LoadedModel, ModelSpec, load_model, save_m
 from emu_perception.predictor import Predictor
 from emu_perception.resources import find_resource
 from emu_perception.training import run
-from emu_perception.training.config import TrainConfig, load_config
+from emu_perception.training.config import TrainConfig
+from emu_perception.training.config_file import load_config
 
 
 @pytest.fixture(autouse=True, scope="module")
