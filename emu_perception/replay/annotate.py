@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from emu_perception.bags.messages import header
@@ -22,6 +22,7 @@ from emu_perception.bags.reader import (
     BagReader,
 )
 from emu_perception.bags.writer import BagWriter
+from emu_perception.batch import Request, predict_each
 from emu_perception.outputs import (
     CAMERA_INFO_TOPIC,
     IMAGE_OUTPUTS,
@@ -35,7 +36,6 @@ from emu_perception.outputs import (
 )
 from emu_perception.prediction import Prediction
 from emu_perception.predictor import Predictor
-from emu_perception.replay.evaluate import ahead
 from emu_perception.replay.problems import Problems
 from emu_perception.replay.recording import ImageDecoder, RecordedImage, messages
 
@@ -103,8 +103,19 @@ class Annotator:
     def run(self, progress: Callable[[int], None] = lambda done: None) -> int:
         """Copy and add; returns how many images were answered."""
         copied = self._declare()
+        needed = needed_maps(self._types, self._predictor.available_maps)
+
+        def request(item: tuple[BagMessage, RecordedImage | None]) -> Request | None:
+            recorded = item[1]
+            if recorded is None or not needed:
+                return None
+            intrinsics = recorded.camera.intrinsics if recorded.camera else None
+            return Request(recorded.image, intrinsics, needed, self._size(recorded))
+
+        decoded = ((m, self._decoder.take(m)) for m in messages(self._reader, None, self._problems))
         answered = 0
-        for message, recorded, prediction in ahead(self._answers()):
+        for answer in predict_each(self._predictor, decoded, request):
+            message, recorded = answer.item
             if not answered and recorded is not None:
                 self._write_label_info(message.time_ns)
             if message.topic in copied:
@@ -112,7 +123,7 @@ class Annotator:
                     message.topic, message.msgtype, message.data, message.time_ns
                 )
             if recorded is not None:
-                self._write_outputs(message.time_ns, recorded, prediction)
+                self._write_outputs(message.time_ns, recorded, answer.prediction)
                 answered += 1
                 progress(self._decoder.taken)
         return answered
@@ -129,20 +140,6 @@ class Annotator:
         for name, msgtype in self._types.items():
             self._writer.add_topic(self._names[name], msgtype, latched=name == LABEL_INFO_TOPIC)
         return copied
-
-    def _answers(self) -> Iterator[tuple[BagMessage, RecordedImage | None, Prediction]]:
-        needed = needed_maps(self._types, self._predictor.available_maps)
-        decoded = ((m, self._decoder.take(m)) for m in messages(self._reader, None, self._problems))
-        for message, recorded in ahead(decoded):
-            prediction = Prediction()
-            if recorded is not None and needed:
-                prediction = self._predictor.predict(
-                    recorded.image,
-                    recorded.camera.intrinsics if recorded.camera else None,
-                    maps=needed,
-                    output_size=self._size(recorded),
-                )
-            yield message, recorded, prediction
 
     def _size(self, recorded: RecordedImage) -> tuple[int, int]:
         height, width = recorded.image.shape[:2]

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 import torch.nn as nn
 
+from emu_perception.batch import Request, predict_each
 from emu_perception.engines.activation import Normalization, prepare
 from emu_perception.model_file import LoadedModel
 from emu_perception.outputs import Maps, Style
+from emu_perception.prediction import Prediction
 from emu_perception.predictor import Predictor
-from emu_perception.replay.evaluate import ahead
 from emu_perception.replay.recording import ImageDecoder, RecordedImage
 
 CANDIDATES = 2048
@@ -177,12 +178,19 @@ def scoring_maps(predictor: Predictor) -> dict[str, str]:
 
 def predict_maps(predictor: Predictor, recorded: RecordedImage) -> Maps:
     """Labels and the maps that frames are scored by."""
-    wanted = set(scoring_maps(predictor).values()) | {"labels", "depth"}
-    prediction = predictor.predict(
-        recorded.image,
-        recorded.camera.intrinsics if recorded.camera else None,
-        maps=wanted & predictor.available_maps,
+    asked = _request(predictor, recorded)
+    return _maps(
+        predictor, recorded, predictor.predict(asked.image, asked.intrinsics, maps=asked.maps)
     )
+
+
+def _request(predictor: Predictor, recorded: RecordedImage) -> Request:
+    wanted = set(scoring_maps(predictor).values()) | {"labels", "depth"}
+    intrinsics = recorded.camera.intrinsics if recorded.camera else None
+    return Request(recorded.image, intrinsics, wanted & predictor.available_maps)
+
+
+def _maps(predictor: Predictor, recorded: RecordedImage, prediction: Prediction) -> Maps:
     return Maps(prediction, recorded.image, predictor.label_set, Style())
 
 
@@ -211,8 +219,13 @@ def score_frames(
 ) -> CandidatePool:
     """Predict every image of a recording and keep what the choice needs."""
     pool = CandidatePool()
-    for recorded in ahead(decoder.images()):
-        means = _means(predict_maps(predictor, recorded), predictor)
+
+    def request(recorded: RecordedImage) -> Request:
+        return _request(predictor, recorded)
+
+    for answer in predict_each(predictor, decoder.images(), request):
+        recorded = answer.item
+        means = _means(_maps(predictor, recorded, answer.prediction), predictor)
         size = predictor.network_size(recorded.image.shape[0], recorded.image.shape[1])
         feature = features(recorded.image, size)
         pool.add(Candidate(recorded.index, recorded.stamp_ns, means, feature))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from emu_perception.batch import Request, predict_each
 from emu_perception.evaluation import DepthVarianceScaleFit, Evaluation, Evaluator, TemperatureFit
 from emu_perception.evaluation.frames import Frame, FrameLog
 from emu_perception.evaluation.median import scaled_to_median
@@ -18,6 +18,7 @@ from emu_perception.predictor import Predictor
 from emu_perception.training.config import DatasetConfig, TableConfig, TableRow, expand
 from emu_perception.training.data import Dataset, dataset_entry, derive
 from emu_perception.training.data_module import open_dataset
+from emu_perception.training.sample import Sample
 
 Progress = Callable[[int, int], None]
 COLUMNS = {
@@ -88,15 +89,11 @@ def score(
         human_parts="human_parts" in tasks,
         saliency="saliency" in tasks,
     )
-    for index in range(len(dataset)):
-        sample = dataset[index]
-        if index == 0:  # compiling and warming up belong to no image
-            predictor.predict(sample.image, sample.intrinsics, maps=predictor.available_maps)
-        start = time.perf_counter()
-        prediction = predictor.predict(
-            sample.image, sample.intrinsics, maps=predictor.available_maps
-        )
-        seconds = time.perf_counter() - start
+    answers = predict_each(
+        predictor, _samples(dataset), _asking(predictor.available_maps), warm_up=True
+    )
+    for index, answer in enumerate(answers):
+        sample, prediction = answer.item, answer.prediction
         labels = sample.labels if label_set is not None else None
         depth = sample.depth if depth_range is not None else None
         if median_scaled and depth is not None and depth_range is not None:
@@ -110,7 +107,7 @@ def score(
             human_parts=sample.human_parts,
             saliency=sample.saliency,
             clip=sample.clip,
-            seconds=seconds,
+            seconds=answer.seconds,
             out_of_distribution=sample.odd,
         )
         if log is not None:
@@ -160,9 +157,9 @@ def calibrate(
     wanted |= {"depth", "depth_variance"} if variance else set()
     if not wanted:
         raise ValueError(f"{data.title} has no ground truth for the model's tasks")
-    for index in range(len(dataset)):
-        sample = dataset[index]
-        prediction = predictor.predict(sample.image, sample.intrinsics, maps=wanted)
+    answers = predict_each(predictor, _samples(dataset), _asking(wanted))
+    for index, answer in enumerate(answers):
+        sample, prediction = answer.item, answer.prediction
         if temperature is not None and sample.labels is not None:
             temperature.update(sample.labels, probabilities=prediction.probabilities)
         if variance is not None and sample.depth is not None:
@@ -176,6 +173,14 @@ def calibrate(
         fitted_on=f"{data.title} ({len(dataset)} images)",
     )
     return replace(model, spec=model.spec.model_copy(update={"calibration": fitted}))
+
+
+def _samples(dataset: Dataset) -> Iterator[Sample]:
+    return (dataset[index] for index in range(len(dataset)))
+
+
+def _asking(maps: Collection[str]) -> Callable[[Sample], Request]:
+    return lambda sample: Request(sample.image, sample.intrinsics, maps)
 
 
 def open_row(row: TableRow) -> LoadedModel:

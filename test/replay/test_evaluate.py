@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -16,7 +16,6 @@ from emu_perception.bags.messages import compressed_image_message, image_message
 from emu_perception.cli import app
 from emu_perception.evaluation import Evaluator
 from emu_perception.predictor import Predictor
-from emu_perception.replay.evaluate import ahead
 from emu_perception.replay.frames import FrameReader
 from emu_perception.replay.problems import Problems
 from emu_perception.replay.truth import TruthFolder
@@ -108,15 +107,3 @@ def test_labels_without_an_image_are_counted(tmp_path: Path) -> None:
         assert list(FrameReader(bag, problems, folders=[truth]).frames()) == []
     counts = {kind: found["count"] for kind, found in problems.values().items()}
     assert counts == {"unreadable image": 1, "labels without an image": 1}
-
-
-def test_a_thread_ahead_hands_on_items_and_errors() -> None:
-    def failing() -> Iterator[int]:
-        yield from range(10)
-        raise ValueError("broken")
-
-    seen = []
-    with pytest.raises(ValueError, match="broken"):  # noqa: PT012
-        for item in ahead(failing(), 2):
-            seen.append(item)
-    assert seen == list(range(10))
