@@ -143,6 +143,13 @@ def node(
         str, typer.Option(help="WIDTHxHEIGHT of the images whose delivery is counted.")
     ] = "1920x1080",
     camera_rate: Annotated[float, typer.Option(min=0.1, max=1000, help="Hz of these.")] = 30.0,
+    sweep: Annotated[
+        bool,
+        typer.Option(
+            "--sweep",
+            help="Also both sizes at 10, 30 and 60 Hz and at the highest rate that is sustained.",
+        ),
+    ] = False,
     check: Annotated[
         bool,
         typer.Option("--check", help="The exit status is 1 where what must hold does not."),
@@ -182,6 +189,7 @@ def node(
             rate=rate,
             camera_size=camera_height_width,
             camera_rate=camera_rate,
+            sweep=sweep,
             logs=Path(logs),
             progress=status.update,
         )
@@ -299,6 +307,22 @@ def _table(result: NodeBenchmark) -> Table:
         "resident memory of the node (growth)",
         f"{overload.resident_bytes / 1e6:.0f} MB ({overload.resident_growth_bytes / 1e6:+.0f} MB)",
     )
+    for load in result.loads:
+        table.add_section()
+        height, width = load.image_size
+        part(f"{width} x {height} at {load.rate_hz:g} Hz")
+        table.add_row("frames answered", f"{load.frames_answered} of {load.frames_sent}")
+        if load.latency_p50_ms is not None:
+            table.add_row(
+                "camera to subscriber, median (p99)",
+                f"{load.latency_p50_ms:.1f} ms ({load.latency_p99_ms:.1f} ms)",
+            )
+    for peak in result.peaks:
+        table.add_section()
+        height, width = peak.image_size
+        part(f"{width} x {height}, highest rate with fewer than 5 % dropped")
+        sustained = f"{peak.rate_hz:.3g} Hz" if peak.sustained else "none found"
+        table.add_row("rate", sustained)
     table.add_section()
     part("Nobody subscribes")
     table.add_row("frames sent", f"{idle.frames_sent}")

@@ -9,18 +9,14 @@ import importlib.util
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from emu_perception.benchmark.measure import resident_bytes
 from emu_perception.demo import DemoError
 from emu_perception.demo.processes import (
-    Child,
     Children,
-    require_running,
     ros_arguments,
     ros_environment,
     terminated_as_exit,
@@ -30,26 +26,25 @@ from emu_perception.predictor import Predictor
 from emu_perception.ros.benchmark_results import (
     Delivery,
     Idle,
+    Load,
     NodeBenchmark,
     Overload,
     Timing,
 )
+from emu_perception.ros.benchmark_runner import Phase, Runner
 
 OUTPUTS = ("semantic/labels", "depth/image", "semantic/uncertainty", "depth/uncertainty")
 """What is subscribed to, as far as the model has it."""
-START_SECONDS = 180.0
-"""For the node to import, load and warm up; far more than it needs."""
-WARM_UP_SECONDS = 8.0
-WARM_UP_RATE = 1.0
-"""Hz."""
-SETTLE_SECONDS = 30.0
-"""For the node's counters to come to rest once the camera has ended."""
 OVERLOAD_RATE = 60.0
 """Hz at which a camera is faster than the model."""
 OVERLOAD_CALLS = 10
 """Of the predictor alone, before and after."""
 SUSTAINED = 0.5
 """Share of the predictor's own rate at which images are sent, if no rate is given."""
+FIXED_RATES = (10.0, 30.0, 60.0)
+"""Hz, as ros2_benchmark sends them."""
+PEAK_STEPS = 4
+"""Halvings of the interval in which the peak rate lies."""
 
 
 def benchmark_node(
@@ -60,6 +55,7 @@ def benchmark_node(
     rate: float | None = None,
     camera_size: tuple[int, int] = (1080, 1920),
     camera_rate: float = 30.0,
+    sweep: bool = False,
     logs: Path,
     progress: Callable[[str], None] = lambda what: None,
 ) -> NodeBenchmark:
@@ -72,6 +68,7 @@ def benchmark_node(
         rate: Hz of the images for timing; by default what the model sustains easily.
         camera_size: height and width of the images whose delivery is counted.
         camera_rate: Hz at which these are sent.
+        sweep: also images of both sizes at fixed rates, and at the highest one that is sustained.
         logs: folder for the processes' logs.
         progress: called with what begins.
 
@@ -99,7 +96,7 @@ def benchmark_node(
         progress("Starting the node")
         parameters = {"model": str(model.resolve()), "autostart": True}
         node = children.start("node", "emu_perception.ros.node", ros_arguments(parameters))
-        run = _Runner(children, node, seconds, outputs)
+        run = Runner(children, node, seconds, outputs)
         run.wait_until_active()
         progress(f"A camera of {camera_size[1]} x {camera_size[0]} at {camera_rate:g} Hz")
         run.warm_up(camera_size)
@@ -112,7 +109,22 @@ def benchmark_node(
         timed = run.phase("timing", size, rate, subscribe=True)
         progress("Timing the predictor alone")
         alone += bare(rate, count)
-        overload = run.overload(size, OVERLOAD_RATE, lambda: bare(np.inf, OVERLOAD_CALLS))
+        alone_before = bare(np.inf, OVERLOAD_CALLS)
+        memory_before = resident_bytes(run.node.process.pid)
+        overloaded = run.phase("overload", size, OVERLOAD_RATE, subscribe=True)
+        memory = resident_bytes(run.node.process.pid)
+        overload = _overload(
+            overloaded,
+            size,
+            alone_before + bare(np.inf, OVERLOAD_CALLS),
+            (memory_before, memory),
+        )
+        sizes = [size, camera_size] if sweep else []
+        loads = [_fixed_rates(run, each, progress) for each in sizes]
+        peaks = [
+            _peak(run, each, done, overload.predictor_per_second, progress)
+            for each, done in zip(sizes, loads, strict=True)
+        ]
         progress("Nobody subscribes")
         idle = run.phase("idle", camera_size, camera_rate, subscribe=False)
     predictor.close()
@@ -139,6 +151,8 @@ def benchmark_node(
             inferences=idle.counts["answered"] + idle.counts["bad input: inference"],
         ),
         overload=overload,
+        loads=tuple(load for of_size in loads for load in of_size),
+        peaks=tuple(peaks),
         load_average=(load_before, os.getloadavg()[0]),
     )
 
@@ -161,169 +175,103 @@ def _bare_times(
     return times
 
 
-@dataclass(frozen=True)
-class _Phase:
-    sent: dict[int, int]
-    """When each stamp was published, nanoseconds of the steady clock."""
-    received: dict[int, int]
-    """When the last output of each stamp was received."""
-    counts: dict[str, int]
-    """By how much the node's counters grew."""
-    status: dict[str, Any]
-    """The first one after the camera had ended: its times are of the seconds before."""
-
-    @property
-    def sent_rate(self) -> float:
-        times = list(self.sent.values())
-        return (len(times) - 1) / ((times[-1] - times[0]) * 1e-9) if len(times) > 1 else 0.0
+def _load(phase: Phase, size: tuple[int, int], rate: float) -> Load:
+    latencies = phase.latencies_ms
+    p50, p99 = np.percentile(latencies, (50, 99)) if latencies else (None, None)
+    return Load(
+        image_size=size,
+        rate_hz=rate,
+        frames_sent=len(phase.sent),
+        frames_answered=len(latencies),
+        latency_p50_ms=None if p50 is None else float(p50),
+        latency_p99_ms=None if p99 is None else float(p99),
+    )
 
 
-class _Runner:
-    def __init__(
-        self, children: Children, node: Child, seconds: float, outputs: tuple[str, ...]
-    ) -> None:
-        self._children = children
-        self._node = node
-        self._seconds = seconds
-        self._outputs = outputs
-
-    def wait_until_active(self) -> None:
-        """Let the node load its model."""
-        module = "emu_perception.ros.benchmark_listener"
-        listener = self._children.start("start_listener", module, (), events=True)
-        self._wait_until_ready(listener, subscribe=False)
-        listener.stop()
-
-    def warm_up(self, size: tuple[int, int]) -> None:
-        """A few unmeasured images: an engine compiles at the first of a size."""
-        seconds = min(WARM_UP_SECONDS, 2 * self._seconds)
-        self.phase("warm_up", size, WARM_UP_RATE, subscribe=True, seconds=seconds)
-
-    def phase(
-        self,
-        name: str,
-        size: tuple[int, int],
-        rate: float,
-        *,
-        subscribe: bool,
-        seconds: float | None = None,
-    ) -> _Phase:
-        """Let the camera run, with or without a subscriber, and read what the node counted."""
-        topics = self._outputs if subscribe else ()
-        module = "emu_perception.ros.benchmark_listener"
-        listener = self._children.start(f"{name}_listener", module, topics, events=True)
-        before = self._wait_until_ready(listener, subscribe)
-        height, width = size
-        arguments = [f"--height={height}", f"--width={width}", f"--rate={rate}"]
-        arguments += [f"--seconds={seconds or self._seconds}", f"--wait={30 if subscribe else 0}"]
-        module = "emu_perception.ros.benchmark_camera"
-        camera = self._children.start(f"{name}_camera", module, arguments, events=True)
-        received: dict[int, int] = {}
-        while camera.running:
-            require_running(self._node, listener)
-            self._listen(listener, received)
-            time.sleep(0.05)
-        if camera.process.returncode != 0:
-            raise camera.failure("The camera failed.")
-        statuses = self._settle(listener, received)
-        listener.stop()
-        camera.stop()
-        after = statuses[-1]["values"]
-        return _Phase(
-            sent={event["stamp_ns"]: event["published_ns"] for event in camera.new_events()},
-            received=received,
-            counts={
-                key: int(after.get(key, 0)) - int(before.get(key, 0))
-                for key in ("received", "answered", "dropped", "bad input: inference")
-            },
-            status=statuses[0],
-        )
-
-    def overload(
-        self, size: tuple[int, int], rate: float, bare: Callable[[], list[float]]
-    ) -> Overload:
-        """A camera that is too fast, with the predictor's own rate right before and after."""
-        alone = bare()
-        process = self._node.process.pid
-        before = resident_bytes(process)
-        phase = self.phase("overload", size, rate, subscribe=True)
-        after = resident_bytes(process)
-        alone += bare()
-        times = sorted(t for stamp, t in phase.received.items() if stamp in phase.sent)
-        latencies = [
-            (t - phase.sent[s]) * 1e-6 for s, t in phase.received.items() if s in phase.sent
-        ]
-        values = phase.status["values"]
-        if len(times) < 2 or "inference p50 [ms]" not in values:
-            raise DemoError(
-                f"The node answered {len(times)} of {len(phase.sent)} images, too few to time; "
-                f"its last status was: {phase.status['message']}"
-            )
-        answered = (len(times) - 1) / ((times[-1] - times[0]) * 1e-9)
-        predictor = 1 / float(np.mean(alone))
-        return Overload(
-            image_size=size,
-            rate_hz=rate,
-            frames_sent=len(phase.sent),
-            frames_answered=len(times),
-            frames_dropped=phase.counts["dropped"],
-            answered_per_second=answered,
-            predictor_per_second=predictor,
-            # No node is faster than its camera.
-            throughput_ratio=answered / min(predictor, phase.sent_rate),
-            latency_p99_ms=float(np.percentile(latencies, 99)),
-            latency_limit_ms=2 * float(values["inference p50 [ms]"]) + 10,
-            resident_bytes=after,
-            resident_growth_bytes=after - before,
-        )
-
-    def _listen(self, listener: Child, received: dict[int, int]) -> list[dict[str, Any]]:
-        statuses = []
-        for event in listener.new_events():
-            if event["event"] == "status":
-                statuses.append(event)
-            else:
-                received[event["stamp_ns"]] = event["received_ns"]
-        return statuses
-
-    def _wait_until_ready(self, listener: Child, subscribe: bool) -> dict[str, str]:
-        """The node's values once it is active and knows whether somebody listens."""
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            require_running(self._node, listener)
-            for status in self._listen(listener, {}):
-                message, values = status["message"], status["values"]
-                if values["state"] == "active" and message.startswith("idle") != subscribe:
-                    return values
-                if "failed: " in message:
-                    raise self._node.failure(f"The node did not become active: {message}")
-            time.sleep(0.05)
-        raise self._node.failure(f"The node was not ready within {START_SECONDS:g} s.")
-
-    def _settle(self, listener: Child, received: dict[int, int]) -> list[dict[str, Any]]:
-        """Statuses until the counters stand still."""
-        statuses: list[dict[str, Any]] = []
-        counters = ("received", "answered")
-        deadline = time.monotonic() + SETTLE_SECONDS
-        while time.monotonic() < deadline:
-            require_running(self._node, listener)
-            statuses += self._listen(listener, received)
-            if len(statuses) >= 3:
-                last = [[s["values"][c] for c in counters] for s in statuses[-2:]]
-                if last[0] == last[1]:
-                    return statuses
-            time.sleep(0.05)
-        raise self._node.failure(f"The node's counters did not settle in {SETTLE_SECONDS:g} s.")
+def _fixed_rates(run: Runner, size: tuple[int, int], progress: Callable[[str], None]) -> list[Load]:
+    run.warm_up(size)
+    loads = []
+    for rate in FIXED_RATES:
+        progress(f"A camera of {size[1]} x {size[0]} at {rate:g} Hz")
+        loads.append(_load(run.phase("load", size, rate, subscribe=True), size, rate))
+    return loads
 
 
-def _timing(phase: _Phase, alone: list[float], size: tuple[int, int], rate: float) -> Timing:
-    latencies = [(t - phase.sent[s]) * 1e-6 for s, t in phase.received.items() if s in phase.sent]
+def _peak(
+    run: Runner,
+    size: tuple[int, int],
+    known: list[Load],
+    ceiling: float,
+    progress: Callable[[str], None],
+) -> Load:
+    """The highest rate that the node sustains, by bisection.
+
+    Args:
+        run: of the node.
+        size: of the images.
+        known: loads of this size.
+        ceiling: Hz, the predictor's own rate: no node is faster.
+        progress: called with what begins.
+    """
+    found = max((load for load in known if load.sustained), key=lambda x: x.rate_hz, default=None)
+    failed = [load for load in known if not load.sustained]
+    if not failed:
+        assert found is not None
+        return found
+    low = found.rate_hz if found else 0.0
+    high = max(low, min(1.1 * ceiling, min(load.rate_hz for load in failed)))
+    for _ in range(PEAK_STEPS):
+        rate = (low + high) / 2
+        progress(f"A camera of {size[1]} x {size[0]} at {rate:.3g} Hz: is it sustained?")
+        load = _load(run.phase("peak", size, rate, subscribe=True), size, rate)
+        if load.sustained:
+            found, low = load, rate
+        else:
+            failed.append(load)
+            high = rate
+    return found or min(failed, key=lambda load: load.rate_hz)
+
+
+def _overload(
+    phase: Phase, size: tuple[int, int], alone: list[float], memory: tuple[int, int]
+) -> Overload:
+    """Of a camera that is too fast, with the predictor's own times right before and after."""
+    times = sorted(t for stamp, t in phase.received.items() if stamp in phase.sent)
+    values = phase.status["values"]
+    if len(times) < 2 or "inference p50 [ms]" not in values:
+        raise _too_few(phase)
+    answered = (len(times) - 1) / ((times[-1] - times[0]) * 1e-9)
+    predictor = 1 / float(np.mean(alone))
+    before, after = memory
+    return Overload(
+        image_size=size,
+        rate_hz=OVERLOAD_RATE,
+        frames_sent=len(phase.sent),
+        frames_answered=len(times),
+        frames_dropped=phase.counts["dropped"],
+        answered_per_second=answered,
+        predictor_per_second=predictor,
+        # No node is faster than its camera.
+        throughput_ratio=answered / min(predictor, phase.sent_rate),
+        latency_p99_ms=float(np.percentile(phase.latencies_ms, 99)),
+        latency_limit_ms=2 * float(values["inference p50 [ms]"]) + 10,
+        resident_bytes=after,
+        resident_growth_bytes=after - before,
+    )
+
+
+def _too_few(phase: Phase) -> DemoError:
+    return DemoError(
+        f"The node answered {len(phase.latencies_ms)} of {len(phase.sent)} images, too few to "
+        f"time; its last status was: {phase.status['message']}"
+    )
+
+
+def _timing(phase: Phase, alone: list[float], size: tuple[int, int], rate: float) -> Timing:
+    latencies = phase.latencies_ms
     values = phase.status["values"]
     if not latencies or "inference p50 [ms]" not in values:
-        raise DemoError(
-            f"The node answered {len(latencies)} of {len(phase.sent)} images, too few to time; "
-            f"its last status was: {phase.status['message']}"
-        )
+        raise _too_few(phase)
     median = float(np.median(alone)) * 1e3
     inference = float(values["inference p50 [ms]"])
     p50, p95 = np.percentile(latencies, (50, 95))

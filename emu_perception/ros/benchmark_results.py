@@ -7,6 +7,8 @@ from typing import Any
 
 from emu_perception.benchmark.claims import Claim
 
+DROPPED = 0.05
+"""Share of images that may be dropped at a rate that counts as sustained."""
 GROWTH_BYTES = 20_000_000
 """That resident memory may grow within a phase: what allocators keep."""
 
@@ -109,6 +111,30 @@ class Overload:
 
 
 @dataclass(frozen=True)
+class Load:
+    """The node under a camera of some rate."""
+
+    image_size: tuple[int, int]
+    """Height and width."""
+    rate_hz: float
+    frames_sent: int
+    frames_answered: int
+    latency_p50_ms: float | None
+    """From publishing the image to the receipt of its last output; None: nothing was answered."""
+    latency_p99_ms: float | None
+
+    @property
+    def dropped_share(self) -> float:
+        """Of the images sent, those without an answer."""
+        return 1 - self.frames_answered / self.frames_sent
+
+    @property
+    def sustained(self) -> bool:
+        """Fewer than `DROPPED` of the images are left out, as ros2_benchmark judges."""
+        return self.dropped_share < DROPPED
+
+
+@dataclass(frozen=True)
 class NodeBenchmark:
     """All results of one run."""
 
@@ -120,6 +146,10 @@ class NodeBenchmark:
     delivery: Delivery
     idle: Idle
     overload: Overload
+    loads: tuple[Load, ...]
+    """At fixed rates, by size."""
+    peaks: tuple[Load, ...]
+    """By size, at the highest rate that was found to be sustained; of none, at the lowest tried."""
     load_average: tuple[float, float]
     """Of the last minute, before and after: what else the machine did."""
 

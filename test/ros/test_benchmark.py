@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from emu_perception import cli
-from emu_perception.ros.benchmark import OUTPUTS
+from emu_perception.ros import benchmark
+from emu_perception.ros.benchmark import FIXED_RATES, OUTPUTS, PEAK_STEPS
+from emu_perception.ros.benchmark_runner import Phase
 
 
 def test_counts_and_times_the_node(
@@ -48,3 +51,39 @@ def test_a_node_that_cannot_load_its_model_is_told(
         cli.main()
     assert ended.value.code == 1
     assert "broken.safetensors" in capsys.readouterr().err
+
+
+class SlowNode:
+    """Answers up to `capacity` images a second; stands in for a runner of processes."""
+
+    def __init__(self, capacity: float) -> None:
+        self.capacity = capacity
+        self.rates: list[float] = []
+
+    def warm_up(self, size: tuple[int, int]) -> None:
+        pass
+
+    def phase(self, name: str, size: tuple[int, int], rate: float, *, subscribe: bool) -> Phase:
+        self.rates.append(rate)
+        sent = {stamp: stamp for stamp in range(1000)}
+        answered = round(1000 * min(1.0, self.capacity / rate))
+        received = {stamp: stamp + 7_000_000 for stamp in range(answered)}
+        return Phase(sent, received, {}, {})
+
+
+@pytest.mark.parametrize("capacity", [0.01, 4.0, 13.0, 35.0, 200.0])
+def test_the_peak_rate_is_the_highest_that_is_sustained(capacity: float) -> None:
+    node: Any = SlowNode(capacity)
+    loads = benchmark._fixed_rates(node, (480, 640), lambda what: None)
+    assert tuple(node.rates) == FIXED_RATES
+    answered = [load.latency_p99_ms for load in loads if load.frames_answered]
+    assert answered == pytest.approx([7.0] * len(answered))
+    peak = benchmark._peak(node, (480, 640), loads, max(8.0, 1.2 * capacity), lambda what: None)
+    assert len(node.rates) <= len(FIXED_RATES) + PEAK_STEPS
+    if capacity < 0.1:
+        assert not peak.sustained
+        return
+    assert peak.sustained and peak.rate_hz in node.rates
+    # Fewer than 5 % may be left out; a bisection ends within a part of the first interval.
+    limit = min(max(FIXED_RATES), capacity / 0.95)
+    assert limit - 30 / 2**PEAK_STEPS <= peak.rate_hz <= limit
