@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emu_perception.commands.options import DeviceOption, ModelOption, parse_size
+from emu_perception.commands.options import DeviceOption, parse_size
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -127,7 +127,15 @@ def engines(
 
 @app.command()
 def node(
-    model: ModelOption = "",
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Model file, a shipped model's name, or mit_b0 … mit_b5 with random weights.",
+            show_default="the shipped one",
+        ),
+    ] = "",
     seconds: Annotated[float, typer.Option(min=1, help="Length of each measurement.")] = 10.0,
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the images for timing.")] = "640x480",
     rate: Annotated[
@@ -169,9 +177,10 @@ def node(
 
     from rich.console import Console
 
+    from emu_perception.benchmark.cases import Case
     from emu_perception.benchmark.claims import failed
     from emu_perception.benchmark.report import claims_markdown
-    from emu_perception.model_file import resolve_model_path
+    from emu_perception.model_file import resolve_model_path, save_model
     from emu_perception.ros.benchmark import benchmark_node
 
     console = Console()
@@ -182,8 +191,14 @@ def node(
         tempfile.TemporaryDirectory(prefix="emu_benchmark_") as logs,
         console.status("") as status,
     ):
+        case = Case(model, height_width)
+        if case.is_random:
+            path, loaded = Path(logs) / f"{model}.safetensors", case.load()
+            save_model(path, loaded.network, loaded.spec)
+        else:
+            path = resolve_model_path(model)
         result = benchmark_node(
-            resolve_model_path(model),
+            path,
             seconds=seconds,
             size=height_width,
             rate=rate,
@@ -197,7 +212,7 @@ def node(
         json_file.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
     console.print(_table(result))
     if check:
-        claims = result.overload.claims()
+        claims = result.claims()
         typer.echo(claims_markdown(claims))
         if failed(claims):
             raise typer.Exit(1)
@@ -292,16 +307,22 @@ def _table(result: NodeBenchmark) -> Table:
         f"{timing.latency_p50_ms:.1f} ms ({timing.latency_p95_ms:.1f} ms)",
     )
     table.add_section()
-    height, width = overload.image_size
-    part(f"A camera that is too fast, {width} x {height} at {overload.rate_hz:g} Hz")
+    throughput = result.throughput
+    height, width = throughput.image_size
+    part(f"Throughput, {width} x {height} at {throughput.rate_hz:.1f} Hz")
+    table.add_row("predictor alone, per second", f"{throughput.predictor_per_second:.2f}")
     table.add_row(
-        "answered per second (share of the predictor's)",
-        f"{overload.answered_per_second:.2f} ({overload.throughput_ratio:.0%})",
+        "answered per second (share)",
+        f"{throughput.answered_per_second:.2f} ({throughput.ratio:.0%})",
     )
+    table.add_section()
+    height, width = overload.image_size
+    part(f"A camera that is far too fast, {width} x {height} at {overload.rate_hz:g} Hz")
+    table.add_row("answered per second", f"{overload.answered_per_second:.2f}")
     table.add_row("frames dropped, of", f"{overload.frames_dropped}, {overload.frames_sent}")
     table.add_row(
-        "camera to subscriber, p99 (limit)",
-        f"{overload.latency_p99_ms:.1f} ms ({overload.latency_limit_ms:.1f} ms)",
+        "age when published, p99 (limit)",
+        f"{overload.node_latency_p99_ms:.1f} ms ({overload.latency_limit_ms:.1f} ms)",
     )
     table.add_row(
         "resident memory of the node (growth)",

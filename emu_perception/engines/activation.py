@@ -192,27 +192,30 @@ Activation: TypeAlias = (
 )
 
 
+def requested(spec: ModelSpec, wanted: frozenset[str]) -> dict[str, tuple[str, ...]]:
+    """The wanted maps by task, in the order of a module's outputs; only tasks of the model."""
+    of_tasks = {"semantic": SEMANTIC, "depth": DEPTH, **{task: (task,) for task in OTHERS}}
+    found = {task: tuple(name for name in of_tasks[task] if name in wanted) for task in spec.tasks}
+    return {task: names for task, names in found.items() if names}
+
+
 def activations(
     spec: ModelSpec, wanted: frozenset[str], size: Sequence[int]
 ) -> dict[str, Activation]:
     """The modules that the wanted maps need, by task; their `wanted` names the outputs' order."""
     found: dict[str, Activation] = {}
-    semantic = tuple(name for name in SEMANTIC if name in wanted)
-    depth = tuple(name for name in DEPTH if name in wanted)
-    if semantic and "semantic" in spec.tasks:
-        assert spec.label_set is not None
-        found["semantic"] = SemanticActivation(
-            semantic, size, spec.calibration.temperature, len(spec.label_set)
-        )
-    if depth and "depth" in spec.tasks:
-        found["depth"] = DepthActivation(depth, size, spec.calibration.depth_variance_scale)
-    others: dict[str, Activation] = {
-        "normals": NormalsActivation(size),
-        "edges": BinaryActivation("edges", size),
-        "human_parts": HumanPartsActivation(size),
-        "saliency": BinaryActivation("saliency", size),
-    }
-    for task in spec.tasks:
-        if task in wanted and task in others:
-            found[task] = others[task]
+    for task, names in requested(spec, wanted).items():
+        if task == "semantic":
+            assert spec.label_set is not None
+            found[task] = SemanticActivation(
+                names, size, spec.calibration.temperature, len(spec.label_set)
+            )
+        elif task == "depth":
+            found[task] = DepthActivation(names, size, spec.calibration.depth_variance_scale)
+        elif task == "normals":
+            found[task] = NormalsActivation(size)
+        elif task == "human_parts":
+            found[task] = HumanPartsActivation(size)
+        else:
+            found[task] = BinaryActivation(task, size)
     return found

@@ -7,7 +7,7 @@ and reduced to maps one band at a time, while the band is in the cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 import torch.nn as nn
@@ -39,9 +39,9 @@ class BandedSemanticActivation(nn.Module):
         self.temperature, self.classes = general.temperature, general.classes
 
     @staticmethod
-    def serves(general: SemanticActivation, members: int) -> bool:
-        """Whether the maps of so many members can be computed this way."""
-        return members == 1 and "probabilities" not in general.wanted
+    def serves(wanted: Collection[str], members: int) -> bool:
+        """Whether these maps of so many members can be computed this way."""
+        return members == 1 and "probabilities" not in wanted
 
     def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
         """`(1, C, h, w)`, or `(1, 1, C, h, w)`, to `(H, W)` maps in the order of `wanted`."""

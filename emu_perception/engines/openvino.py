@@ -22,10 +22,12 @@ from torch import Tensor
 
 from emu_perception import __version__
 from emu_perception.engines.activation import (
+    SEMANTIC,
     Normalization,
     SemanticActivation,
     activations,
     prepare,
+    requested,
 )
 from emu_perception.engines.banded import BandedSemanticActivation
 from emu_perception.engines.base import fold
@@ -39,8 +41,10 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 import openvino  # noqa: E402
 
-KEPT = 8
-"""Compiled sizes and sets of maps that are kept; the least recently used goes first."""
+KEPT_SIZES = 8
+"""Compiled networks that are kept, one per size; the least recently used goes first."""
+KEPT_MAPS = 3
+"""Compiled forms of each task's maps that are kept. At 640 x 480 one of 40 classes takes 90 MB."""
 
 
 @functools.cache
@@ -79,8 +83,9 @@ class OpenVINOEngine:
         )
         folded = separate_decoders(fold(model.network))
         self._network: nn.Module | None = _Network(folded, model.spec)
-        self._compile_network = functools.lru_cache(KEPT)(self._compile_network_once)
-        self._compile_maps = functools.lru_cache(KEPT)(self._compile_maps_once)
+        self._compile_network = functools.lru_cache(KEPT_SIZES)(self._compile_network_once)
+        kept = KEPT_MAPS * len(model.spec.tasks)
+        self._compile_maps = functools.lru_cache(kept)(self._compile_maps_once)
 
     def run(
         self,
@@ -93,12 +98,13 @@ class OpenVINOEngine:
         x = prepare(image, network_size, self._device).contiguous().numpy()
         raw = dict(zip(self._spec.tasks, self._compile_network(network_size)(x), strict=True))
         maps: dict[str, Tensor] = {}
-        for task, (names, request) in self._compile_maps(network_size, output_size, wanted).items():
-            results = request(raw[task])
-            # The next frame overwrites the request's own memory.
-            maps.update(
-                {n: torch.from_numpy(r.copy()) for n, r in zip(names, results, strict=True)}
-            )
+        for task, names in requested(self._spec, wanted).items():
+            compiled = _rounded_up(names) if _is_banded(task, names, raw[task].shape) else names
+            results = self._compile_maps(task, compiled, network_size, output_size)(raw[task])
+            for name, result in zip(compiled, results, strict=True):
+                if name in names:
+                    # The next frame overwrites the request's own memory.
+                    maps[name] = torch.from_numpy(result.copy())
         return maps
 
     def close(self) -> None:
@@ -113,23 +119,19 @@ class OpenVINOEngine:
         return self._compile(f"network-{_name(size)}", self._network, example)
 
     def _compile_maps_once(
-        self, network_size: tuple[int, int], size: tuple[int, int], wanted: frozenset[str]
-    ) -> dict[str, tuple[tuple[str, ...], _Request]]:
-        compiled = {}
-        outputs = dict(
-            zip(self._spec.tasks, self._compile_network(network_size).shapes, strict=True)
-        )
-        for task, activation in activations(self._spec, wanted, size).items():
-            shape = outputs[task]
-            module: nn.Module = activation
-            if isinstance(activation, SemanticActivation):
-                members = 1 if len(shape) == 4 else shape[0]
-                if BandedSemanticActivation.serves(activation, members):
-                    module = BandedSemanticActivation(activation)
-            sizes = "-".join(map(_name, (network_size, size)))
-            name = f"{task}-{sizes}-{'-'.join(activation.wanted)}"
-            compiled[task] = activation.wanted, self._compile(name, module, torch.zeros(shape))
-        return compiled
+        self,
+        task: str,
+        names: tuple[str, ...],
+        network_size: tuple[int, int],
+        size: tuple[int, int],
+    ) -> _Request:
+        shape = self._compile_network(network_size).shapes[self._spec.tasks.index(task)]
+        activation = activations(self._spec, frozenset(names), size)[task]
+        module: nn.Module = activation
+        if isinstance(activation, SemanticActivation) and _is_banded(task, names, shape):
+            module = BandedSemanticActivation(activation)
+        sizes = "-".join(map(_name, (network_size, size)))
+        return self._compile(f"{task}-{sizes}-{'-'.join(names)}", module, torch.zeros(shape))
 
     def _compile(self, name: str, module: nn.Module, example: Tensor) -> _Request:
         """From the cache where it is there."""
@@ -154,6 +156,19 @@ class OpenVINOEngine:
         compiled = self._core.compile_model(model, "CPU", self._settings)
         self._cache.write(name, lambda: _exported(compiled))
         return compiled
+
+
+def _is_banded(task: str, names: tuple[str, ...], shape: tuple[int, ...]) -> bool:
+    """Whether maps are computed by `BandedSemanticActivation` from raw outputs of that shape."""
+    members = 1 if len(shape) == 4 else shape[0]
+    return task == "semantic" and BandedSemanticActivation.serves(names, members)
+
+
+def _rounded_up(names: tuple[str, ...]) -> tuple[str, ...]:
+    """With the maps that then cost nothing more: fewer forms to compile and keep."""
+    if names == ("classes",):
+        return names
+    return tuple(n for n in SEMANTIC if n in names or n in ("classes", "confidence", "entropy"))
 
 
 def _give_back_memory() -> None:

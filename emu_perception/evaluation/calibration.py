@@ -7,12 +7,11 @@ centre for its pixels changes the error by at most 1/512 of the mean 1 − confi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from emu_perception.evaluation.ranking import bin_centers
+from emu_perception.evaluation.ranking import bin_centers, split_count, weighted_count
 from emu_perception.evaluation.sums import Sums, ratio, ratios
 
 BINS = 10
@@ -61,31 +60,41 @@ def equal_mass(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return np.diff(cuts), shares(totals * confidence), shares(histogram[:, 0])
 
 
-def classwise_sums(rows: Iterable[np.ndarray], labels: np.ndarray, classes: int) -> Sums:
+def classwise_sums(
+    probabilities: np.ndarray, truth: np.ndarray, labelled: np.ndarray | None
+) -> Sums:
     """Sums of the class-wise calibration error (Kull et al., NeurIPS 2019, Eq. 4).
 
     Most of C·N probabilities are small, so only those above 1/10 are binned one by one; the
     lowest bin is what they leave of the totals.
 
     Args:
-        rows: the probabilities of each class in turn, `(N,)` float32.
-        labels: `(N,)` true classes, all in [0, C).
-        classes: C.
+        probabilities: `(C, N)` float32 of all pixels.
+        truth: `(N,)` true classes; any number where there is no label.
+        labelled: `(N,)` bool; None where all are.
     """
+    classes = len(probabilities)
     counts = np.zeros((classes, BINS))
     confidences = np.zeros((classes, BINS))
     correct = np.zeros((classes, BINS))
-    for c, row in enumerate(rows):
-        above = np.flatnonzero(row > np.float32(1 / BINS))
-        values = row[above]
+    without = None if labelled is None else np.flatnonzero(~labelled)
+    pixels = truth.size if without is None else truth.size - len(without)
+    for c, row in enumerate(probabilities):
+        high = row > np.float32(1 / BINS)
+        total, own = float(row.sum()), truth == c
+        if labelled is not None:
+            high &= labelled
+            own &= labelled
+            total -= float(row.take(without).sum())
+        above = np.flatnonzero(high)
+        values = row.take(above)
         bins = width_bins(values)
-        counts[c] = np.bincount(bins, minlength=BINS)
-        confidences[c] = np.bincount(bins, values, minlength=BINS)
-        correct[c] = np.bincount(bins, labels[above] == c, minlength=BINS)
-        counts[c, 0] += row.size - len(above)
-        confidences[c, 0] += float(row.sum()) - confidences[c].sum()
-    missing = np.bincount(labels, minlength=classes) - correct.sum(axis=1)
-    correct[:, 0] += missing
+        pairs = split_count(bins, own.take(above), BINS)
+        counts[c], correct[c] = pairs.sum(axis=1), pairs[:, 1]
+        confidences[c] = weighted_count(bins, values, BINS)
+        counts[c, 0] += pixels - len(above)
+        confidences[c, 0] += total - confidences[c].sum()
+        correct[c, 0] += np.count_nonzero(own) - correct[c].sum()
     return {"classwise": np.stack([counts, confidences, correct])}
 
 

@@ -95,7 +95,8 @@ def semantic_sums(
         rows = prediction.probabilities.reshape(classes, -1)
         of_truth: np.ndarray = rows.reshape(-1).take(truth.astype(np.intp) * labels.size + labelled)
         sums["likelihood"] = _likelihood(rows, of_truth, None if everything else labelled)
-        sums |= calibration.classwise_sums(map(select, rows), truth, classes)
+        known = None if everything else labels.reshape(-1) != UNLABELLED
+        sums |= calibration.classwise_sums(rows, labels.reshape(-1), known)
     return sums
 
 

@@ -21,6 +21,7 @@ from emu_perception.demo.processes import (
     ros_environment,
     terminated_as_exit,
 )
+from emu_perception.engines.cache import remember_image_size
 from emu_perception.outputs import IMAGE_OUTPUTS
 from emu_perception.predictor import Predictor
 from emu_perception.ros.benchmark_results import (
@@ -29,6 +30,7 @@ from emu_perception.ros.benchmark_results import (
     Load,
     NodeBenchmark,
     Overload,
+    Throughput,
     Timing,
 )
 from emu_perception.ros.benchmark_runner import Phase, Runner
@@ -37,7 +39,9 @@ OUTPUTS = ("semantic/labels", "depth/image", "semantic/uncertainty", "depth/unce
 """What is subscribed to, as far as the model has it."""
 OVERLOAD_RATE = 60.0
 """Hz at which a camera is faster than the model."""
-OVERLOAD_CALLS = 10
+FASTER = 1.25
+"""Rate of a camera that keeps the node busy, over the predictor's own."""
+BARE_CALLS = 10
 """Of the predictor alone, before and after."""
 SUSTAINED = 0.5
 """Share of the predictor's own rate at which images are sent, if no rate is given."""
@@ -94,13 +98,12 @@ def benchmark_node(
     count = max(5, round(rate * seconds / 2))
     with terminated_as_exit(), Children(ros_environment(), logs) as children:
         progress("Starting the node")
+        # As one that has met this camera before, and holds in memory what it needs for it alone.
+        remember_image_size(model, size)
         parameters = {"model": str(model.resolve()), "autostart": True}
         node = children.start("node", "emu_perception.ros.node", ros_arguments(parameters))
         run = Runner(children, node, seconds, outputs)
         run.wait_until_active()
-        progress(f"A camera of {camera_size[1]} x {camera_size[0]} at {camera_rate:g} Hz")
-        run.warm_up(camera_size)
-        delivered = run.phase("delivery", camera_size, camera_rate, subscribe=True)
         run.warm_up(size)
         # Right before and right after the node, so that the machine is as busy with other things.
         progress("Timing the predictor alone")
@@ -109,20 +112,23 @@ def benchmark_node(
         timed = run.phase("timing", size, rate, subscribe=True)
         progress("Timing the predictor alone")
         alone += bare(rate, count)
-        alone_before = bare(np.inf, OVERLOAD_CALLS)
-        memory_before = resident_bytes(run.node.process.pid)
+        progress(f"Throughput at {size[1]} x {size[0]}")
+        unpaced = bare(np.inf, BARE_CALLS)
+        camera = FASTER / float(np.mean(unpaced))
+        busy = run.phase("throughput", size, camera, subscribe=True)
+        unpaced += bare(np.inf, BARE_CALLS)
+        throughput = _throughput(busy, size, camera, 1 / float(np.mean(unpaced)))
+        progress(f"A camera of {size[1]} x {size[0]} at {OVERLOAD_RATE:g} Hz")
+        before = resident_bytes(run.node.process.pid)
         overloaded = run.phase("overload", size, OVERLOAD_RATE, subscribe=True)
-        memory = resident_bytes(run.node.process.pid)
-        overload = _overload(
-            overloaded,
-            size,
-            alone_before + bare(np.inf, OVERLOAD_CALLS),
-            (memory_before, memory),
-        )
+        overload = _overload(overloaded, size, before, resident_bytes(run.node.process.pid))
+        progress(f"A camera of {camera_size[1]} x {camera_size[0]} at {camera_rate:g} Hz")
+        run.warm_up(camera_size)
+        delivered = run.phase("delivery", camera_size, camera_rate, subscribe=True)
         sizes = [size, camera_size] if sweep else []
         loads = [_fixed_rates(run, each, progress) for each in sizes]
         peaks = [
-            _peak(run, each, done, overload.predictor_per_second, progress)
+            _peak(run, each, done, throughput.predictor_per_second, progress)
             for each, done in zip(sizes, loads, strict=True)
         ]
         progress("Nobody subscribes")
@@ -150,6 +156,7 @@ def benchmark_node(
             # A frame that was begun ends as one of these.
             inferences=idle.counts["answered"] + idle.counts["bad input: inference"],
         ),
+        throughput=throughput,
         overload=overload,
         loads=tuple(load for of_size in loads for load in of_size),
         peaks=tuple(peaks),
@@ -232,28 +239,39 @@ def _peak(
     return found or min(failed, key=lambda load: load.rate_hz)
 
 
-def _overload(
-    phase: Phase, size: tuple[int, int], alone: list[float], memory: tuple[int, int]
-) -> Overload:
-    """Of a camera that is too fast, with the predictor's own times right before and after."""
+def _answered_per_second(phase: Phase) -> float:
     times = sorted(t for stamp, t in phase.received.items() if stamp in phase.sent)
-    values = phase.status["values"]
-    if len(times) < 2 or "inference p50 [ms]" not in values:
+    if len(times) < 2:
         raise _too_few(phase)
-    answered = (len(times) - 1) / ((times[-1] - times[0]) * 1e-9)
-    predictor = 1 / float(np.mean(alone))
-    before, after = memory
+    return (len(times) - 1) / ((times[-1] - times[0]) * 1e-9)
+
+
+def _throughput(phase: Phase, size: tuple[int, int], rate: float, predictor: float) -> Throughput:
+    answered = _answered_per_second(phase)
+    return Throughput(
+        image_size=size,
+        rate_hz=rate,
+        answered_per_second=answered,
+        predictor_per_second=predictor,
+        # No node is faster than its camera.
+        ratio=answered / min(predictor, phase.sent_rate),
+    )
+
+
+def _overload(phase: Phase, size: tuple[int, int], before: int, after: int) -> Overload:
+    """Of a camera that is far too fast; `before` and `after` are the node's bytes in memory."""
+    values = phase.status["values"]
+    if "inference p50 [ms]" not in values:
+        raise _too_few(phase)
     return Overload(
         image_size=size,
         rate_hz=OVERLOAD_RATE,
         frames_sent=len(phase.sent),
-        frames_answered=len(times),
+        frames_answered=len(phase.latencies_ms),
         frames_dropped=phase.counts["dropped"],
-        answered_per_second=answered,
-        predictor_per_second=predictor,
-        # No node is faster than its camera.
-        throughput_ratio=answered / min(predictor, phase.sent_rate),
+        answered_per_second=_answered_per_second(phase),
         latency_p99_ms=float(np.percentile(phase.latencies_ms, 99)),
+        node_latency_p99_ms=float(values["latency p99 [ms]"]),
         latency_limit_ms=2 * float(values["inference p50 [ms]"]) + 10,
         resident_bytes=after,
         resident_growth_bytes=after - before,

@@ -50,8 +50,7 @@ def diagnose(state: NodeState, counts: Snapshot, settings: Settings) -> Diagnost
         "jumps back in time": counts.time_jumps,
     }
     for name in ("latency", "inference", "overhead"):
-        found = counts.percentiles(name)
-        for label, value in zip(("p50", "p95", "max"), found or ()):
+        for label, value in counts.percentiles(name).items():
             values[f"{name} {label} [ms]"] = f"{1e3 * value:.2f}"
     for name, unit in (("semantic_uncertainty", ""), ("depth_uncertainty", " [m]")):
         mean = counts.mean(name)

@@ -12,7 +12,7 @@ from rclpy.task import Future
 
 LARGE_MESSAGE = 32 << 20
 """Bytes; the most that every glibc accepts as its threshold for mapping memory on its own."""
-KEPT_MEMORY = 256 << 20
+KEPT_MEMORY = 64 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -31,12 +33,19 @@ _NO_SEQUENCE_NUMBER = 2**64 - 1
 class Frame:
     """An image message on its way through the node."""
 
-    message: Any
+    serialized: bytes
+    """As it was received: most images of a fast camera are overtaken, and never looked at."""
+    message_type: type
     """sensor_msgs Image or CompressedImage."""
     camera_info: Any | None
     """The newest CameraInfo when the image came."""
     received: float
     """Steady clock, seconds."""
+
+    @functools.cached_property
+    def message(self) -> Any:
+        """Of `message_type`."""
+        return deserialize_message(self.serialized, self.message_type)
 
 
 class ImageInput:
@@ -58,6 +67,7 @@ class ImageInput:
     ) -> None:
         self._node = node
         self._compressed = transport == "compressed"
+        self._message_type = CompressedImage if self._compressed else Image
         self._reliability = reliability
         self._on_frame = on_frame
         self._lock = threading.Lock()
@@ -96,10 +106,11 @@ class ImageInput:
                 self._node.destroy_subscription(self._image)
             self._sequence.clear()
             self._image = self._node.create_subscription(
-                CompressedImage if self._compressed else Image,
+                self._message_type,
                 self.topic,
                 self._receive,
                 QoSProfile(depth=1, reliability=reliability),
+                raw=True,
                 # None of their own: events would have to be destroyed under the executor's feet.
                 event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
                 # The reliability has a parameter of its own.
@@ -133,8 +144,8 @@ class ImageInput:
             return ReliabilityPolicy.RELIABLE
         return ReliabilityPolicy.BEST_EFFORT
 
-    def _receive(self, message: Any, info: MessageInfo) -> None:
-        frame = Frame(message, self._newest_info, time.monotonic())
+    def _receive(self, serialized: bytes, info: MessageInfo) -> None:
+        frame = Frame(serialized, self._message_type, self._newest_info, time.monotonic())
         self._on_frame(frame, self._count_lost(info))
 
     def _receive_camera_info(self, message: CameraInfo) -> None:

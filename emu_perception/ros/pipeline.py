@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sensor_msgs.msg import CompressedImage
 
 from emu_perception.outputs import (
     CAMERA_INFO_TOPIC,
@@ -133,7 +134,7 @@ class Pipeline:
         )
 
     def _convert(self, frame: Frame, settings: Settings) -> np.ndarray:
-        convert = rgb_from_compressed if hasattr(frame.message, "format") else rgb_from_image
+        convert = rgb_from_compressed if frame.message_type is CompressedImage else rgb_from_image
         return convert(frame.message, settings.max_image_pixels)
 
     def _follow_stamps(self, frame: Frame) -> None:

@@ -56,12 +56,13 @@ class Snapshot:
     listening_since: float | None = None
     """Steady clock, seconds; None while there is no input subscription."""
 
-    def percentiles(self, name: str) -> tuple[float, float, float] | None:
-        """Median, 95th percentile and maximum of an `Answer`'s field."""
+    def percentiles(self, name: str) -> dict[str, float]:
+        """Of an `Answer`'s field, by `p50`, `p95`, `p99` and `max`; empty without answers."""
         values = [getattr(answer, name) for answer in self.answers]
         if not values:
-            return None
-        return float(np.median(values)), float(np.percentile(values, 95)), max(values)
+            return {}
+        found = {f"p{q}": float(np.percentile(values, q)) for q in (50, 95, 99)}
+        return {**found, "max": max(values)}
 
     def mean(self, name: str) -> float | None:
         """Mean of an `Answer`'s field over those that have it."""

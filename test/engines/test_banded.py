@@ -74,9 +74,9 @@ def test_constant_logits_and_shrinking(size: tuple[int, int]) -> None:
 def test_members_and_probabilities_are_left_to_the_general_form() -> None:
     maps = SemanticActivation(("classes", "entropy"), (4, 4), 1, CLASSES)
     scores = SemanticActivation(("classes", "probabilities"), (4, 4), 1, CLASSES)
-    assert BandedSemanticActivation.serves(maps, 1)
-    assert not BandedSemanticActivation.serves(maps, 2)
-    assert not BandedSemanticActivation.serves(scores, 1)
+    assert BandedSemanticActivation.serves(maps.wanted, 1)
+    assert not BandedSemanticActivation.serves(maps.wanted, 2)
+    assert not BandedSemanticActivation.serves(scores.wanted, 1)
 
 
 @pytest.fixture(scope="module")
