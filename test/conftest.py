@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 
@@ -19,6 +20,10 @@ from emu_perception.model_file import LoadedModel, ModelSpec, save_model
 # At import, before any engine or child process asks.
 os.environ["EMU_CACHE_DIR"] = tempfile.mkdtemp(prefix="emu_test_cache_")
 atexit.register(shutil.rmtree, os.environ["EMU_CACHE_DIR"], ignore_errors=True)
+
+# How long an example takes says how busy the machine is, not whether the code is right.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 ModelMaker = Callable[..., LoadedModel]
 ModelWriter = Callable[..., Path]

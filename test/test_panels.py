@@ -35,7 +35,7 @@ def contains_color(picture: np.ndarray, color: tuple[int, int, int] | np.ndarray
 
 
 @given(st.integers(1, 70), st.integers(8, 90))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_panels_of_any_size_hold_every_map(height: int, width: int) -> None:
     image = np.full((height, width, 3), 77, np.uint8)
     picture = panel(image, make_prediction(height, width), CAMVID, tile_width=200)

@@ -87,7 +87,7 @@ def test_folded_maps_equal_the_unfolded_ones(image: np.ndarray) -> None:
         assert np.nanmax(np.abs(a - b)) <= 1e-4 * np.nanmax(np.abs(b)), name
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(height=st.integers(1, 150), width=st.integers(1, 150))
 def test_any_size(height: int, width: int) -> None:
     image = np.full((height, width, 3), 90, np.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -30,7 +30,6 @@ def test_labels_take_the_colours_of_their_classes(labels: np.ndarray) -> None:
 
 
 @given(NUMBERS, st.floats(-1e3, 1e3), st.floats(0.01, 1e3), st.sampled_from(sorted(COLORMAPS)))
-@settings(deadline=None)
 def test_scalars_take_the_nearest_colour_and_nan_is_black(
     values: np.ndarray, vmin: float, span: float, colormap: str
 ) -> None:

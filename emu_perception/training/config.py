@@ -186,6 +186,19 @@ class LossConfig(Strict):
     """w2; also of the distance from the teacher's normals and edges."""
     rmsle_weight: float = Field(1.0, ge=0)
     """w3."""
+    beta: float = Field(0.0, ge=0, le=1)
+    """Of the loss `gaussian`: each pixel is weighted by its variance to this power (beta-NLL)."""
+    gaussian_ramp: tuple[float, float] | None = None
+    """Shares of the training between which the weight of the loss `gaussian` rises from 0: a mean
+    first, then how far it is off."""
+    log_weight: float = Field(0.0, ge=0)
+    """Of |ln depth - ln truth| and the scale-invariant logarithmic error, half each."""
+    ground_weight: float = Field(0.0, ge=0)
+    """Of how far the depth of the road is off a plane, where an image has classes and no depth."""
+    ground_class: str = "road"
+    camera_height: tuple[float, float] | None = None
+    """Metres, mean and deviation: what the camera's height over that plane is drawn to, where the
+    camera is known."""
 
 
 class WeightingConfig(Strict):
@@ -277,6 +290,11 @@ class DistillationConfig(Strict):
     """Model files: one with members, one network (self-distillation), or the members."""
     jitter: ColourJitter = ColourJitter()
     """Of the teacher's input only; one draw per image, the same for all members."""
+    missing_depth_weight: float = Field(0.0, ge=0)
+    """Of the teacher's mean depth where an image has no depth of its own. Its classes stand in for
+    missing ones through the KL divergence, which needs no labels."""
+    weight_by_variance: bool = True
+    """The surer the teacher of a pixel's missing depth, the more it counts."""
 
 
 class TrainerConfig(Strict):
@@ -291,6 +309,8 @@ class TrainerConfig(Strict):
     """`32-true`, `16-mixed` or `bf16-mixed`; losses are computed in float32."""
     accumulate: int = Field(1, gt=0)
     """Batches per optimiser step."""
+    freeze_norms_from: float | None = Field(None, ge=0, le=1)
+    """Share of the training from which batch norms keep their statistics; None: they never do."""
     ema_decay: float | None = Field(None, gt=0, lt=1)
     """Average the weights with this decay; None: don't."""
     validate_every: int = Field(1, gt=0)

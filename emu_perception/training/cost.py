@@ -19,7 +19,8 @@ from emu_perception.labels import load_label_set
 from emu_perception.model_file import LoadedModel
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.data import Batch
-from emu_perception.training.modules import DistillationModule, SupervisedModule
+from emu_perception.training.distillation import DistillationModule
+from emu_perception.training.modules import SupervisedModule
 from emu_perception.training.photometric import ColourJitter
 from emu_perception.training.run import build_network, describe_model
 from emu_perception.training.targets import Teacher

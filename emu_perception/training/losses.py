@@ -120,5 +120,34 @@ def root_mean_squared_log_error(teacher: Tensor, student: Tensor) -> Tensor:
     return torch.sqrt(squared.mean().clamp_min(1e-12))
 
 
+def precision_weighted_log_error(
+    mean: Tensor,
+    teacher: Tensor,
+    variance: Tensor | None,
+    valid: Tensor,
+    smallest: float = 1e-2,
+    floor: float = 0.05,
+) -> Tensor:
+    """Weighted mean of (ln mean - ln teacher)^2 over the valid pixels.
+
+    What a teacher says in place of labels counts by how sure it is of it: the weight is the inverse
+    of its relative variance, (teacher / sigma)^2, at most 1 / floor^2.
+
+    Args:
+        mean, teacher: `(B, H, W)`, metres.
+        variance: `(B, H, W)` of the teacher, square metres; None: all pixels count alike.
+        valid: bool `(B, H, W)`.
+        smallest: depths below it count as it, so that a dead ReLU keeps the loss finite.
+        floor: relative deviation below which being surer counts no more.
+    """
+    teacher = teacher.float().clamp_min(smallest)
+    squared = (torch.log(mean.float().clamp_min(smallest)) - torch.log(teacher)) ** 2
+    weight = valid.to(squared.dtype)
+    if variance is not None:
+        relative = variance.float().clamp_min(0) / teacher**2
+        weight = weight / relative.clamp_min(floor**2)
+    return (squared * weight).sum() / weight.sum().clamp_min(1e-12)
+
+
 def _masked_mean(values: Tensor, valid: Tensor) -> Tensor:
     return (values * valid).sum() / valid.sum().clamp_min(1)

@@ -1,4 +1,4 @@
-"""Lightning modules: supervised training, sub-ensembles, distillation."""
+"""Lightning modules of supervised training: a network, and the members of a sub-ensemble."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import lightning as L
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from torch import Tensor
 
 from emu_perception.engines.activation import Normalization
@@ -18,9 +19,10 @@ from emu_perception.prediction import UNLABELLED
 from emu_perception.training import losses
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.data import Batch
+from emu_perception.training.ground_plane import fit_ground_plane, pixel_rays
 from emu_perception.training.multitask import balancing  # noqa: F401  (registers weightings)
 from emu_perception.training.multitask.weighting import build_weighting
-from emu_perception.training.targets import Outputs, Teacher, activate
+from emu_perception.training.targets import Outputs, activate
 
 _STEP_SEED = 1_000_003
 """A prime, so that the seeds of steps and of processes do not meet."""
@@ -94,12 +96,20 @@ class SupervisedModule(L.LightningModule):
             if weights.depth == "gaussian":
                 if outputs.variance is None:
                     raise ValueError("the loss 'gaussian' needs a network with a depth variance")
-                loss = losses.gaussian_nll(outputs.mean, outputs.variance, target, valid)
+                loss = self._ramp() * losses.gaussian_nll(
+                    outputs.mean, outputs.variance, target, valid, weights.beta
+                )
             elif weights.depth == "mse":
                 loss = losses.mean_squared_error(outputs.mean, target, valid)
             else:
                 loss = losses.huber(outputs.mean, target, valid)
             found[f"depth_{weights.depth}"] = weights.depth_weight * loss
+            if weights.log_weight:
+                relative = losses.log_l1(outputs.mean, target, valid)
+                relative = relative + losses.scale_invariant_log(outputs.mean, target, valid)
+                found["depth_log"] = weights.log_weight * relative / 2
+            if weights.ground_weight and outputs.logits is not None:
+                found["ground"] = weights.ground_weight * self._ground(outputs.mean, batch)
         if outputs.normals is not None:
             args = (outputs.normals, batch["normals"], batch["normals_valid"])
             found["normals"] = weights.normals_weight * losses.cosine_distance(*args)
@@ -109,6 +119,49 @@ class SupervisedModule(L.LightningModule):
             loss = losses.binary_divergence(truth, outputs.edges, known)
             found["edges"] = weights.edges_weight * loss
         return found
+
+    def _progress(self) -> float:
+        """Share of the training's steps that are done."""
+        return self.trainer.global_step / max(1.0, float(self.trainer.estimated_stepping_batches))
+
+    def _ramp(self) -> float:
+        """The weight of the likelihood so far in the training."""
+        ramp = self.config.loss.gaussian_ramp
+        if ramp is None or not self.training:
+            return 1.0
+        begin, end = ramp
+        return min(1.0, max(0.0, (self._progress() - begin) / max(end - begin, 1e-9)))
+
+    def _ground(self, mean: Tensor, batch: Batch) -> Tensor:
+        """How far off a plane the road of images without depth is, and how far off its height."""
+        settings = self.config.loss
+        assert self.spec.label_set is not None
+        road = batch["labels"] == self.spec.label_set.index(settings.ground_class)
+        road = road & ~batch["has_depth"][:, None, None]
+        height, width = mean.shape[-2:]
+        known = batch["has_intrinsics"]
+        unit = mean.new_tensor([[1.0, 1.0, 0.0, 0.0]])  # any rays will do for the plane itself
+        intrinsics = torch.where(known[:, None], batch["intrinsics"].nan_to_num(0.0), unit)
+        metres = mean
+        if self.spec.camera is not None:
+            focal = torch.sqrt(intrinsics[:, 0] * intrinsics[:, 1])
+            ratio = focal / self.spec.camera.canonical_focal_length
+            metres = mean * torch.where(known, ratio, 1.0)[:, None, None]
+        found = fit_ground_plane(metres, road, pixel_rays(intrinsics, height, width))
+        loss = found.residual.sum()
+        if settings.camera_height is not None:
+            expected, deviation = settings.camera_height
+            off = (found.height - expected) / deviation
+            error = F.huber_loss(off, torch.zeros_like(off), reduction="none")
+            loss = loss + (error * known[found.images]).sum()
+        return loss / max(1, len(found.images))
+
+    def on_train_epoch_start(self) -> None:
+        share = self.config.trainer.freeze_norms_from
+        if share is not None and self.current_epoch >= share * self.config.trainer.epochs:
+            for module in self.network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         step = self.trainer.fit_loop.total_batch_idx + 1
@@ -250,62 +303,3 @@ class SubEnsembleModule(SupervisedModule):
     def run_network(self, image: Tensor) -> RawOutputs:
         step = self.trainer.fit_loop.total_batch_idx if self.training else 0
         return self.network(image, member=step % len(self.network.members))
-
-
-class DistillationModule(SupervisedModule):
-    """Trains a student EMUFormer, besides the labels, on what a frozen teacher says (Eq. 6–12)."""
-
-    def __init__(
-        self, config: TrainConfig, spec: ModelSpec, network: nn.Module, teacher: Teacher
-    ) -> None:
-        super().__init__(config, spec, network)
-        for name in ("label_set", "camera"):
-            mine, its = getattr(spec, name), getattr(teacher.spec, name)
-            if mine != its:
-                raise ValueError(f"student and teacher differ in {name}: {mine} and {its}")
-        missing = set(spec.tasks) - set(teacher.spec.tasks)
-        if missing:
-            raise ValueError(f"the teacher lacks the task {', '.join(sorted(missing))}")
-        untaught = {"human_parts", "saliency"} & set(spec.tasks)
-        if untaught:
-            raise ValueError(f"a teacher cannot teach {', '.join(sorted(untaught))}")
-        self.teacher = teacher
-
-    def on_fit_start(self) -> None:
-        self.teacher.to(self.device)
-
-    def terms(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        found = super().terms(outputs, batch)
-        targets = self.teacher(batch["image"], batch["seed"])
-        weights = self.config.loss
-        if outputs.logits is not None:
-            assert targets.probabilities is not None
-            divergence = losses.kl_divergence(targets.probabilities, outputs.logits)
-            found["kl"] = weights.kl_weight * divergence
-        everywhere = torch.ones_like(batch["image"][:, 0], dtype=torch.bool)
-        if outputs.normals is not None:
-            assert targets.normals is not None
-            distance = losses.cosine_distance(targets.normals, outputs.normals, everywhere)
-            found["teacher_normals"] = weights.kl_weight * distance
-        if outputs.edges is not None:
-            assert targets.edges is not None
-            distance = losses.binary_divergence(targets.edges, outputs.edges, everywhere)
-            found["teacher_edges"] = weights.kl_weight * distance
-        # The student's part, and the teacher's that it learns.
-        pairs = {"variance": (outputs.variance, targets.variance)}
-        if outputs.epistemic_variance is not None:
-            assert outputs.variance is not None and targets.variance is not None
-            assert targets.epistemic_variance is not None
-            aleatoric = targets.variance - targets.epistemic_variance
-            pairs = {
-                "aleatoric_variance": (outputs.variance - outputs.epistemic_variance, aleatoric),
-                "epistemic_variance": (outputs.epistemic_variance, targets.epistemic_variance),
-            }
-        if outputs.mutual_information is not None:
-            information = (outputs.mutual_information, targets.mutual_information)
-            pairs["mutual_information"] = information
-        for name, (student, teacher) in pairs.items():
-            if student is not None and teacher is not None:
-                loss = losses.root_mean_squared_log_error(teacher, student)
-                found[f"rmsle_{name}"] = weights.rmsle_weight * loss
-        return found

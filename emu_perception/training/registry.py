@@ -10,11 +10,8 @@ import torch.nn as nn
 from emu_perception.methods import load_models
 from emu_perception.model_file import ModelSpec
 from emu_perception.training.config import TrainConfig, expand
-from emu_perception.training.modules import (
-    DistillationModule,
-    SubEnsembleModule,
-    SupervisedModule,
-)
+from emu_perception.training.distillation import DistillationModule
+from emu_perception.training.modules import SubEnsembleModule, SupervisedModule
 from emu_perception.training.multitask.adaptation import AdversarialModule
 from emu_perception.training.multitask.module import MultiTaskModule
 from emu_perception.training.multitask.partial import PartialModule

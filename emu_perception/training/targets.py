@@ -72,6 +72,8 @@ class Targets(NamedTuple):
     probabilities: Tensor | None = None
     """`(B, C, H, W)`, the members' mean softmax."""
     mutual_information: Tensor | None = None
+    mean: Tensor | None = None
+    """The members' mean depth."""
     variance: Tensor | None = None
     """Predictive variance of Eq. 10."""
     epistemic_variance: Tensor | None = None
@@ -106,6 +108,7 @@ def pool_members(raw: RawOutputs, size: tuple[int, int]) -> Targets:
             mean = mean + step / count
             squares = squares + step * (own_mean - mean)
             aleatoric = aleatoric + own_variance
+        found["mean"] = mean
         found["epistemic_variance"] = squares / len(members)
         found["variance"] = aleatoric / len(members) + found["epistemic_variance"]
     # Few channels: all members at once.

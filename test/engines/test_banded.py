@@ -29,7 +29,7 @@ def check(names: tuple[str, ...], found: tuple[Tensor, ...], expected: tuple[Ten
             assert torch.allclose(a, b, rtol=0, atol=1e-4), name
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     raw_size=st.tuples(st.integers(1, 19), st.integers(1, 19)),
     factor=st.integers(1, 5),

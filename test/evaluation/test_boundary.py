@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -29,7 +29,6 @@ def test_unlabelled_pixels_are_no_class():
 
 
 @given(LABELS)
-@settings(deadline=None)
 def test_boundary_pixels_are_those_with_two_classes_around(labels):
     height, width = labels.shape
     for y in range(height):
@@ -40,7 +39,6 @@ def test_boundary_pixels_are_those_with_two_classes_around(labels):
 
 
 @given(LABELS, st.integers(0, 4))
-@settings(deadline=None)
 def test_nearness_counts_rows_and_columns(labels, distance):
     height, width = labels.shape
     edges = boundary(labels)

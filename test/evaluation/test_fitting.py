@@ -37,7 +37,7 @@ def test_the_temperature_is_recovered(temperature):
 
 
 @given(st.floats(0.2, 8), st.integers(0, 1000))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_the_temperature_minimises_the_loss(temperature, seed):
     logits, labels = over_confident(temperature, seed, size=(20, 30))
     fit = TemperatureFit(pixels_per_image=None)

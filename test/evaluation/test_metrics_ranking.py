@@ -19,14 +19,12 @@ def arrays(pixels):
 
 
 @given(st.lists(st.floats(width=32, min_value=0, allow_infinity=True), min_size=2))
-@settings(deadline=None)
 def test_quantisation_is_monotone(values):
     scores = np.sort(np.array(values, np.float32))
     assert (np.diff(ranking.quantise(scores).astype(int)) >= 0).all()
 
 
 @given(st.floats(2.0**-23, 2.0**15, width=32))
-@settings(deadline=None)
 def test_a_score_lies_between_the_edges_of_its_bin(value):
     index = ranking.quantise(np.array([value], np.float32))[0]
     edges = ranking.bin_edges()
@@ -44,7 +42,7 @@ def test_a_view_that_is_not_contiguous_is_quantised_the_same():
 
 
 @given(st.integers(1, 3000), st.integers(0, 99), st.sampled_from([7, 256, 3000, ranking.BINS]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_weighted_count_equals_bincount(pixels, seed, size):
     rng = np.random.default_rng(seed)
     bins, weights = rng.integers(0, size, pixels).astype(np.uint16), rng.random(pixels)
@@ -54,7 +52,6 @@ def test_weighted_count_equals_bincount(pixels, seed, size):
 
 
 @given(PIXELS)
-@settings(deadline=None)
 def test_auroc_is_within_its_bound(pixels):
     scores, flags = arrays(pixels)
     sides = ranking.split_count(ranking.quantise(scores), flags).T
@@ -64,7 +61,6 @@ def test_auroc_is_within_its_bound(pixels):
 
 
 @given(PIXELS)
-@settings(deadline=None)
 def test_area_under_risk_coverage_is_within_its_bound(pixels):
     scores, flags = arrays(pixels)
     histogram = ranking.split_count(ranking.quantise(scores), flags)
@@ -84,7 +80,6 @@ def test_area_under_risk_coverage_is_within_its_bound(pixels):
         unique_by=lambda s: int(ranking.quantise(np.float32([s]))[0]),
     )
 )
-@settings(deadline=None)
 def test_areas_are_exact_where_no_two_pixels_share_a_bin(values):
     scores = np.array(values, np.float32)
     errors = np.random.default_rng(len(values)).random(len(values))
@@ -136,7 +131,7 @@ def test_a_rare_error_rate_is_summed_precisely():
 
 
 @given(st.integers(0, 1000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_average_precision_and_false_positive_rate(seed):
     rng = np.random.default_rng(seed)
     # Scores a few bins apart, so that thresholds between them are the same as between bins.

@@ -15,14 +15,14 @@ from emu_perception.prediction import Prediction
 
 
 @given(st.permutations(range(6)))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_the_order_of_frames_does_not_matter(label_set, frames, result, order):
     shuffled = fed(label_set, [frames[i] for i in order]).result(0)
     assert shuffled.scalars() == pytest.approx(result.scalars(), rel=1e-9)
 
 
 @given(st.integers(0, 6), st.booleans())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_merged_parts_equal_the_whole(label_set, frames, result, cut, through_pickle):
     first, second = fed(label_set, frames[:cut]), fed(label_set, frames[cut:])
     if through_pickle:
@@ -47,7 +47,7 @@ def test_clips_stay_together_when_merging(label_set, frames):
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_figures_keep_their_bounds(label_set, make_frame, seed):
     evaluator = fed(label_set, [make_frame(seed, 8, 12, void=0.3, invalid=0.3)])
     result = evaluator.result(0)

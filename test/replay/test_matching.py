@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from emu_perception.replay.matching import StampMatcher
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     lost=st.lists(st.sets(st.sampled_from("abc")), min_size=1, max_size=12),
     lag=st.dictionaries(st.sampled_from("abc"), st.integers(0, 5)),

@@ -36,7 +36,7 @@ def test_the_choice_worked_by_hand() -> None:
     assert choose(scores, features, stamps, 9, 0) == [1, 4, 2, 0, 3]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 30), st.integers(1, 10), st.integers(0, 5), st.integers(0, 2**31))
 def test_chosen_frames_are_apart(frames: int, count: int, gap: int, seed: int) -> None:
     generator = np.random.default_rng(seed)

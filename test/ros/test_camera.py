@@ -216,7 +216,7 @@ def test_scaled_camera_info() -> None:
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     binning=st.sampled_from([0, 1, 2, 4]),
     x=st.integers(0, 20),

@@ -162,7 +162,7 @@ def test_there_are_all_encodings_that_cameras_send() -> None:
     assert set(ENCODINGS) == promised
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(
     encoding=st.sampled_from([f"{n}{b}" for n in (*LAYOUTS, "mono") for b in (8, 16)]),
     height=st.integers(1, 9),
@@ -339,7 +339,7 @@ def test_part_of_a_picture_is_none(suffix: str, share: float) -> None:
     assert " object at 0x" not in str(caught.value)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     suffix=st.sampled_from([".jpg", ".png"]),
     cut=st.floats(0, 1),

@@ -51,7 +51,7 @@ def source_pixels(sample: Sample, width: int) -> tuple[np.ndarray, np.ndarray, n
     return there, number % width, number // width
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sides, sides, sides, sides, st.booleans(), seeds)
 def test_a_pixel_keeps_its_ray(
     height: int, width: int, crop_height: int, crop_width: int, mirrored: bool, seed: int
@@ -71,7 +71,7 @@ def test_a_pixel_keeps_its_ray(
     assert np.abs(y * before.fy + before.cy - row).max() < 0.5 + 1e-3
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sides, sides, st.tuples(sides, sides), seeds)
 def test_all_maps_come_from_the_same_pixels(
     height: int, width: int, size: tuple[int, int], seed: int

@@ -24,7 +24,7 @@ def plane_depth(normal: np.ndarray, distance: float, camera: Intrinsics = CAMERA
     return np.where(depth < 200, depth, 0).astype(np.float32)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.floats(-1.2, 1.2),
     st.floats(-1.2, 1.2),
@@ -111,7 +111,7 @@ def test_edges() -> None:
     assert edges.dtype == np.uint8
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32))
 def test_edges_do_not_depend_on_direction(seed: int) -> None:
     labels = np.random.default_rng(seed).choice(np.array([0, 1, 2, 255], np.uint8), (7, 9))

@@ -83,7 +83,7 @@ def test_mse_and_huber_by_hand() -> None:
     assert losses.huber(mean, target, valid).item() == pytest.approx(expected)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**31), st.integers(0, 6))
 def test_masked_pixels_do_not_count(seed: int, hidden: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -110,3 +110,22 @@ def test_nothing_labelled_is_no_loss() -> None:
     assert losses.gaussian_nll(grid(1.0), grid(1.0), grid(0.0), nothing) == 0
     unlabelled = torch.full((1, 1, 1), 255)
     assert losses.cross_entropy(torch.randn(1, 3, 1, 1), unlabelled) == 0
+
+
+def test_missing_depth_counts_by_how_sure_the_teacher_is() -> None:
+    teacher, mean = grid(10.0, 10.0), grid(20.0, 5.0)
+    valid = torch.ones(1, 1, 2, dtype=torch.bool)
+    squared = math.log(2) ** 2
+    # Relative deviations of 0.1 and 0.2: weights of 100 and 25.
+    found = losses.precision_weighted_log_error(mean, teacher, grid(1.0, 4.0), valid)
+    assert found.item() == pytest.approx(squared, rel=1e-6)
+    mean = grid(20.0, 10.0)
+    found = losses.precision_weighted_log_error(mean, teacher, grid(1.0, 4.0), valid)
+    assert found.item() == pytest.approx(squared * 100 / 125, rel=1e-6)
+    alike = losses.precision_weighted_log_error(mean, teacher, None, valid)
+    assert alike.item() == pytest.approx(squared / 2, rel=1e-6)
+    # Surer than one in twenty counts no more.
+    found = losses.precision_weighted_log_error(mean, teacher, grid(0.0, 0.25), valid)
+    assert found.item() == pytest.approx(squared / 2, rel=1e-6)
+    nothing = losses.precision_weighted_log_error(mean, teacher, None, ~valid)
+    assert nothing.item() == 0

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from emu_perception.camera import Intrinsics
 from emu_perception.labels import load_label_set
 from emu_perception.training.data import files
 from emu_perception.training.data.dataset import (
@@ -38,6 +39,7 @@ def build_camvid(
     held_out: str | None = None,
     calibration_fraction: float = 0.1,
     frames: Sequence[str] | None = None,
+    focal_ratio: float | None = None,
 ) -> FileDataset:
     """Street images with eleven classes, without depth.
 
@@ -50,6 +52,8 @@ def build_camvid(
             clip of 0016E5, fifteen a second; they are part of neither then.
         calibration_fraction: the last share of each drive's training frames.
         frames: only these of the split, by name, such as 0016E5_07959.
+        focal_ratio: focal length / image width to assume, with the principal point in the middle;
+            None: the camera is unknown.
     """
     label_set = load_label_set("camvid")
     train, problems = _list(root / "train")
@@ -61,10 +65,23 @@ def build_camvid(
     items = choose_split(split, known, root)
     return FileDataset(
         items if frames is None else _only(items, frames, root),
-        Readers(labels=partial(read_item_labels, table=table)),
+        Readers(
+            labels=partial(read_item_labels, table=table),
+            intrinsics=partial(_assumed_camera, focal_ratio=focal_ratio),
+        ),
         label_set,
         val_problems if split == "val" else problems,
     )
+
+
+def _assumed_camera(
+    item: Item, size: tuple[int, int], focal_ratio: float | None
+) -> Intrinsics | None:
+    if focal_ratio is None:
+        return None
+    height, width = size
+    focal = focal_ratio * width
+    return Intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2, width, height)
 
 
 def _only(items: list[Item], names: Sequence[str], root: Path) -> list[Item]:

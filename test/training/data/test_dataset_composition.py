@@ -63,7 +63,7 @@ def drawn(mixture: Mixture) -> list[str]:
     return [mixture.name(i) for i in range(len(mixture))]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.floats(0.05, 1), min_size=2, max_size=4),
     st.integers(0, 1000),

@@ -1,0 +1,91 @@
+"""The Lightning module of a student: labels, and what a frozen teacher says."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from emu_perception.model_file import ModelSpec
+from emu_perception.training import losses
+from emu_perception.training.config import TrainConfig
+from emu_perception.training.data import Batch
+from emu_perception.training.modules import SupervisedModule
+from emu_perception.training.targets import Outputs, Targets, Teacher
+
+
+class DistillationModule(SupervisedModule):
+    """Trains a student EMUFormer, besides the labels, on what a frozen teacher says (Eq. 6–12)."""
+
+    def __init__(
+        self, config: TrainConfig, spec: ModelSpec, network: nn.Module, teacher: Teacher
+    ) -> None:
+        super().__init__(config, spec, network)
+        for name in ("label_set", "camera"):
+            mine, its = getattr(spec, name), getattr(teacher.spec, name)
+            if mine != its:
+                raise ValueError(f"student and teacher differ in {name}: {mine} and {its}")
+        missing = set(spec.tasks) - set(teacher.spec.tasks)
+        if missing:
+            raise ValueError(f"the teacher lacks the task {', '.join(sorted(missing))}")
+        untaught = {"human_parts", "saliency"} & set(spec.tasks)
+        if untaught:
+            raise ValueError(f"a teacher cannot teach {', '.join(sorted(untaught))}")
+        self.teacher = teacher
+
+    def on_fit_start(self) -> None:
+        self.teacher.to(self.device)
+
+    def terms(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        found = super().terms(outputs, batch)
+        targets = self.teacher(batch["image"], batch["seed"])
+        weights = self.config.loss
+        if outputs.logits is not None:
+            assert targets.probabilities is not None
+            divergence = losses.kl_divergence(targets.probabilities, outputs.logits)
+            found["kl"] = weights.kl_weight * divergence
+        everywhere = torch.ones_like(batch["image"][:, 0], dtype=torch.bool)
+        if outputs.normals is not None:
+            assert targets.normals is not None
+            distance = losses.cosine_distance(targets.normals, outputs.normals, everywhere)
+            found["teacher_normals"] = weights.kl_weight * distance
+        if outputs.edges is not None:
+            assert targets.edges is not None
+            distance = losses.binary_divergence(targets.edges, outputs.edges, everywhere)
+            found["teacher_edges"] = weights.kl_weight * distance
+        assert self.config.distillation is not None
+        missing = self.config.distillation.missing_depth_weight
+        if missing and outputs.mean is not None:
+            found["missing_depth"] = missing * self._missing_depth(outputs.mean, targets, batch)
+        # The student's part, and the teacher's that it learns.
+        pairs = {"variance": (outputs.variance, targets.variance)}
+        if outputs.epistemic_variance is not None:
+            assert outputs.variance is not None and targets.variance is not None
+            assert targets.epistemic_variance is not None
+            aleatoric = targets.variance - targets.epistemic_variance
+            pairs = {
+                "aleatoric_variance": (outputs.variance - outputs.epistemic_variance, aleatoric),
+                "epistemic_variance": (outputs.epistemic_variance, targets.epistemic_variance),
+            }
+        if outputs.mutual_information is not None:
+            information = (outputs.mutual_information, targets.mutual_information)
+            pairs["mutual_information"] = information
+        for name, (student, teacher) in pairs.items():
+            if student is not None and teacher is not None:
+                loss = losses.root_mean_squared_log_error(teacher, student)
+                found[f"rmsle_{name}"] = weights.rmsle_weight * loss
+        return found
+
+    def _missing_depth(self, mean: Tensor, targets: Targets, batch: Batch) -> Tensor:
+        """The teacher's depth in place of that of images which have none."""
+        assert targets.mean is not None and self.config.distillation is not None
+        low, high = self.spec.depth_range
+        valid = (targets.mean > low) & (targets.mean < high)
+        valid = valid & ~batch["has_depth"][:, None, None]
+        if targets.probabilities is not None and self.spec.label_set is not None:
+            classes = targets.probabilities.argmax(1)
+            for index in self.spec.label_set.without_depth_ids:  # such as the sky
+                valid = valid & (classes != index)
+        by_variance = self.config.distillation.weight_by_variance
+        variance = targets.variance if by_variance else None
+        return losses.precision_weighted_log_error(mean, targets.mean, variance, valid)

@@ -1,0 +1,73 @@
+"""The road as a plane under the camera: what labels of the road teach about depth.
+
+A plane n·P = h in the camera's frame makes the inverse depth of pixel rays (x, y, 1) linear:
+1 / d = q·(x, y, 1) with q = n / h. So a plane can be fitted without the camera's focal length, and
+with it the camera's height over the road is 1 / |q|.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+MIN_PIXELS = 200
+"""Fewer pixels of road say nothing about its plane."""
+_RIDGE = 1e-6
+
+
+class GroundPlane(NamedTuple):
+    """Of the images with enough road, in their order."""
+
+    images: Tensor
+    """`(N,)` int64: which of the batch these are."""
+    residual: Tensor
+    """`(N,)` mean |ln depth - ln depth of the plane|; 0 on a flat road."""
+    height: Tensor
+    """`(N,)` metres of the camera over the plane, for rays of a known camera."""
+
+
+def pixel_rays(intrinsics: Tensor, height: int, width: int) -> Tensor:
+    """`(B, 4)` fx, fy, cx, cy to `(B, H, W, 3)` rays (x, y, 1) through the pixels' centres."""
+    fx, fy, cx, cy = (each[:, None, None] for each in intrinsics.unbind(1))
+    device = intrinsics.device
+    x = (torch.arange(width, device=device)[None, None] - cx) / fx
+    y = (torch.arange(height, device=device)[None, :, None] - cy) / fy
+    x, y = torch.broadcast_tensors(x, y)
+    return torch.stack([x, y, torch.ones_like(x)], -1)
+
+
+def fit_ground_plane(depth: Tensor, road: Tensor, rays: Tensor) -> GroundPlane:
+    """Planes through the predicted depth of the road.
+
+    Relative errors of depth are minimised, so that the far end counts no more than the near one.
+    The residual's gradient moves the depth to the plane, not the plane to the depth; the height's
+    moves both.
+
+    Args:
+        depth: `(B, H, W)` metres, any positive scale.
+        road: bool `(B, H, W)`.
+        rays: `(B, H, W, 3)`, of `pixel_rays`.
+    """
+    use = road & (depth > 0)
+    images = torch.nonzero(use.flatten(1).sum(1) >= MIN_PIXELS)[:, 0]
+    residuals, heights = [], []
+    for image in images.tolist():
+        chosen = use[image]
+        d, ray = depth[image][chosen].double(), rays[image][chosen].double()
+        rows = ray * d[:, None].detach()  # d (q·ray) = 1
+        normal = rows.T @ rows / len(d)
+        normal = normal + _RIDGE * torch.eye(3, dtype=d.dtype, device=d.device)
+        # As a function of the depth: the weights are constants, the inverse depth is not.
+        target = (rows * (d.detach() / d)[:, None]).sum(0) / len(d)
+        plane = torch.linalg.solve(normal, target)
+        inverse = (ray @ plane.detach()).clamp_min(1e-4)
+        residuals.append((torch.log(d) + torch.log(inverse)).abs().mean())
+        heights.append(1 / plane.norm().clamp_min(1e-4))
+    empty = depth.new_zeros(0)
+    return GroundPlane(
+        images,
+        torch.stack(residuals).to(depth.dtype) if residuals else empty,
+        torch.stack(heights).to(depth.dtype) if heights else empty,
+    )
