@@ -35,6 +35,8 @@ are None where an input was missing, and `missing` says why.
 - `out_of_distribution.SCORE.` `auroc`, `average_precision`, `fpr95`, `fraction`.
 - `mean_uncertainty.` `semantic` and `semantic_epistemic` (as fractions of ln C), `depth` and
   `depth_epistemic` (standard deviations in m), over all pixels, with or without ground truth.
+- `camera_height.CLIP.` `mean` (m over the road, by predicted depth and true classes), `variation`
+  (deviation / mean over the images), `images`; of data sets scored by `emu evaluate`.
 - `intervals`: 95 % bootstrap intervals of headline figures by dotted key.
 """
 

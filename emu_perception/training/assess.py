@@ -8,12 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from emu_perception.batch import Request, predict_each
+from emu_perception.camera import Intrinsics
 from emu_perception.evaluation import DepthVarianceScaleFit, Evaluation, Evaluator, TemperatureFit
+from emu_perception.evaluation.camera_height import ROAD, CameraHeights
+from emu_perception.evaluation.elevation import ElevationTable
 from emu_perception.evaluation.frames import Frame, FrameLog
 from emu_perception.evaluation.median import scaled_to_median
 from emu_perception.methods import load_models, monte_carlo_dropout, uncalibrated
-from emu_perception.model_file import Calibration, LoadedModel
+from emu_perception.model_file import Calibration, LoadedModel, ModelSpec
+from emu_perception.prediction import Prediction
 from emu_perception.predictor import Predictor
 from emu_perception.training.config import DatasetConfig, TableConfig, TableRow, expand
 from emu_perception.training.data import Dataset, dataset_entry, derive
@@ -89,6 +95,7 @@ def score(
         human_parts="human_parts" in tasks,
         saliency="saliency" in tasks,
     )
+    heights = CameraHeights()
     answers = predict_each(
         predictor, _samples(dataset), _asking(predictor.available_maps), warm_up=True
     )
@@ -98,6 +105,8 @@ def score(
         depth = sample.depth if depth_range is not None else None
         if median_scaled and depth is not None and depth_range is not None:
             prediction = scaled_to_median(prediction, depth, depth_range)
+        if labels is not None and prediction.depth is not None:
+            _add_height(heights, predictor.spec, sample, prediction.depth)
         figures = evaluator.update(
             prediction,
             labels=labels,
@@ -121,6 +130,43 @@ def score(
             )
         if progress is not None:
             progress(index + 1, len(dataset))
+    result = evaluator.result(replicates)
+    return Evaluation({**result.values, "camera_height": heights.values()})
+
+
+def _add_height(heights: CameraHeights, spec: ModelSpec, sample: Sample, depth: np.ndarray) -> None:
+    """A camera that is unknown is taken for the one that the model assumes."""
+    assert spec.label_set is not None and sample.labels is not None
+    if ROAD not in spec.label_set.names:
+        return
+    camera, (height, width) = sample.intrinsics, depth.shape
+    if camera is None:
+        if spec.camera is None:
+            return
+        focal = spec.camera.assumed_focal_ratio * width
+        camera = Intrinsics(focal, focal, width / 2, height / 2, width, height)
+    road = sample.labels == spec.label_set.index(ROAD)
+    heights.add(depth, road, camera, sample.clip)
+
+
+def score_elevation_table(
+    fitted_on: Dataset, dataset: Dataset, depth_range: tuple[float, float], replicates: int = 1000
+) -> Evaluation:
+    """Depth figures of an image-free table, as `score` gives those of a model.
+
+    Raises:
+        ValueError: a data set has no depth with known cameras.
+    """
+    table, evaluator = ElevationTable(depth_range), Evaluator(None, depth_range)
+    for sample in _samples(fitted_on):
+        if sample.depth is not None and sample.intrinsics is not None:
+            table.add(sample.depth, sample.intrinsics)
+    for sample in _samples(dataset):
+        if sample.depth is not None and sample.intrinsics is not None:
+            prediction = Prediction(depth=table.depth(sample.intrinsics))
+            evaluator.update(prediction, depth=sample.depth, clip=sample.clip)
+    if not evaluator.frames:
+        raise ValueError("the data set has no depth with known cameras")
     return evaluator.result(replicates)
 
 
@@ -206,6 +252,8 @@ def compare(
 ) -> list[dict[str, Any]]:
     """The rows of the table: `name`, `models`, `parameters`, and `Evaluation.values` of each.
 
+    An `elevation_table` has no models and no parameters.
+
     Args:
         report: folder that gets a report of each row, in a folder of the row's name if there are
             several.
@@ -213,6 +261,11 @@ def compare(
     dataset = open_dataset(config.data)
     rows = []
     for row in config.rows:
+        if row.elevation_table is not None:
+            known = open_dataset(row.elevation_table)
+            found = score_elevation_table(known, dataset, config.depth_range, replicates)
+            rows.append({"name": row.name, "models": [], "parameters": 0, **found.values})
+            continue
         model = open_row(row)
         check_not_fitted_on(model, config.data)
         parameters = count_parameters(model)
