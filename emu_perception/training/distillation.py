@@ -53,10 +53,10 @@ class DistillationModule(SupervisedModule):
             assert targets.edges is not None
             distance = losses.binary_divergence(targets.edges, outputs.edges, everywhere)
             found["teacher_edges"] = weights.kl_weight * distance
-        assert self.config.distillation is not None
-        missing = self.config.distillation.missing_depth_weight
-        if missing and outputs.mean is not None:
-            found["missing_depth"] = missing * self._missing_depth(outputs.mean, targets, batch)
+        settings = self.config.distillation
+        if settings is not None and settings.missing_depth_weight and outputs.mean is not None:
+            missing = self._missing_depth(outputs.mean, targets, batch)
+            found["missing_depth"] = settings.missing_depth_weight * missing
         # The student's part, and the teacher's that it learns.
         pairs = {"variance": (outputs.variance, targets.variance)}
         if outputs.epistemic_variance is not None:
