@@ -38,7 +38,8 @@ class DistillationModule(SupervisedModule):
 
     def terms(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         found = super().terms(outputs, batch)
-        targets = self.teacher(batch["image"], batch["seed"])
+        asked = outputs.mutual_information is not None
+        targets = self.teacher(batch["image"], batch["seed"], information=asked)
         weights = self.config.loss
         if outputs.logits is not None:
             assert targets.probabilities is not None

@@ -83,10 +83,11 @@ class Targets(NamedTuple):
     """The members' mean probability of an edge."""
 
 
-def pool_members(raw: RawOutputs, size: tuple[int, int]) -> Targets:
+def pool_members(raw: RawOutputs, size: tuple[int, int], *, information: bool = True) -> Targets:
     """A teacher's raw outputs `(M, B, C, h, w)`, or `(B, C, h, w)`, to targets at full size.
 
-    One member at a time: all of them at full size would take M times the memory.
+    One member at a time: all of them at full size would take M times the memory. Without
+    `information` there is no mutual information, which takes the logarithm of every score.
     """
     found: dict[str, Tensor] = {}
     if raw.logits is not None:
@@ -94,10 +95,13 @@ def pool_members(raw: RawOutputs, size: tuple[int, int]) -> Targets:
         total = own = torch.zeros((), device=members.device)
         for member in members:
             probabilities = torch.softmax(resize(member.float(), size), dim=1)
-            total, own = total + probabilities, own + entropy(probabilities)
+            total = total + probabilities
+            if information:
+                own = own + entropy(probabilities)
         found["probabilities"] = total / len(members)
-        mutual = entropy(found["probabilities"]) - own / len(members)
-        found["mutual_information"] = mutual.clamp_min(0)
+        if information:
+            mutual = entropy(found["probabilities"]) - own / len(members)
+            found["mutual_information"] = mutual.clamp_min(0)
     if raw.depth is not None:
         members = raw.depth if raw.depth.dim() == 5 else raw.depth[None]
         # Welford's sums: the difference of two large means would lose the small variance.
@@ -150,8 +154,12 @@ class Teacher:
         self._network.to(device)
 
     @torch.no_grad()
-    def __call__(self, image: Tensor, seeds: Tensor) -> Targets:
-        """Targets of `(B, 3, H, W)` uint8 images, whose seeds draw the colour jitter."""
+    def __call__(self, image: Tensor, seeds: Tensor, *, information: bool = True) -> Targets:
+        """Targets of `(B, 3, H, W)` uint8 images, whose seeds draw the colour jitter.
+
+        `information`: of `pool_members`.
+        """
         factors = self.jitter.draw(seeds.tolist()).to(image.device)
         jittered = colour_jitter(image.float() / 255, factors) * 255
-        return pool_members(self._network(jittered), (image.shape[-2], image.shape[-1]))
+        size = (image.shape[-2], image.shape[-1])
+        return pool_members(self._network(jittered), size, information=information)
