@@ -55,8 +55,8 @@ def evaluate(
 
     from emu_perception.evaluation.result import write_json
     from emu_perception.training import assess
-    from emu_perception.training.config import TableConfig, TableRow
     from emu_perception.training.config_file import load_config
+    from emu_perception.training.table_config import TableConfig, TableRow
 
     if table is not None:
         if model or dataset:

@@ -21,10 +21,11 @@ from emu_perception.methods import load_models, monte_carlo_dropout, uncalibrate
 from emu_perception.model_file import Calibration, LoadedModel, ModelSpec
 from emu_perception.prediction import Prediction
 from emu_perception.predictor import Predictor
-from emu_perception.training.config import DatasetConfig, TableConfig, TableRow, expand
+from emu_perception.training.config import DatasetConfig, expand
 from emu_perception.training.data import Dataset, dataset_entry, derive
 from emu_perception.training.data_module import open_dataset
 from emu_perception.training.sample import Sample
+from emu_perception.training.table_config import TableConfig, TableRow
 
 Progress = Callable[[int, int], None]
 COLUMNS = {

@@ -385,38 +385,6 @@ class TrainConfig(Strict):
         return self.model_copy(update={"data": self.data.model_copy(update={"train": train})})
 
 
-class TableRow(Strict):
-    """One row of the table of methods."""
-
-    name: str
-    models: list[str] = []
-    """A model file, or the members of an ensemble."""
-    elevation_table: DatasetConfig | None = None
-    """In place of a model: the median depth by elevation angle, fitted on this data."""
-    dropout: float | None = Field(None, gt=0, lt=1)
-    """Sample dropout at this rate (Monte Carlo Dropout)."""
-    samples: int = Field(10, gt=0)
-    calibrated: bool = True
-    """False: as if the file held no calibration."""
-    median_scaled: bool = False
-    """Scale each image's depth to its labels' median: for depth that was learnt without labels."""
-
-    @model_validator(mode="after")
-    def _check(self) -> TableRow:
-        if bool(self.models) == (self.elevation_table is not None):
-            raise ValueError(f"row '{self.name}' wants models, or an elevation_table")
-        return self
-
-
-class TableConfig(Strict):
-    """Rows that `emu evaluate --table` compares on one split."""
-
-    data: DatasetConfig
-    rows: list[TableRow] = Field(min_length=1)
-    depth_range: tuple[float, float] = (0.5, 80.0)
-    """Metres, of `elevation_table`; a model has its own."""
-
-
 def expand(path: str) -> Path:
     """A path with `~` and environment variables filled in; ConfigError for an unset variable."""
     expanded = os.path.expandvars(path)

@@ -11,13 +11,13 @@ from emu_perception.networks.registry import build_network
 from emu_perception.resources import find_resource
 from emu_perception.training.config import (
     ConfigError,
-    TableConfig,
     TrainConfig,
     expand,
 )
 from emu_perception.training.config_file import load_config
 from emu_perception.training.data import dataset_entry
 from emu_perception.training.multitask.losses import find_loss
+from emu_perception.training.table_config import TableConfig
 
 SHIPPED = sorted(find_resource("config", "train").glob("*.yaml"))
 TABLES = [p for p in SHIPPED if p.stem.endswith("_table")]

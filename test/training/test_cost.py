@@ -11,7 +11,7 @@ from emu_perception.training.cost import step_cost
 def test_a_larger_teacher_costs_more(tmp_path: Path) -> None:
     config = tiny.config(tmp_path, tmp_path)
     found = step_cost(config, 4, steps=1)
-    assert found.plain_seconds > 0  # how much longer the other takes depends on the machine
+    assert found.ratio > 1
     assert found.ratio == pytest.approx(found.distillation_seconds / found.plain_seconds)
     # Four encoders of 3.3 million float32 weights.
     assert found.distillation_bytes - found.plain_bytes > 25e6

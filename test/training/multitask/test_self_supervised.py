@@ -19,7 +19,7 @@ from emu_perception.prediction import Prediction
 from emu_perception.resources import find_resource
 from emu_perception.training import assess, run
 from emu_perception.training.augmentation import Augmentation
-from emu_perception.training.config import TableConfig, TableRow, TrainConfig
+from emu_perception.training.config import TrainConfig
 from emu_perception.training.data import build_dataset, collate
 from emu_perception.training.multitask.view_synthesis import (
     dissimilarity,
@@ -29,6 +29,7 @@ from emu_perception.training.multitask.view_synthesis import (
     synthesize,
 )
 from emu_perception.training.scenes import StreetDrive
+from emu_perception.training.table_config import TableConfig, TableRow
 
 CAMERA = torch.tensor([[50.0, 60.0, 15.5, 7.5]])
 
