@@ -35,6 +35,12 @@ class Intrinsics:
             )
 
     @classmethod
+    def from_focal_ratio(cls, width: int, height: int, ratio: float) -> Intrinsics:
+        """Square pixels and a centred principal point; `ratio` is focal length / image width."""
+        focal = ratio * width
+        return cls(focal, focal, (width - 1) / 2, (height - 1) / 2, width, height)
+
+    @classmethod
     def from_field_of_view(cls, width: int, height: int, horizontal_degrees: float) -> Intrinsics:
         """Square pixels and a centred principal point; the full horizontal angle in degrees."""
         focal = 0.5 * width / float(np.tan(np.radians(horizontal_degrees) / 2))

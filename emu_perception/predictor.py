@@ -227,8 +227,7 @@ class Predictor:
         if camera is None:
             return 1.0
         if intrinsics is None:
-            focal = camera.assumed_focal_ratio * width
-            intrinsics = Intrinsics(focal, focal, width / 2, height / 2, width, height)
+            intrinsics = Intrinsics.from_focal_ratio(width, height, camera.assumed_focal_ratio)
         rows, columns = self.network_size(height, width)
         seen = intrinsics.resized(columns, rows)
         return math.sqrt(seen.fx * seen.fy) / camera.canonical_focal_length

@@ -82,3 +82,9 @@ def test_impossible_cameras() -> None:
     with pytest.raises(ValueError, match="0 x 4"):
         Intrinsics(10, 10, 1, 1, 0, 4)
     assert Intrinsics.from_field_of_view(640, 480, 90).fx == pytest.approx(320)
+
+
+def test_a_camera_by_its_focal_ratio() -> None:
+    camera = Intrinsics.from_focal_ratio(640, 480, 0.9)
+    assert (camera.fx, camera.fy, camera.cx, camera.cy) == pytest.approx((576, 576, 319.5, 239.5))
+    assert (camera.width, camera.height) == (640, 480)

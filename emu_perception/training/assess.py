@@ -144,8 +144,7 @@ def _add_height(heights: CameraHeights, spec: ModelSpec, sample: Sample, depth: 
     if camera is None:
         if spec.camera is None:
             return
-        focal = spec.camera.assumed_focal_ratio * width
-        camera = Intrinsics(focal, focal, width / 2, height / 2, width, height)
+        camera = Intrinsics.from_focal_ratio(width, height, spec.camera.assumed_focal_ratio)
     road = sample.labels == spec.label_set.index(ROAD)
     heights.add(depth, road, camera, sample.clip)
 

@@ -79,9 +79,7 @@ def _assumed_camera(
 ) -> Intrinsics | None:
     if focal_ratio is None:
         return None
-    height, width = size
-    focal = focal_ratio * width
-    return Intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2, width, height)
+    return Intrinsics.from_focal_ratio(size[1], size[0], focal_ratio)
 
 
 def _only(items: list[Item], names: Sequence[str], root: Path) -> list[Item]:
