@@ -20,7 +20,12 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from emu_perception.engines.activation import OTHERS, Normalization, activations
+from emu_perception.engines.activation import (
+    OTHERS,
+    Normalization,
+    activations,
+    camera_tensor,
+)
 from emu_perception.engines.base import fold
 from emu_perception.model_file import HEADER_KEY, LoadedModel, ModelSpec
 from emu_perception.predictor import OWN_NAMES
@@ -39,6 +44,8 @@ OUTPUTS = {
 }
 """The engines' maps by the names of `Prediction`. Where the file's description has a `camera`,
 depth is in its canonical unit: metres follow with f / f0, variances with its square."""
+INPUTS = ("image", "camera")
+"""The second one, fx, fy, cx, cy in pixels, only of networks that take rays."""
 IMAGES = 2
 """On which a file is compared with PyTorch."""
 
@@ -72,9 +79,10 @@ class ExportedModel(nn.Module):
         wanted = (name for module in self.activations.values() for name in module.wanted)  # type: ignore[union-attr]
         return [OUTPUTS.get(name, name) for name in wanted]
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """`(1, H, W, 3)` uint8 RGB to the maps `(H, W)` that `names` names."""
-        outputs = self.network(self.normalize(image.permute(0, 3, 1, 2))).by_task()
+    def forward(self, image: Tensor, camera: Tensor | None = None) -> tuple[Tensor, ...]:
+        """`(1, H, W, 3)` uint8 RGB, with rays also `(1, 4)` float32 fx, fy, cx, cy of the image, to
+        the maps `(H, W)` that `names` names."""
+        outputs = self.network(self.normalize(image.permute(0, 3, 1, 2), camera)).by_task()
         return tuple(
             found for task, module in self.activations.items() for found in module(outputs[task])
         )
@@ -127,12 +135,15 @@ def export(
         _build_tensorrt(intermediate, path)
         return differences
     exported = ExportedModel(model, size)
-    example = torch.zeros(1, *size, 3, dtype=torch.uint8)
+    example = [torch.zeros(1, *size, 3, dtype=torch.uint8)]
+    if model.spec.camera is not None and model.spec.rays:
+        example.append(camera_tensor(model.spec.camera.assume(size[1], size[0])))
     write, load = _WRITERS[format], _LOADERS[format]
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sizes are fixed, as they should be
-        write(exported, example, path, model.spec)
-    differences = compare(load(path, exported.names), ExportedModel(model, size, folded=False))
+        write(exported, tuple(example), path, model.spec)
+    reference = ExportedModel(model, size, folded=False)
+    differences = compare(load(path, exported.names), reference, *example[1:])
     wrong = [
         f"{name} by {value:.2g}"
         for name, value in differences.items()
@@ -145,7 +156,9 @@ def export(
     return differences
 
 
-def compare(run: Callable[[np.ndarray], Maps], reference: ExportedModel) -> dict[str, float]:
+def compare(
+    run: Callable[[dict[str, np.ndarray]], Maps], reference: ExportedModel, *camera: Tensor
+) -> dict[str, float]:
     """The largest differences over a few images, as `export` returns them."""
     differences: dict[str, float] = {}
     height, width = next(iter(reference.activations.values())).size  # type: ignore[misc]
@@ -153,8 +166,10 @@ def compare(run: Callable[[np.ndarray], Maps], reference: ExportedModel) -> dict
     for _ in range(IMAGES):
         image = generator.integers(0, 256, (1, height, width, 3), np.uint8)
         with torch.inference_mode():
-            expected = dict(zip(reference.names, reference(torch.from_numpy(image)), strict=True))
-        found = run(image)
+            maps = reference(torch.from_numpy(image), *camera)
+        expected = dict(zip(reference.names, maps, strict=True))
+        given = (image, *(each.numpy() for each in camera))
+        found = run(dict(zip(INPUTS, given, strict=False)))
         for name, value in expected.items():
             difference = _difference(name, found[name], value.numpy())
             differences[name] = max(differences.get(name, 0.0), difference)
@@ -171,13 +186,15 @@ def _difference(name: str, found: np.ndarray, expected: np.ndarray) -> float:
     return float(difference) if np.isfinite(difference) else float("inf")
 
 
-def _write_onnx(module: ExportedModel, example: Tensor, path: Path, spec: ModelSpec) -> None:
+def _write_onnx(
+    module: ExportedModel, example: tuple[Tensor, ...], path: Path, spec: ModelSpec
+) -> None:
     import onnx
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     program = torch.onnx.export(
-        module, (example,), input_names=["image"], output_names=module.names, dynamo=True,
-        verbose=False,
+        module, example, input_names=list(INPUTS[: len(example)]), output_names=module.names,
+        dynamo=True, verbose=False,
     )  # fmt: skip
     assert program is not None
     proto = program.model_proto
@@ -188,21 +205,25 @@ def _write_onnx(module: ExportedModel, example: Tensor, path: Path, spec: ModelS
     onnx.save(proto, str(path))
 
 
-def _load_onnx(path: Path, names: list[str]) -> Callable[[np.ndarray], Maps]:
+def _load_onnx(path: Path, names: list[str]) -> Callable[[dict[str, np.ndarray]], Maps]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
-    def run(image: np.ndarray) -> Maps:
-        return dict(zip(names, session.run(names, {"image": image}), strict=True))
+    def run(inputs: dict[str, np.ndarray]) -> Maps:
+        return dict(zip(names, session.run(names, inputs), strict=True))
 
     return run
 
 
-def _write_openvino(module: ExportedModel, example: Tensor, path: Path, spec: ModelSpec) -> None:
+def _write_openvino(
+    module: ExportedModel, example: tuple[Tensor, ...], path: Path, spec: ModelSpec
+) -> None:
     openvino = _openvino()
-    converted = openvino.convert_model(module, example_input=example, input=list(example.shape))
-    converted.inputs[0].tensor.set_names({"image"})
+    shapes = [list(each.shape) for each in example]
+    converted = openvino.convert_model(module, example_input=example, input=shapes)
+    for given, name in zip(converted.inputs, INPUTS, strict=False):
+        given.tensor.set_names({name})
     for output, name in zip(converted.outputs, module.names, strict=True):
         output.tensor.set_names({name})
     for key, value in _metadata(spec).items():
@@ -210,11 +231,11 @@ def _write_openvino(module: ExportedModel, example: Tensor, path: Path, spec: Mo
     openvino.save_model(converted, str(path), compress_to_fp16=False)
 
 
-def _load_openvino(path: Path, names: list[str]) -> Callable[[np.ndarray], Maps]:
+def _load_openvino(path: Path, names: list[str]) -> Callable[[dict[str, np.ndarray]], Maps]:
     compiled = _openvino().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
-    def run(image: np.ndarray) -> Maps:
-        found: Mapping[Any, np.ndarray] = compiled({"image": image})
+    def run(inputs: dict[str, np.ndarray]) -> Maps:
+        found: Mapping[Any, np.ndarray] = compiled(inputs)
         return {name: found[compiled.output(name)] for name in names}
 
     return run

@@ -24,6 +24,7 @@ from pydantic import (
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from emu_perception.camera import Intrinsics
 from emu_perception.labels import LabelSet
 from emu_perception.networks.registry import build_network
 from emu_perception.resources import find_resource
@@ -64,6 +65,10 @@ class Camera(BaseModel):
     """Focal length / image width, taken for a camera whose intrinsics are unknown."""
     assumed_focal_std: float = Field(0.25, ge=0)
     """Relative standard deviation of that guess; it widens the depth's."""
+
+    def assume(self, width: int, height: int) -> Intrinsics:
+        """The intrinsics of an image whose camera is unknown."""
+        return Intrinsics.from_focal_ratio(width, height, self.assumed_focal_ratio)
 
 
 class ModelSpec(BaseModel):
@@ -117,10 +122,17 @@ class ModelSpec(BaseModel):
             raise ValueError("the task 'semantic' needs a label_set")
         if min(self.input_size) < 32:
             raise ValueError(f"input_size must be at least 32 x 32, got {self.input_size}")
+        if self.rays and self.camera is None:
+            raise ValueError("a network that takes rays needs a camera, to assume an unknown one")
         low, high = self.depth_range
         if not (0 <= low < high and math.isfinite(high)):
             raise ValueError(f"depth_range must be 0 <= min < max, got {self.depth_range}")
         return self
+
+    @property
+    def rays(self) -> bool:
+        """Whether the network takes its pixels' rays beside their colours."""
+        return bool(self.arguments.get("rays", False))
 
     def build(self) -> nn.Module:
         """An untrained network of this kind."""

@@ -63,8 +63,11 @@ class Predictor:
     Attributes:
         min_confidence: labels below it become 255 with confidence 0; 0 keeps all of them.
         max_depth_std: depth with a larger standard deviation, in metres, becomes NaN.
+        masks_depth: depth outside the model's range, and of classes without one such as the sky,
+            becomes NaN. False: it is limited to the range and stays, also beyond `max_depth_std`,
+            so that what two models say of the same pixels can be compared.
 
-    Both may be changed between calls. A predictor serves one thread at a time.
+    All may be changed between calls. A predictor serves one thread at a time.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Predictor:
         self.precision = choose_precision(precision, self.device)
         self.min_confidence = 0.0
         self.max_depth_std = math.inf
+        self.masks_depth = True
         stochastic = bool(getattr(model.network, "stochastic", False))
         self.engine = choose_engine(engine, self.device, stochastic)
         self._epistemic = bool(getattr(model.network, "epistemic", False))
@@ -178,15 +182,16 @@ class Predictor:
         size = (height, width) if output_size is None else output_size
         if min(size) < 1:
             raise ValueError(f"output_size must be positive, got {size}")
+        camera = self._seen_camera(intrinsics, height, width)
         found = self._engine.run(
             np.ascontiguousarray(image),
             self.network_size(height, width),
             size,
             self._engine_maps(wanted),
+            camera,
         )
         if "mean" in found:
-            ratio = self._focal_ratio(intrinsics, height, width)
-            found.update(self._metric_depth(found, ratio, intrinsics is None))
+            found.update(self._metric_depth(found, self._focal_ratio(camera), intrinsics is None))
         if self.min_confidence > 0 and "confidence" in found:
             doubtful = found["confidence"] < self.min_confidence
             found["confidence"] = found["confidence"].masked_fill(doubtful, 0.0)
@@ -212,7 +217,7 @@ class Predictor:
 
     def _engine_maps(self, wanted: frozenset[str]) -> frozenset[str]:
         maps = set().union(*(ENGINE_MAPS[name] for name in wanted))
-        if wanted & (DEPTH_MAPS | {"depth_epistemic"}):
+        if self.masks_depth and wanted & (DEPTH_MAPS | {"depth_epistemic"}):
             if self.max_depth_std < math.inf and self._variance:
                 maps.add("variance")
             if self.label_set is not None and self.label_set.without_depth:
@@ -221,32 +226,42 @@ class Predictor:
             maps.add("confidence")
         return frozenset(maps)
 
-    def _focal_ratio(self, intrinsics: Intrinsics | None, height: int, width: int) -> float:
-        """f / f0, with f the focal length in pixels of the network's input."""
+    def _seen_camera(
+        self, intrinsics: Intrinsics | None, height: int, width: int
+    ) -> Intrinsics | None:
+        """The camera of the network's input, assumed where it is unknown; None where no matter."""
         camera = self.spec.camera
         if camera is None:
-            return 1.0
+            return None
         if intrinsics is None:
-            intrinsics = Intrinsics.from_focal_ratio(width, height, camera.assumed_focal_ratio)
+            intrinsics = camera.assume(width, height)
         rows, columns = self.network_size(height, width)
-        seen = intrinsics.resized(columns, rows)
-        return math.sqrt(seen.fx * seen.fy) / camera.canonical_focal_length
+        return intrinsics.resized(columns, rows)
+
+    def _focal_ratio(self, seen: Intrinsics | None) -> float:
+        """f / f0, with f the focal length in pixels of the network's input."""
+        if seen is None or self.spec.camera is None:
+            return 1.0
+        return math.sqrt(seen.fx * seen.fy) / self.spec.camera.canonical_focal_length
 
     def _metric_depth(
         self, found: dict[str, Tensor], focal_ratio: float, unknown_camera: bool
     ) -> dict[str, Tensor]:
-        """Canonical mean and variance to metres, NaN where invalid."""
+        """Canonical mean and variance to metres; see `masks_depth`."""
         depth = found["mean"] * focal_ratio
         nearest, farthest = self.spec.depth_range
         invalid = (depth <= 0) | (depth < nearest) | (depth > farthest)
+        if not self.masks_depth:
+            depth = depth.clamp(nearest, farthest)
+            invalid = torch.zeros_like(invalid)
         spread = None
         if "variance" in found:
             spread = found["variance"] * focal_ratio**2
             if unknown_camera and self.spec.camera is not None:
                 spread = spread + (self.spec.camera.assumed_focal_std * depth) ** 2
-            if self.max_depth_std < math.inf:
+            if self.masks_depth and self.max_depth_std < math.inf:
                 invalid |= spread > self.max_depth_std**2
-        if self.label_set is not None and "classes" in found:
+        if self.masks_depth and self.label_set is not None and "classes" in found:
             for index in self.label_set.without_depth_ids:
                 invalid |= found["classes"] == index
         maps = {"depth": depth.masked_fill(invalid, math.nan)}

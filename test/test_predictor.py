@@ -157,6 +157,18 @@ def test_invalid_depth(image: np.ndarray) -> None:
     assert np.isnan(narrow.depth).any() and not (narrow.depth > 19.9).any()
 
 
+def test_unmasked_depth_is_everywhere_and_within_the_range(image: np.ndarray) -> None:
+    predictor = Predictor(model(depth_range=(0.1, 19.9)), device="cpu", engine="pytorch")
+    predictor.max_depth_std = 0.5
+    masked = predictor.predict(image)
+    predictor.masks_depth = False
+    p = predictor.predict(image)
+    assert np.isfinite(p.depth).all() and np.isfinite(p.depth_variance).all()
+    assert p.depth.min() >= 0.1 and p.depth.max() == np.float32(19.9)
+    kept = np.isfinite(masked.depth)
+    assert not kept.all() and np.array_equal(p.depth[kept], masked.depth[kept])
+
+
 def test_sky_is_left_out_even_if_only_depth_is_asked_for(image: np.ndarray) -> None:
     predictor = Predictor(model(), device="cpu", engine="pytorch")
     everything = predictor.predict(image)

@@ -11,8 +11,10 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from emu_perception.camera import Intrinsics
 from emu_perception.model_file import ModelSpec
 from emu_perception.networks.decoder import resize
+from emu_perception.networks.rays import ray_channels
 from emu_perception.uncertainty import activate_depth, depth_maps, entropy, mean_softmax
 
 SEMANTIC = ("classes", "confidence", "entropy", "mutual_information", "probabilities")
@@ -36,23 +38,44 @@ def prepare_pixels(pixels: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(channels, size=tuple(size), mode="bilinear", antialias=True)
 
 
+def camera_tensor(camera: Intrinsics) -> Tensor:
+    """`(1, 4)` float32 fx, fy, cx, cy."""
+    return torch.tensor([[camera.fx, camera.fy, camera.cx, camera.cy]], dtype=torch.float32)
+
+
 class Normalization(nn.Module):
-    """0-255 to what the encoder was trained on."""
+    """0-255, and the rays where the network takes them, to what the encoder was trained on."""
 
     scale: Tensor
     offset: Tensor
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
+        self.rays = spec.rays
         std = torch.tensor(spec.normalization_std)
         self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1))
         self.register_buffer(
             "offset", (torch.tensor(spec.normalization_mean) / std).view(1, 3, 1, 1)
         )
 
-    def forward(self, image: Tensor) -> Tensor:
-        """`(B, 3, H, W)` of any number type to float32."""
-        return image.float() * self.scale - self.offset
+    def forward(self, image: Tensor, camera: Tensor | None = None) -> Tensor:
+        """`(B, 3, H, W)` of any number type to float32, with rays to `(B, 5, H, W)`.
+
+        Args:
+            image: colours in 0-255.
+            camera: `(B, 4)` fx, fy, cx, cy in pixels of the image; a network without rays has no
+                use for it.
+
+        Raises:
+            ValueError: the network takes rays, and there is no camera.
+        """
+        colours = image.float() * self.scale - self.offset
+        if not self.rays:
+            return colours
+        if camera is None:
+            raise ValueError("this network takes the camera's rays: give fx, fy, cx, cy too")
+        channels = ray_channels(camera.float(), image.shape[-2], image.shape[-1])
+        return torch.cat([colours, channels], dim=1)
 
 
 class SemanticActivation(nn.Module):

@@ -11,6 +11,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from emu_perception.camera import Intrinsics
 from emu_perception.model_file import LoadedModel
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -32,6 +33,7 @@ class Engine(Protocol):
         network_size: tuple[int, int],
         output_size: tuple[int, int],
         wanted: frozenset[str],
+        camera: Intrinsics | None = None,
     ) -> dict[str, Tensor]:
         """Run the network once.
 
@@ -40,6 +42,7 @@ class Engine(Protocol):
             network_size: height and width at which the network sees it.
             output_size: height and width of the maps.
             wanted: some of `activation.MAPS`; nothing else is computed.
+            camera: of the network's input; a network that takes rays needs it.
 
         Returns:
             The wanted maps `(H, W)` by name (`probabilities` with a leading class axis); those of

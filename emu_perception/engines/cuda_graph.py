@@ -17,7 +17,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from emu_perception.engines.activation import activations, prepare_pixels
+from emu_perception.camera import Intrinsics
+from emu_perception.engines.activation import activations, camera_tensor, prepare_pixels
 from emu_perception.engines.fused import fused
 from emu_perception.engines.pytorch import PyTorchEngine
 from emu_perception.model_file import LoadedModel
@@ -36,6 +37,8 @@ class _Recording:
     graph: torch.cuda.CUDAGraph
     image: Tensor
     """`(H, W, 3)` uint8 in pinned memory of the host."""
+    camera: Tensor
+    """`(1, 4)` float32, likewise."""
     maps: dict[str, Tensor]
 
 
@@ -58,6 +61,7 @@ class CUDAGraphEngine(PyTorchEngine):
         network_size: tuple[int, int],
         output_size: tuple[int, int],
         wanted: frozenset[str],
+        camera: Intrinsics | None = None,
     ) -> dict[str, Tensor]:
         """See `Engine.run`. The maps are ready in the order of the current stream."""
         with torch.cuda.device(self._device):
@@ -66,6 +70,8 @@ class CUDAGraphEngine(PyTorchEngine):
             size = (image.shape[0], image.shape[1])
             recording = self._recording(size, network_size, output_size, wanted)
             recording.image.copy_(torch.from_numpy(image))
+            if camera is not None:
+                recording.camera.copy_(camera_tensor(camera))
             current = torch.cuda.current_stream()
             with torch.cuda.stream(self._stream):
                 recording.graph.replay()
@@ -93,11 +99,13 @@ class CUDAGraphEngine(PyTorchEngine):
         wanted: frozenset[str],
     ) -> _Recording:
         host = torch.zeros((*size, 3), dtype=torch.uint8, pin_memory=True)
+        camera = torch.ones((1, 4), pin_memory=True)
         modules: dict[str, nn.Module] = dict(activations(self._spec, wanted, output_size))
 
         def frame() -> dict[str, Tensor]:
             pixels = host.to(self._device, non_blocking=True)
-            return self._maps(prepare_pixels(pixels, network_size), modules)
+            seen = camera.to(self._device, non_blocking=True)
+            return self._maps(prepare_pixels(pixels, network_size), seen, modules)
 
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
@@ -110,4 +118,4 @@ class CUDAGraphEngine(PyTorchEngine):
             graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
         ):
             maps = frame()
-        return _Recording(graph, host, maps)
+        return _Recording(graph, host, camera, maps)

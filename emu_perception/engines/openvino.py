@@ -21,11 +21,13 @@ import torch.nn as nn
 from torch import Tensor
 
 from emu_perception import __version__
+from emu_perception.camera import Intrinsics
 from emu_perception.engines.activation import (
     SEMANTIC,
     Normalization,
     SemanticActivation,
     activations,
+    camera_tensor,
     prepare,
     requested,
 )
@@ -93,10 +95,15 @@ class OpenVINOEngine:
         network_size: tuple[int, int],
         output_size: tuple[int, int],
         wanted: frozenset[str],
+        camera: Intrinsics | None = None,
     ) -> dict[str, Tensor]:
         """See `Engine.run`."""
         x = prepare(image, network_size, self._device).contiguous().numpy()
-        raw = dict(zip(self._spec.tasks, self._compile_network(network_size)(x), strict=True))
+        given = [x]
+        if self._spec.rays:
+            assert camera is not None, "a network that takes rays needs a camera"
+            given.append(camera_tensor(camera).numpy())
+        raw = dict(zip(self._spec.tasks, self._compile_network(network_size)(*given), strict=True))
         maps: dict[str, Tensor] = {}
         for task, names in requested(self._spec, wanted).items():
             compiled = _rounded_up(names) if _is_banded(task, names, raw[task].shape) else names
@@ -115,8 +122,10 @@ class OpenVINOEngine:
 
     def _compile_network_once(self, size: tuple[int, int]) -> _Request:
         assert self._network is not None, "the engine was closed"
-        example = torch.zeros((1, 3, *size), dtype=torch.uint8)
-        return self._compile(f"network-{_name(size)}", self._network, example)
+        example = [torch.zeros((1, 3, *size), dtype=torch.uint8)]
+        if self._spec.rays:
+            example.append(torch.ones(1, 4))
+        return self._compile(f"network-{_name(size)}", self._network, *example)
 
     def _compile_maps_once(
         self,
@@ -133,7 +142,7 @@ class OpenVINOEngine:
         sizes = "-".join(map(_name, (network_size, size)))
         return self._compile(f"{task}-{sizes}-{'-'.join(names)}", module, torch.zeros(shape))
 
-    def _compile(self, name: str, module: nn.Module, example: Tensor) -> _Request:
+    def _compile(self, name: str, module: nn.Module, *example: Tensor) -> _Request:
         """From the cache where it is there."""
         kept = self._cache.read(name)
         if kept is not None:
@@ -146,12 +155,12 @@ class OpenVINOEngine:
         _give_back_memory()
         return request
 
-    def _compile_anew(self, name: str, module: nn.Module, example: Tensor) -> Any:
+    def _compile_anew(self, name: str, module: nn.Module, example: tuple[Tensor, ...]) -> Any:
         with warnings.catch_warnings(), torch.no_grad():
             # Tracing fixes the sizes, as it should: one compiled form per size.
             warnings.simplefilter("ignore")
             model = openvino.convert_model(
-                module.eval(), example_input=example, input=list(example.shape)
+                module.eval(), example_input=example, input=[list(each.shape) for each in example]
             )
         compiled = self._core.compile_model(model, "CPU", self._settings)
         self._cache.write(name, lambda: _exported(compiled))
@@ -193,8 +202,9 @@ class _Network(nn.Module):
         super().__init__()
         self.normalize, self.network = Normalization(spec), network
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return tuple(raw for raw in self.network(self.normalize(image)) if raw is not None)
+    def forward(self, image: Tensor, camera: Tensor | None = None) -> tuple[Tensor, ...]:
+        seen = self.normalize(image, camera)
+        return tuple(raw for raw in self.network(seen) if raw is not None)
 
 
 class _Request:
@@ -204,6 +214,6 @@ class _Request:
         self._request = compiled.create_infer_request()
         self.shapes = [tuple(output.shape) for output in compiled.outputs]
 
-    def __call__(self, array: np.ndarray) -> list[np.ndarray]:
-        result = self._request.infer([array], share_inputs=True, share_outputs=True)
+    def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
+        result = self._request.infer(list(arrays), share_inputs=True, share_outputs=True)
         return [result[i] for i in range(len(self.shapes))]

@@ -9,7 +9,13 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from emu_perception.engines.activation import Normalization, activations, prepare
+from emu_perception.camera import Intrinsics
+from emu_perception.engines.activation import (
+    Normalization,
+    activations,
+    camera_tensor,
+    prepare,
+)
 from emu_perception.engines.base import PRECISIONS, fold
 from emu_perception.model_file import LoadedModel
 
@@ -35,14 +41,19 @@ class PyTorchEngine:
         network_size: tuple[int, int],
         output_size: tuple[int, int],
         wanted: frozenset[str],
+        camera: Intrinsics | None = None,
     ) -> dict[str, Tensor]:
         """See `Engine.run`."""
         modules: dict[str, nn.Module] = dict(activations(self._spec, wanted, output_size))
-        return self._maps(prepare(image, network_size, self._device), modules)
+        pixels = prepare(image, network_size, self._device)
+        seen = None if camera is None else camera_tensor(camera).to(self._device)
+        return self._maps(pixels, seen, modules)
 
-    def _maps(self, image: Tensor, activations: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-        """`(1, 3, h, w)` in 0-255 to the maps of activations by task."""
-        x = self._normalize(image).to(self._dtype, memory_format=torch.channels_last)
+    def _maps(
+        self, image: Tensor, camera: Tensor | None, activations: Mapping[str, nn.Module]
+    ) -> dict[str, Tensor]:
+        """`(1, 3, h, w)` in 0-255, and fx, fy, cx, cy, to the maps of activations by task."""
+        x = self._normalize(image, camera).to(self._dtype, memory_format=torch.channels_last)
         outputs = self._network(x).by_task()
         maps: dict[str, Tensor] = {}
         for task, activation in activations.items():

@@ -97,13 +97,16 @@ def mit_b5(pretrained: bool = False, **kwargs: Any) -> PyramidVisionTransformerV
     return _mix_transformer("mit_b5", (3, 6, 40, 3), pretrained, **kwargs)
 
 
-def build_encoder(name: str, *, dropout: float = 0.0, drop_path: float = 0.0) -> nn.Module:
-    """A timm backbone that maps `(B, 3, H, W)` to its last four feature maps.
+def build_encoder(
+    name: str, *, dropout: float = 0.0, drop_path: float = 0.0, channels: int = 3
+) -> nn.Module:
+    """A timm backbone that maps `(B, C, H, W)` to its last four feature maps.
 
     Args:
         name: `mit_b0` … `mit_b5`, or any timm model that supports `features_only`.
         dropout: rate in the MLPs and attention projections (Mix Transformers only).
         drop_path: rate of stochastic depth, where the backbone has it.
+        channels: C of the input.
 
     Returns:
         A module whose output is a list of four `(B, C, h, w)` tensors, from 1/4 to 1/32 of the
@@ -125,6 +128,8 @@ def build_encoder(name: str, *, dropout: float = 0.0, drop_path: float = 0.0) ->
         )
     if drop_path:
         settings["drop_path_rate"] = drop_path
+    if channels != 3:
+        settings["in_chans"] = channels
     encoder = build_features(name, **settings)
     reductions = feature_reductions(encoder)
     if len(reductions) > STAGES:

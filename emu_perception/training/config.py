@@ -342,6 +342,8 @@ class TrainConfig(Strict):
             raise ValueError(
                 "model.arguments.split_uncertainty is learnt from a teacher: add distillation"
             )
+        if self.model.arguments.get("rays") and self.model.canonical_focal_length is None:
+            raise ValueError("model.arguments.rays needs model.canonical_focal_length")
         if split and self.model.architecture != "segdepthformer":
             raise ValueError("split_uncertainty is for the architecture segdepthformer")
         if self.distillation is not None and "ensemble" in self.model.architecture:

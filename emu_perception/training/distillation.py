@@ -39,7 +39,8 @@ class DistillationModule(SupervisedModule):
     def terms(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         found = super().terms(outputs, batch)
         asked = outputs.mutual_information is not None
-        targets = self.teacher(batch["image"], batch["seed"], information=asked)
+        seen, camera = batch["image"], batch["intrinsics"]
+        targets = self.teacher(seen, batch["seed"], camera, information=asked)
         weights = self.config.loss
         if outputs.logits is not None:
             assert targets.probabilities is not None

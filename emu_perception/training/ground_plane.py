@@ -28,16 +28,6 @@ class GroundPlane(NamedTuple):
     """`(N,)` metres of the camera over the plane, for rays of a known camera."""
 
 
-def pixel_rays(intrinsics: Tensor, height: int, width: int) -> Tensor:
-    """`(B, 4)` fx, fy, cx, cy to `(B, H, W, 3)` rays (x, y, 1) through the pixels' centres."""
-    fx, fy, cx, cy = (each[:, None, None] for each in intrinsics.unbind(1))
-    device = intrinsics.device
-    x = (torch.arange(width, device=device)[None, None] - cx) / fx
-    y = (torch.arange(height, device=device)[None, :, None] - cy) / fy
-    x, y = torch.broadcast_tensors(x, y)
-    return torch.stack([x, y, torch.ones_like(x)], -1)
-
-
 def fit_ground_plane(depth: Tensor, road: Tensor, rays: Tensor) -> GroundPlane:
     """Planes through the predicted depth of the road.
 

@@ -14,14 +14,16 @@ from emu_perception.engines.activation import Normalization
 from emu_perception.labels import HUMAN_PARTS
 from emu_perception.model_file import ModelSpec
 from emu_perception.networks.ensembles import DeepSubEnsemble
+from emu_perception.networks.rays import pixel_rays
 from emu_perception.networks.segdepthformer import RawOutputs
 from emu_perception.prediction import UNLABELLED
 from emu_perception.training import losses
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.data import Batch
-from emu_perception.training.ground_plane import fit_ground_plane, pixel_rays
+from emu_perception.training.ground_plane import fit_ground_plane
 from emu_perception.training.multitask import balancing  # noqa: F401  (registers weightings)
 from emu_perception.training.multitask.weighting import build_weighting
+from emu_perception.training.sample import DataError
 from emu_perception.training.targets import Outputs, activate
 
 _STEP_SEED = 1_000_003
@@ -66,7 +68,15 @@ class SupervisedModule(L.LightningModule):
     def outputs(self, batch: Batch) -> Outputs:
         """Activated maps of a batch at the size of its images."""
         image = batch["image"]
-        raw = self.run_network(self.normalization(image))
+        if self.spec.rays and not bool(batch["has_intrinsics"].all()):
+            unknown = [
+                n for n, h in zip(batch["name"], batch["has_intrinsics"], strict=True) if not h
+            ]
+            raise DataError(
+                f"the network takes the rays of cameras, and '{unknown[0]}' has none; train "
+                "without model.arguments.rays, or give its data set a camera (CamVid: focal_ratio)"
+            )
+        raw = self.run_network(self.normalization(image, batch["intrinsics"]))
         return activate(raw, (image.shape[-2], image.shape[-1]), self.classes)
 
     def depth_target(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,7 @@ from emu_perception.networks.pretrained import (
     convert_segformer_state,
     load_imagenet_lite0,
     read_state,
+    widen_input,
 )
 from emu_perception.training.callbacks import AtomicCheckpointIO, Pictures, epoch_checkpoint
 from emu_perception.training.config import ConfigError, TrainConfig, expand
@@ -108,7 +109,7 @@ def _load_encoder(network: Any, path: Path) -> None:
     prefix = "encoder."
     encoder = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     try:
-        network.encoder.load_state_dict(encoder)
+        network.encoder.load_state_dict(widen_input(encoder, network.encoder.state_dict()))
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit the backbone: {error}") from error
 

@@ -145,7 +145,8 @@ class Teacher:
         if not getattr(model.network, "depth_variance", True) and "depth" in model.spec.tasks:
             raise ValueError(f"{model.path} predicts no variance of depth: it cannot be a teacher")
         self.spec, self.jitter = model.spec, jitter
-        self._network: nn.Module = nn.Sequential(Normalization(model.spec), fold(model.network))
+        self._normalization = Normalization(model.spec)
+        self._network: nn.Module = fold(model.network)
         self._network.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __deepcopy__(self, memo: object) -> Teacher:
@@ -154,14 +155,27 @@ class Teacher:
     def to(self, device: torch.device) -> None:
         """Move to the student's device."""
         self._network.to(device)
+        self._normalization.to(device)
 
     @torch.no_grad()
-    def __call__(self, image: Tensor, seeds: Tensor, *, information: bool = True) -> Targets:
-        """Targets of `(B, 3, H, W)` uint8 images, whose seeds draw the colour jitter.
+    def __call__(
+        self,
+        image: Tensor,
+        seeds: Tensor,
+        camera: Tensor | None = None,
+        *,
+        information: bool = True,
+    ) -> Targets:
+        """What it says of images.
 
-        `information`: of `pool_members`.
+        Args:
+            image: `(B, 3, H, W)` uint8.
+            seeds: `(B,)`, of the colour jitter.
+            camera: `(B, 4)` fx, fy, cx, cy, for a teacher that takes rays.
+            information: of `pool_members`.
         """
         factors = self.jitter.draw(seeds.tolist()).to(image.device)
         jittered = colour_jitter(image.float() / 255, factors) * 255
         size = (image.shape[-2], image.shape[-1])
-        return pool_members(self._network(jittered), size, information=information)
+        raw = self._network(self._normalization(jittered, camera))
+        return pool_members(raw, size, information=information)

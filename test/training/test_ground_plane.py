@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from emu_perception.training.ground_plane import MIN_PIXELS, fit_ground_plane, pixel_rays
+from emu_perception.networks.rays import pixel_rays
+from emu_perception.training.ground_plane import MIN_PIXELS, fit_ground_plane
 
 HEIGHT, WIDTH = 48, 64
 

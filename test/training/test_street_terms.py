@@ -14,13 +14,16 @@ pytest.importorskip("lightning")
 
 import tiny
 
+from emu_perception.model_file import LoadedModel
+from emu_perception.networks.rays import pixel_rays
 from emu_perception.training import run
 from emu_perception.training.data import Batch
 from emu_perception.training.data_module import DataModule
-from emu_perception.training.ground_plane import pixel_rays
 from emu_perception.training.modules import SupervisedModule
+from emu_perception.training.photometric import ColourJitter
 from emu_perception.training.registry import build_module
-from emu_perception.training.targets import Outputs, Targets
+from emu_perception.training.sample import DataError
+from emu_perception.training.targets import Outputs, Targets, Teacher
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +163,22 @@ def test_norms_keep_their_statistics_once_they_are_frozen(data: Path, tmp_path: 
         statistics[share] = [v for k, v in state.items() if k.endswith("running_mean")]
     assert statistics[0.0] and all((each == 0).all() for each in statistics[0.0])
     assert not any((each == 0).all() for each in statistics[None])
+
+
+def test_rays_reach_network_and_teacher(data: Path, tmp_path: Path) -> None:
+    model = {"arguments": {"width": 8, "rays": True}, "canonical_focal_length": 60.0}
+    module, batch = built(data, tmp_path / "student", model=model)
+    module.eval()
+    before = module.outputs(batch).mean
+    teacher = Teacher(LoadedModel(module.network, module.spec, Path("memory")), ColourJitter())
+    said = teacher(batch["image"], batch["seed"], batch["intrinsics"]).mean
+    batch["intrinsics"][:, 3] -= 20  # looks further down
+    assert not torch.allclose(module.outputs(batch).mean, before)
+    assert not torch.allclose(
+        teacher(batch["image"], batch["seed"], batch["intrinsics"]).mean, said
+    )
+    batch["has_intrinsics"][1] = False
+    with pytest.raises(DataError, match=f"'{batch['name'][1]}' has none"):
+        module.outputs(batch)
+    with pytest.raises(ValueError, match="rays needs model"):
+        built(data, tmp_path / "no", model={"arguments": {"rays": True}})
