@@ -70,6 +70,8 @@ def deep_ensemble(models: Sequence[LoadedModel]) -> LoadedModel:
 def monte_carlo_dropout(model: LoadedModel, rate: float, samples: int = 10) -> LoadedModel:
     """The same weights with dropout sampled at inference; train them with the same rate.
 
+    The network's own calibration is left out: it holds without dropout.
+
     Raises:
         ValueError: the model is not a single network.
     """
@@ -81,6 +83,7 @@ def monte_carlo_dropout(model: LoadedModel, rate: float, samples: int = 10) -> L
         update={
             "architecture": "monte_carlo_dropout",
             "arguments": {**arguments, "dropout": rate, "samples": samples},
+            "calibration": Calibration(),
             "metrics": {},
         }
     )

@@ -38,6 +38,19 @@ class ModelFileError(ValueError):
     """A model file that is missing, damaged, or not one of this package."""
 
 
+class Fit(BaseModel):
+    """The data that a number of a `Calibration` was fitted on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    """In words, such as "camvid calibration (47 images)"."""
+    dataset: str
+    """Name of the data set."""
+    samples: tuple[str, ...]
+    """Names of its samples: no figures are to be reported on these."""
+
+
 class Calibration(BaseModel):
     """Corrections fitted on held-out data after training."""
 
@@ -48,7 +61,28 @@ class Calibration(BaseModel):
     depth_variance_scale: float = Field(1.0, gt=0)
     """Multiplies the predictive variance of depth."""
     fitted_on: str = ""
-    """The data that it was fitted on; empty: not calibrated."""
+    """The data that it was fitted on, in words; empty: not calibrated."""
+    fits: dict[Literal["temperature", "depth_variance_scale"], Fit] = {}
+    """The same by number, sample by sample; files of older versions have it in words only."""
+
+    def fitted(self, on: Fit, **numbers: float) -> Calibration:
+        """With those of the two numbers that were fitted on some data; the other one stays."""
+        fits: dict[Any, Fit] = {**self.fits, **dict.fromkeys(numbers, on)}
+        before = "" if self.fits else self.fitted_on
+        temperature, scale = (
+            fits[name].title if name in fits else before
+            for name in ("temperature", "depth_variance_scale")
+        )
+        words = {"temperature": temperature, "depth variance": scale}
+        parts = [f"{what} on {title}" for what, title in words.items() if title]
+        return Calibration.model_validate(
+            {
+                **self.model_dump(),
+                **numbers,
+                "fits": fits,
+                "fitted_on": temperature if temperature == scale else ", ".join(parts),
+            }
+        )
 
 
 class Camera(BaseModel):

@@ -58,12 +58,13 @@ def test_what_makes_no_ensemble() -> None:
         deep_ensemble([deep_ensemble([member(0), member(1)]), member(2)])
 
 
-def test_dropout_keeps_weights_and_calibration() -> None:
+def test_dropout_keeps_the_weights_and_needs_a_calibration_of_its_own() -> None:
     trained = member(0)
     sampled = monte_carlo_dropout(trained, 0.5, samples=3)
     assert sampled.spec.arguments == {"width": 8, "dropout": 0.5, "samples": 3}
-    assert sampled.spec.calibration.temperature == 2.0
-    assert uncalibrated(sampled).spec.calibration == Calibration()
+    assert sampled.spec.calibration == Calibration()
+    assert trained.spec.calibration.temperature == 2.0
+    assert uncalibrated(trained).spec.calibration == Calibration()
     before = trained.network.state_dict()
     assert all(torch.equal(v, before[k]) for k, v in sampled.network.state_dict().items())
     with pytest.raises(ValueError, match="only single networks"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emu_perception.commands.options import DeviceOption, ModelOption, PrecisionOption
+from emu_perception.commands.options import DeviceOption, EngineOption, ModelOption, PrecisionOption
 
 if TYPE_CHECKING:
     from emu_perception.replay.problems import Problems
@@ -16,7 +16,6 @@ BagArgument = Annotated[Path, typer.Argument(help="rosbag2 folder, .mcap or .db3
 TopicOption = Annotated[
     str | None, typer.Option(help="The bag's topic with the images, if it has several.")
 ]
-EngineOption = Annotated[str, typer.Option(help="auto, pytorch or openvino.")]
 app = typer.Typer(help="Recorded drives (rosbag2) through a model.", no_args_is_help=True)
 
 IMPERFECT = 3

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from emu_perception.commands.options import DeviceOption
+from emu_perception.commands.options import DeviceOption, EngineOption
 
 ModelsOption = Annotated[
     list[str] | None,
@@ -40,13 +40,21 @@ def evaluate(
         bool,
         typer.Option("--median-scaled", help="Scale each image's depth to its labels' median."),
     ] = False,
+    void_as_inaccurate: Annotated[
+        bool,
+        typer.Option(
+            "--void-as-inaccurate",
+            help="Count pixels without truth as inaccurate in p(accurate|certain) and its like.",
+        ),
+    ] = False,
     device: DeviceOption = "auto",
+    engine: EngineOption = "auto",
     replicates: Annotated[int, typer.Option(min=0, help="Bootstrap draws; 0: none.")] = 1000,
 ) -> None:
     """Score a model, or the rows of a table, on a data set.
 
-    The JSON of one model holds the keys of `emu_perception.evaluation.Evaluator`, and `model`,
-    `dataset`, `split` and `parameters`. That of a table is a list of them, with `name`.
+    A single model is scored with the calibration that its file holds. What the keys of the JSON
+    mean, `emu_perception/evaluation/result.py` says; that of a table is a list, with `name`.
     """
     import importlib
 
@@ -54,8 +62,9 @@ def evaluate(
     from rich.table import Table
 
     from emu_perception.evaluation.result import write_json
-    from emu_perception.training import assess
     from emu_perception.training.config_file import load_config
+    from emu_perception.training.table import compare, table_cells
+    from emu_perception.training.table import markdown as table_markdown
     from emu_perception.training.table_config import TableConfig, TableRow
 
     if table is not None:
@@ -65,9 +74,16 @@ def evaluate(
     elif not model or dataset is None:
         raise typer.BadParameter("give --model and --dataset, or --table")
     else:
-        row = TableRow(name=Path(model[0]).stem, models=model, median_scaled=median_scaled)
+        row = TableRow(
+            name=Path(model[0]).stem,
+            models=model,
+            calibration="as stored",
+            median_scaled=median_scaled,
+        )
         data = _data(dataset, root, split, option, label_set)
         config = TableConfig(data=data, rows=[row])
+    if void_as_inaccurate:
+        config = config.model_copy(update={"void_as_inaccurate": True})
     if report is not None:  # what it needs had better be missing before the work than after it
         importlib.import_module("emu_perception.evaluation.report")
     with _bars() as bars:
@@ -77,13 +93,18 @@ def evaluate(
             tasks.setdefault(name, bars.add_task(name, total=total) if name not in tasks else None)
             bars.update(tasks[name], completed=done)
 
-        rows = assess.compare(
-            config, device=device, replicates=replicates, progress=follow, report=report
+        rows = compare(
+            config,
+            device=device,
+            engine=engine,
+            replicates=replicates,
+            progress=follow,
+            report=report,
         )
     for each in rows:
         each |= {"dataset": config.data.name, "split": config.data.split}
     console = Console()
-    heads, cells = assess.table_cells(rows)
+    heads, cells = table_cells(rows)
     if table is None:
         shown = Table("figure", "value", title=f"{cells[0][0]} on {config.data.title}")
         for head, cell in zip(heads[1:], cells[0][1:], strict=True):
@@ -94,7 +115,7 @@ def evaluate(
             shown.add_row(*line)
     console.print(shown)
     if markdown is not None:
-        markdown.write_text(assess.markdown(rows), encoding="utf-8")
+        markdown.write_text(table_markdown(rows), encoding="utf-8")
     if report is not None:
         console.print(f"The report is in {report}.")
     if json is not None:
@@ -102,22 +123,36 @@ def evaluate(
 
 
 def calibrate(
-    model: Annotated[str, typer.Option("--model", "-m", help="Model file; it is rewritten.")],
+    model: Annotated[
+        list[str],
+        typer.Option("--model", "-m", help="Model file; several are a Deep Ensemble."),
+    ],
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="See emu data list.")],
     split: Annotated[str, typer.Option(help="Never the one that you report on.")] = "calibration",
     root: RootOption = None,
     option: OptionsOption = None,
     label_set: LabelSetOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write here and leave the file as it is.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Write here, in place of the file; an ensemble of files needs it."
+        ),
     ] = None,
     device: DeviceOption = "auto",
+    engine: EngineOption = "auto",
 ) -> None:
-    """Fit temperature and depth variance scale on a split and store them in the model file."""
-    from emu_perception.model_file import load_model, save_model
+    """Fit temperature and depth variance scale on a split and store them in the model file.
+
+    What the split has no ground truth for stays as it was: fit the temperature on one data set and
+    the variance on another by two commands.
+    """
+    from emu_perception.methods import load_models
+    from emu_perception.model_file import save_model
     from emu_perception.training import assess
 
-    loaded = load_model(model)
+    if len(model) > 1 and out is None:
+        raise typer.BadParameter("several files are one ensemble: say with --out where to write it")
+    loaded = load_models(model)
     data = _data(dataset, root, split, option, label_set)
     with _bars() as bars:
         task = bars.add_task("Calibrating")
@@ -125,9 +160,9 @@ def calibrate(
         def follow(done: int, total: int) -> None:
             bars.update(task, completed=done, total=total)
 
-        fitted = assess.calibrate(loaded, data, device=device, progress=follow)
+        fitted = assess.calibrate(loaded, data, device=device, engine=engine, progress=follow)
     # The predictor runs a folded copy; the weights that are written are those that were read.
-    save_model(out or loaded.path, load_model(model).network, fitted.spec)
+    save_model(out or loaded.path, load_models(model).network, fitted.spec)
     found = fitted.spec.calibration
     typer.echo(
         f"temperature {found.temperature:.4f}, depth variance x {found.depth_variance_scale:.4f}, "

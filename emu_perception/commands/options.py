@@ -17,6 +17,7 @@ ModelOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+EngineOption = Annotated[str, typer.Option(help="auto, pytorch or openvino.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")]
 
 

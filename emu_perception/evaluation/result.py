@@ -3,7 +3,11 @@
 The tasks and `out_of_distribution` are None without ground truth for them; single figures
 are None where an input was missing, and `missing` says why.
 
-- `frames`, `frames_with_labels`, `frames_with_depth`; `seconds_per_frame` as given to `update`.
+- `frames`, `frames_with_labels`, `frames_with_depth`; `seconds_per_frame` as given to `update`, of
+  `emu evaluate` the median over a few images at batch 1, timed apart from the scoring.
+- of `emu evaluate` also `models`, `parameters`, `engine`, `device`, `precision`, `dataset`,
+  `split`, and `calibration.` `scored` (`none`, `as stored`, `fitted`), `temperature`,
+  `depth_variance_scale`, `fitted_on`.
 - `semantic.` `miou` (over the confusion matrix of the set), `miou_image_mean`, `class_iou`,
   `pixel_accuracy`, `class_accuracy`; `nll` (nats), `brier`; `ece` (ten equal-width bins of the
   confidence), `ece_equal_mass`, `ece_top_label` (by predicted class), `ece_classwise` (of all

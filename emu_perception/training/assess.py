@@ -1,11 +1,9 @@
-"""A model against a split: figures, calibration, and the table of methods."""
+"""A model against a split: its figures, and its calibration."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,51 +14,51 @@ from emu_perception.evaluation.camera_height import ROAD, CameraHeights
 from emu_perception.evaluation.elevation import ElevationTable
 from emu_perception.evaluation.frames import Frame, FrameLog
 from emu_perception.evaluation.median import scaled_to_median
-from emu_perception.methods import load_models, monte_carlo_dropout, uncalibrated
-from emu_perception.model_file import Calibration, LoadedModel, ModelSpec
+from emu_perception.methods import uncalibrated
+from emu_perception.model_file import Fit, LoadedModel, ModelSpec
 from emu_perception.prediction import Prediction
 from emu_perception.predictor import Predictor
-from emu_perception.training.config import DatasetConfig, expand
+from emu_perception.training.config import DatasetConfig
 from emu_perception.training.data import Dataset, dataset_entry, derive
 from emu_perception.training.data_module import open_dataset
 from emu_perception.training.sample import Sample
-from emu_perception.training.table_config import TableConfig, TableRow
 
 Progress = Callable[[int, int], None]
-COLUMNS = {
-    "parameters": "parameters",
-    "seconds": "seconds_per_frame",
-    "mIoU": "semantic.miou",
-    "ECE": "semantic.ece",
-    "NLL": "semantic.nll",
-    "p(acc|cer)": "semantic.p_accurate_certain",
-    "p(unc|inacc)": "semantic.p_uncertain_inaccurate",
-    "PAvPU": "semantic.pavpu",
-    "AUSE": "semantic.ause",
-    "RMSE": "depth.rmse",
-    "AbsRel": "depth.absrel",
-    "d<1.25": "depth.delta1",
-    "depth NLL": "depth.nll",
-    "depth p(acc|cer)": "depth.p_accurate_certain",
-    "depth p(unc|inacc)": "depth.p_uncertain_inaccurate",
-    "depth PAvPU": "depth.pavpu",
-    "depth AUSE": "depth.ause",
-    "mean angle": "normals.mean_angular_error",
-    "edge F1": "edges.f1",
-    "odsF": "edges.ods_f",
-    "parts mIoU": "human_parts.miou",
-    "maxF": "saliency.max_f",
-}
-"""Heads of the table and the keys of `Evaluation` that they show."""
 
 
-def check_not_fitted_on(model: LoadedModel, data: DatasetConfig) -> None:
-    """ValueError if the model was calibrated on the very split that it is to be scored on."""
-    if model.spec.calibration.fitted_on.startswith(f"{data.title} ("):
-        raise ValueError(
-            f"{model.path} was calibrated on {data.title}: figures on it would flatter. Evaluate "
-            "another split, or calibrate on another one"
-        )
+def check_not_fitted_on(model: LoadedModel, data: DatasetConfig, dataset: Dataset) -> None:
+    """ValueError if the model was calibrated on samples that it is to be scored on."""
+    calibration = model.spec.calibration
+    for fit in calibration.fits.values():
+        check_apart(fit, data, dataset)
+    # Files of older versions only say it in words.
+    if not calibration.fits and calibration.fitted_on.startswith(f"{data.title} ("):
+        raise ValueError(_flattering(calibration.fitted_on, data))
+
+
+def check_apart(fit: Fit, data: DatasetConfig, dataset: Dataset) -> None:
+    """ValueError if a calibration's data and a data set to be scored on share samples."""
+    if fit.dataset == data.name:
+        known = frozenset(fit.samples)
+        shared = [name for name in map(dataset.name, range(len(dataset))) if name in known]
+        if shared:
+            raise ValueError(
+                f"{_flattering(fit.title, data)} ({len(shared)} images are in both, such as "
+                f"'{shared[0]}')"
+            )
+
+
+def _flattering(fitted_on: str, data: DatasetConfig) -> str:
+    return (
+        f"the model was calibrated on {fitted_on}: figures on {data.title} would flatter. Evaluate "
+        "another split, or calibrate on another one"
+    )
+
+
+def provenance(data: DatasetConfig, dataset: Dataset) -> Fit:
+    """What a calibration says about the data that it was fitted on."""
+    names = tuple(map(dataset.name, range(len(dataset))))
+    return Fit(title=f"{data.title} ({len(names)} images)", dataset=data.name, samples=names)
 
 
 def score(
@@ -71,6 +69,7 @@ def score(
     progress: Progress | None = None,
     log: FrameLog | None = None,
     median_scaled: bool = False,
+    void_as_inaccurate: bool = False,
 ) -> Evaluation:
     """All figures of a model on a data set, one image at a time.
 
@@ -81,6 +80,7 @@ def score(
         predictor: its `masks_depth` is turned off.
         median_scaled: scale each image's depth to its labels' median; see `scaled_to_median`.
         log: takes the figures of each image, for a report.
+        void_as_inaccurate: of `Evaluator`.
 
     Raises:
         ValueError: model and data set differ in their classes, or have no task in common.
@@ -98,6 +98,7 @@ def score(
         edges="edges" in tasks,
         human_parts="human_parts" in tasks,
         saliency="saliency" in tasks,
+        void_as_inaccurate=void_as_inaccurate,
     )
     heights = CameraHeights()
     predictor.masks_depth = False
@@ -154,14 +155,19 @@ def _add_height(heights: CameraHeights, spec: ModelSpec, sample: Sample, depth: 
 
 
 def score_elevation_table(
-    fitted_on: Dataset, dataset: Dataset, depth_range: tuple[float, float], replicates: int = 1000
+    fitted_on: Dataset,
+    dataset: Dataset,
+    depth_range: tuple[float, float],
+    replicates: int = 1000,
+    void_as_inaccurate: bool = False,
 ) -> Evaluation:
     """Depth figures of an image-free table, as `score` gives those of a model.
 
     Raises:
         ValueError: a data set has no depth with known cameras.
     """
-    table, evaluator = ElevationTable(depth_range), Evaluator(None, depth_range)
+    table = ElevationTable(depth_range)
+    evaluator = Evaluator(None, depth_range, void_as_inaccurate=void_as_inaccurate)
     for sample in _samples(fitted_on):
         if sample.depth is not None and sample.intrinsics is not None:
             table.add(sample.depth, sample.intrinsics)
@@ -184,7 +190,9 @@ def calibrate(
 ) -> LoadedModel:
     """The model with temperature and depth variance scale fitted on a split.
 
-    A model with members is calibrated as a whole: the temperature acts on their mean.
+    A number that the split has no ground truth for stays as it was, so that the two may come from
+    different data. A model with members is calibrated as a whole: the temperature acts on their
+    mean.
 
     Raises:
         ValueError: the split is the one that figures of the data set are reported on, or it has
@@ -218,11 +226,10 @@ def calibrate(
             variance.update(prediction.depth, prediction.depth_variance, sample.depth)
         if progress is not None:
             progress(index + 1, len(dataset))
-    fitted = Calibration(
-        temperature=temperature.result() if temperature else 1.0,
-        depth_variance_scale=variance.result() if variance else 1.0,
-        fitted_on=f"{data.title} ({len(dataset)} images)",
-    )
+    predictor.close()
+    numbers = {"temperature": temperature, "depth_variance_scale": variance}
+    found = {name: fit.result() for name, fit in numbers.items() if fit is not None}
+    fitted = model.spec.calibration.fitted(provenance(data, dataset), **found)
     return replace(model, spec=model.spec.model_copy(update={"calibration": fitted}))
 
 
@@ -234,137 +241,9 @@ def _asking(maps: Collection[str]) -> Callable[[Sample], Request]:
     return lambda sample: Request(sample.image, sample.intrinsics, maps)
 
 
-def open_row(row: TableRow) -> LoadedModel:
-    """The model of a row of the table."""
-    model = load_models([expand(path) for path in row.models])
-    if row.dropout is not None:
-        model = monte_carlo_dropout(model, row.dropout, row.samples)
-    return model if row.calibrated else uncalibrated(model)
-
-
 def count_parameters(model: LoadedModel) -> int:
     """Of the network as it was trained; that of an ensemble counts all members."""
     return sum(p.numel() for p in model.network.parameters())
-
-
-def compare(
-    config: TableConfig,
-    *,
-    device: str = "auto",
-    replicates: int = 1000,
-    progress: Callable[[str, int, int], None] | None = None,
-    report: Path | None = None,
-) -> list[dict[str, Any]]:
-    """The rows of the table: `name`, `models`, `parameters`, and `Evaluation.values` of each.
-
-    An `elevation_table` has no models and no parameters.
-
-    Args:
-        report: folder that gets a report of each row, in a folder of the row's name if there are
-            several.
-    """
-    dataset = open_dataset(config.data)
-    rows = []
-    for row in config.rows:
-        if row.elevation_table is not None:
-            known = open_dataset(row.elevation_table)
-            found = score_elevation_table(known, dataset, config.depth_range, replicates)
-            rows.append({"name": row.name, "models": [], "parameters": 0, **found.values})
-            continue
-        model = open_row(row)
-        check_not_fitted_on(model, config.data)
-        parameters = count_parameters(model)
-        predictor = Predictor(model, device)
-
-        def follow(done: int, total: int, name: str = row.name) -> None:
-            if progress is not None:
-                progress(name, done, total)
-
-        folder = (
-            report if report is None or len(config.rows) == 1 else report / _file_name(row.name)
-        )
-        with FrameLog(folder) if folder is not None else nullcontext() as log:
-            found = score(
-                *(predictor, dataset),
-                replicates=replicates,
-                progress=follow,
-                log=log,
-                median_scaled=row.median_scaled,
-            )
-        about = {
-            "name": row.name,
-            "models": row.models,
-            "parameters": parameters,
-            "calibration": model.spec.calibration.model_dump(),
-        }
-        if folder is not None and log is not None:
-            _write_report(folder, config.data, about, predictor, found, log)
-        predictor.close()
-        rows.append({**about, **found.values})
-    return rows
-
-
-def _write_report(
-    folder: Path,
-    data: DatasetConfig,
-    about: dict[str, Any],
-    predictor: Predictor,
-    result: Evaluation,
-    log: FrameLog,
-) -> None:
-    # Drawing needs packages that scoring does not.
-    from emu_perception.evaluation.report import Report, write_report
-
-    spec = predictor.spec
-    report = Report(
-        title=f"{about['name']} on {data.title}",
-        about={
-            "model": ", ".join(about["models"]),
-            "network": f"{spec.architecture}, {spec.backbone}, {about['parameters']:,} parameters",
-            "calibrated on": spec.calibration.fitted_on or "nothing",
-            "data set": data.title,
-            "device": f"{predictor.device}, {predictor.engine}, {predictor.precision}",
-        },
-        label_set=predictor.label_set,
-        extra=about | {"dataset": data.name, "split": data.split},
-    )
-    write_report(folder, report, result, log)
-
-
-def _file_name(name: str) -> str:
-    """A row's name without what has no place in the name of a folder."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
-
-
-def table_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Heads and cells; columns that no row has a figure for are left out."""
-    values = [[_look_up(row, key) for key in COLUMNS.values()] for row in rows]
-    kept = [i for i in range(len(COLUMNS)) if any(line[i] is not None for line in values)]
-    heads = ["method", *(list(COLUMNS)[i] for i in kept)]
-    return heads, [
-        [row["name"], *(_format(line[i]) for i in kept)] for row, line in zip(rows, values)
-    ]
-
-
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """The table in Markdown."""
-    heads, cells = table_cells(rows)
-    lines = [heads, ["---"] * len(heads), *cells]
-    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-    return "\n".join("| " + " | ".join(line) + " |" for line in escaped) + "\n"
-
-
-def _look_up(row: dict[str, Any], key: str) -> float | None:
-    value: Any = row
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
-
-
-def _format(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 def _common_classes(predictor: Predictor, dataset: Dataset) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from emu_perception.training.config import DatasetConfig, Strict
@@ -18,8 +20,9 @@ class TableRow(Strict):
     dropout: float | None = Field(None, gt=0, lt=1)
     """Sample dropout at this rate (Monte Carlo Dropout)."""
     samples: int = Field(10, gt=0)
-    calibrated: bool = True
-    """False: as if the file held no calibration."""
+    calibration: Literal["none", "as stored", "fitted"] = "none"
+    """`none`: as if the file held none; `as stored`: the file's, if it holds one; `fitted`: one of
+    its own, fitted on the table's `calibration`."""
     median_scaled: bool = False
     """Scale each image's depth to its labels' median: for depth that was learnt without labels."""
 
@@ -27,6 +30,8 @@ class TableRow(Strict):
     def _check(self) -> TableRow:
         if bool(self.models) == (self.elevation_table is not None):
             raise ValueError(f"row '{self.name}' wants models, or an elevation_table")
+        if self.elevation_table is not None and self.calibration != "none":
+            raise ValueError(f"row '{self.name}': an elevation_table has nothing to calibrate")
         return self
 
 
@@ -34,6 +39,22 @@ class TableConfig(Strict):
     """Rows that `emu evaluate --table` compares on one split."""
 
     data: DatasetConfig
+    calibration: DatasetConfig | None = None
+    """What rows are calibrated on that are to be `fitted`: the same for all, kept out of training
+    and apart from `data`."""
     rows: list[TableRow] = Field(min_length=1)
+    void_as_inaccurate: bool = False
+    """Count pixels without ground truth as inaccurate in p(accurate|certain),
+    p(uncertain|inaccurate) and PAvPU."""
     depth_range: tuple[float, float] = (0.5, 80.0)
     """Metres, of `elevation_table`; a model has its own."""
+
+    @model_validator(mode="after")
+    def _check(self) -> TableConfig:
+        names = [row.name for row in self.rows]
+        for row in self.rows:
+            if names.count(row.name) > 1:
+                raise ValueError(f"two rows are named '{row.name}'")
+            if row.calibration == "fitted" and self.calibration is None:
+                raise ValueError(f"row '{row.name}' is to be fitted: say on which `calibration`")
+        return self

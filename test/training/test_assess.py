@@ -15,11 +15,13 @@ from typer.testing import CliRunner
 from emu_perception.cli import app
 from emu_perception.evaluation.result import write_json
 from emu_perception.labels import load_label_set
-from emu_perception.model_file import load_model, save_model
+from emu_perception.model_file import Calibration, Fit, load_model, save_model
 from emu_perception.predictor import Predictor
 from emu_perception.training import assess
 from emu_perception.training.config import DatasetConfig
 from emu_perception.training.data_module import open_dataset
+from emu_perception.training.table import compare
+from emu_perception.training.table_config import TableConfig
 
 DATA = ["--dataset", "nyuv2", "--option", "classes=13"]
 
@@ -53,11 +55,18 @@ def invoke(*arguments: object) -> str:
     return result.output
 
 
+def calibrate(model: Path, data: Path, *more: object) -> None:
+    invoke(
+        "calibrate", "--model", model, *DATA, "--root", data, "--split", "all",
+        "--device", "cpu", "--engine", "pytorch", *more,
+    )  # fmt: skip
+
+
 def test_stable_keys(model: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     invoke(
         "evaluate", "--model", model, *DATA, "--root", data, "--split", "all",
-        "--json", out, "--device", "cpu", "--replicates", 0,
+        "--json", out, "--device", "cpu", "--engine", "pytorch", "--replicates", 0,
     )  # fmt: skip
     found = json.loads(out.read_text())
     semantic = "miou pixel_accuracy ece nll p_accurate_certain p_uncertain_inaccurate pavpu ause"
@@ -66,13 +75,15 @@ def test_stable_keys(model: Path, data: Path, tmp_path: Path) -> None:
     assert set(depth.split()) <= found["depth"].keys()
     assert found["frames"] == 3 and found["seconds_per_frame"] > 0
     assert found["dataset"] == "nyuv2" and found["split"] == "all"
+    assert (found["engine"], found["device"], found["precision"]) == ("pytorch", "cpu", "fp32")
+    assert found["calibration"]["scored"] == "none"  # the file holds none
     network = load_model(model).network
     assert found["parameters"] == sum(p.numel() for p in network.parameters())
 
 
 def test_calibration_lowers_both_losses(model: Path, data: Path) -> None:
     config = DatasetConfig(name="nyuv2", root=str(data), split="all", options={"classes": 13})
-    fitted = assess.calibrate(load_model(model), config, device="cpu")
+    fitted = assess.calibrate(load_model(model), config, device="cpu", engine="pytorch")
     assert fitted.spec.calibration.temperature > 1.2
     assert fitted.spec.calibration.depth_variance_scale > 1.2
     dataset = open_dataset(config)
@@ -84,17 +95,67 @@ def test_calibration_lowers_both_losses(model: Path, data: Path) -> None:
     assert calibrated["depth.nll"] < raw["depth.nll"]
     assert calibrated["semantic.miou"] == pytest.approx(raw["semantic.miou"])
     with pytest.raises(ValueError, match="was calibrated on nyuv2 all"):
-        assess.check_not_fitted_on(fitted, config)
+        assess.check_not_fitted_on(fitted, config, dataset)
+    # Another split's name hides the same images from nobody.
+    test = config.model_copy(update={"split": "test"})
+    with pytest.raises(ValueError, match="2 images are in both, such as '0001'"):
+        assess.check_not_fitted_on(fitted, test, open_dataset(test))
+    other = config.model_copy(update={"name": "other"})
+    assess.check_not_fitted_on(fitted, other, dataset)
 
 
-def test_calibrate_writes_the_file_and_keeps_the_weights(model: Path, data: Path) -> None:
+def test_calibrate_keeps_the_weights_and_what_it_cannot_fit(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
     before = load_model(model).network.state_dict()
-    invoke(
-        "calibrate", "--model", model, *DATA, "--root", data, "--split", "all", "--device", "cpu"
-    )
-    after = load_model(model)
+    first, second = tmp_path / "labelled", tmp_path / "measured"
+    for root, kind in ((first, "label13"), (second, "depth_mm")):
+        root.mkdir()
+        for folder in ("rgb", kind):
+            (root / folder).symlink_to(data / folder)
+    calibrate(model, first)
+    found = load_model(model).spec.calibration
+    assert found.temperature > 1.2 and found.depth_variance_scale == 1
+    calibrate(model, second, "--out", tmp_path / "both.safetensors")
+    after = load_model(tmp_path / "both.safetensors")
+    assert after.spec.calibration.temperature == found.temperature
+    assert after.spec.calibration.depth_variance_scale > 1.2
     assert after.spec.calibration.fitted_on == "nyuv2 all (3 images)"
     assert all(torch.equal(v, before[k]) for k, v in after.network.state_dict().items())
+    assert load_model(model).spec.calibration == found
+
+
+def test_a_calibration_names_what_each_number_was_fitted_on() -> None:
+    streets = Fit(title="camvid calibration (47 images)", dataset="camvid", samples=("a",))
+    drives = Fit(title="ddad calibration (3 images)", dataset="ddad", samples=("b",))
+    temperature = Calibration().fitted(streets, temperature=1.5)
+    assert temperature.fitted_on == "temperature on camvid calibration (47 images)"
+    both = temperature.fitted(drives, depth_variance_scale=2.0)
+    assert (both.temperature, both.depth_variance_scale) == (1.5, 2.0)
+    assert both.fitted_on == (
+        "temperature on camvid calibration (47 images), depth variance on ddad calibration "
+        "(3 images)"
+    )
+    assert Calibration.model_validate(json.loads(both.model_dump_json())) == both
+    # A file of an older version names its data in words only.
+    old = Calibration(temperature=0.9, depth_variance_scale=3.0, fitted_on="some scenes")
+    mended = old.fitted(streets, temperature=1.5)
+    assert mended.depth_variance_scale == 3
+    assert mended.fitted_on.endswith("depth variance on some scenes")
+
+
+def test_an_ensemble_of_files_is_calibrated_as_a_whole(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "ensemble.safetensors"
+    refused = CliRunner().invoke(
+        app, ["calibrate", "-m", str(model), "-m", str(model), *DATA, "--root", str(data)]
+    )
+    assert refused.exit_code == 2 and "say with --out" in refused.output
+    calibrate(model, data, "--model", model, "--out", out)
+    spec = load_model(out).spec
+    assert spec.architecture == "deep_ensemble" and spec.calibration.temperature > 1.2
+    assert load_model(model).spec.calibration == Calibration()
 
 
 def test_the_split_reported_on_is_refused(model: Path, data: Path) -> None:
@@ -103,28 +164,50 @@ def test_the_split_reported_on_is_refused(model: Path, data: Path) -> None:
 
 
 def test_a_table_of_methods(model: Path, data: Path, tmp_path: Path) -> None:
+    stored = tmp_path / "stored.safetensors"
+    loaded = load_model(model)
+    calibration = Calibration(temperature=2.0, fitted_on="some scenes")
+    spec = loaded.spec.model_copy(update={"calibration": calibration})
+    save_model(stored, loaded.network, spec)
     table = tmp_path / "table.yaml"
     rows = [
-        {"name": "baseline", "models": [str(model)]},
+        {"name": "baseline", "models": [str(stored)]},
         {"name": "Deep | Ensemble", "models": [str(model), str(model)]},
         {"name": "dropout", "models": [str(model)], "dropout": 0.3, "samples": 2},
+        {"name": "stored", "models": [str(stored)], "calibration": "as stored"},
+        {"name": "fitted", "models": [str(stored)], "calibration": "fitted"},
     ]
-    split = {"name": "nyuv2", "root": str(data), "split": "all", "options": {"classes": 13}}
-    table.write_text(yaml.safe_dump({"data": split, "rows": rows}))
+    test = {"name": "nyuv2", "root": str(data), "split": "test", "options": {"classes": 13}}
+    values = {"data": test, "rows": rows, "void_as_inaccurate": True}
+    values["calibration"] = {**test, "split": "train"}
+    table.write_text(yaml.safe_dump(values))
     out, text = tmp_path / "t.json", tmp_path / "t.md"
     invoke(
         "evaluate", "--table", table, "--json", out, "--markdown", text, "--device", "cpu",
-        "--replicates", 0,
+        "--engine", "pytorch", "--replicates", 0,
     )  # fmt: skip
-    found = json.loads(out.read_text())
-    assert [row["name"] for row in found] == ["baseline", "Deep | Ensemble", "dropout"]
-    assert found[1]["parameters"] == 2 * found[0]["parameters"]
-    # An ensemble of one network with itself is that network.
-    assert found[1]["semantic"]["nll"] == pytest.approx(found[0]["semantic"]["nll"], rel=1e-4)
-    assert found[2]["semantic"]["nll"] != found[0]["semantic"]["nll"]
+    found = {row["name"]: row for row in json.loads(out.read_text())}
+    assert list(found) == [row["name"] for row in rows]
+    assert found["Deep | Ensemble"]["parameters"] == 2 * found["baseline"]["parameters"]
+    nll = {name: row["semantic"]["nll"] for name, row in found.items()}
+    # An ensemble of one network with itself is that network; what a file holds is not applied.
+    assert nll["Deep | Ensemble"] == pytest.approx(nll["baseline"], rel=1e-4)
+    assert nll["dropout"] != nll["baseline"] != nll["stored"]
+    assert nll["fitted"] not in (nll["baseline"], nll["stored"])
+    calibrations = {name: row["calibration"]["scored"] for name, row in found.items()}
+    assert list(calibrations.values()) == ["none", "none", "none", "as stored", "fitted"]
+    assert found["fitted"]["calibration"]["fitted_on"] == "nyuv2 train (1 images)"
+    assert found["baseline"]["settings"]["void_as_inaccurate"] is True
     lines = text.read_text().splitlines()
-    assert len(lines) == 5 and lines[0].startswith("| method | parameters |")
-    assert "Deep \\| Ensemble" in lines[3]
+    assert len(lines) == 7 and lines[0].startswith("| method | calibration | parameters | engine |")
+    assert "Deep \\| Ensemble" in lines[3] and "| as stored |" in lines[5]
+
+    values["calibration"] = {**test, "split": "all"}
+    with pytest.raises(ValueError, match=r"calibrated on nyuv2 all .*2 images are in both"):
+        compare(TableConfig.model_validate(values), device="cpu", engine="pytorch")
+    del values["calibration"]
+    with pytest.raises(ValueError, match="row 'fitted' is to be fitted: say on which"):
+        TableConfig.model_validate(values)
 
 
 def test_data_check_names_the_broken_file(data: Path) -> None:

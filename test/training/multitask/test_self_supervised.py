@@ -17,7 +17,7 @@ from emu_perception.model_file import load_model
 from emu_perception.networks.pose import rigid_transform
 from emu_perception.prediction import Prediction
 from emu_perception.resources import find_resource
-from emu_perception.training import assess, run
+from emu_perception.training import run
 from emu_perception.training.augmentation import Augmentation
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.data import build_dataset, collate
@@ -29,6 +29,7 @@ from emu_perception.training.multitask.view_synthesis import (
     synthesize,
 )
 from emu_perception.training.scenes import StreetDrive
+from emu_perception.training.table import compare
 from emu_perception.training.table_config import TableConfig, TableRow
 
 CAMERA = torch.tensor([[50.0, 60.0, 15.5, 7.5]])
@@ -164,7 +165,8 @@ def test_depth_is_learnt_without_its_labels(folder: Path, tmp_path: Path) -> Non
         TableRow(name=str(scaled), models=[str(model.path)], median_scaled=scaled)
         for scaled in (False, True)
     ]
-    as_it_is, scaled = assess.compare(TableConfig(data=data, rows=rows), device="cpu", replicates=0)
+    table = TableConfig(data=data, rows=rows)
+    as_it_is, scaled = compare(table, device="cpu", engine="pytorch", replicates=0)
     assert as_it_is["semantic"]["miou"] == scaled["semantic"]["miou"]
     assert as_it_is["depth"]["rmse"] != scaled["depth"]["rmse"]
 

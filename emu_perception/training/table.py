@@ -1,0 +1,255 @@
+"""The table of methods: rows scored on one split, each calibrated as it says, timed apart."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emu_perception.benchmark.measure import take_turns
+from emu_perception.evaluation import Evaluation
+from emu_perception.evaluation.frames import FrameLog
+from emu_perception.methods import load_models, monte_carlo_dropout, uncalibrated
+from emu_perception.model_file import Calibration, LoadedModel
+from emu_perception.predictor import Predictor
+from emu_perception.training import assess
+from emu_perception.training.config import DatasetConfig, expand
+from emu_perception.training.data import Dataset
+from emu_perception.training.data_module import open_dataset
+from emu_perception.training.table_config import TableConfig, TableRow
+
+Progress = Callable[[str, int, int], None]
+TIMED_IMAGES = 3
+TIMED_ROUNDS = 2
+"""How often each of them is timed."""
+COLUMNS = {
+    "calibration": "calibration.scored",
+    "parameters": "parameters",
+    "engine": "engine",
+    "device": "device",
+    "precision": "precision",
+    "seconds": "seconds_per_frame",
+    "mIoU": "semantic.miou",
+    "ECE": "semantic.ece",
+    "NLL": "semantic.nll",
+    "p(acc|cer)": "semantic.p_accurate_certain",
+    "p(unc|inacc)": "semantic.p_uncertain_inaccurate",
+    "PAvPU": "semantic.pavpu",
+    "AUSE": "semantic.ause",
+    "RMSE": "depth.rmse",
+    "AbsRel": "depth.absrel",
+    "d<1.25": "depth.delta1",
+    "depth NLL": "depth.nll",
+    "depth p(acc|cer)": "depth.p_accurate_certain",
+    "depth p(unc|inacc)": "depth.p_uncertain_inaccurate",
+    "depth PAvPU": "depth.pavpu",
+    "depth AUSE": "depth.ause",
+    "mean angle": "normals.mean_angular_error",
+    "edge F1": "edges.f1",
+    "odsF": "edges.ods_f",
+    "parts mIoU": "human_parts.miou",
+    "maxF": "saliency.max_f",
+}
+"""Heads of the table and the keys of a row that they show."""
+
+
+def compare(
+    config: TableConfig,
+    *,
+    device: str = "auto",
+    engine: str = "auto",
+    replicates: int = 1000,
+    progress: Progress = lambda name, done, total: None,
+    report: Path | None = None,
+) -> list[dict[str, Any]]:
+    """The rows of the table.
+
+    Each holds the keys of `evaluation.result`, whose `seconds_per_frame` is timed apart from the
+    scoring (see `time_apart`), and besides them `name`, `models`, `parameters`, `engine`,
+    `device`, `precision`, and `calibration`: its two numbers, what they were `fitted_on`, and how
+    the row was `scored`: `none`, `as stored` or `fitted`. An `elevation_table` has no models.
+
+    Args:
+        progress: called with what is being done, images done and images in all.
+        report: folder that gets a report of each row, in a folder of the row's name if there are
+            several.
+
+    Raises:
+        ValueError: a model was, or is to be, calibrated on images that it is scored on.
+    """
+    dataset = open_dataset(config.data)
+    if config.calibration is not None:
+        known = open_dataset(config.calibration)
+        assess.check_apart(assess.provenance(config.calibration, known), config.data, dataset)
+    alone = len(config.rows) == 1
+    rows = []
+    for row in config.rows:
+        folder = report if report is None or alone else report / _file_name(row.name)
+        rows.append(_score_row(row, config, dataset, device, engine, replicates, progress, folder))
+    return rows
+
+
+def _score_row(
+    row: TableRow,
+    config: TableConfig,
+    dataset: Dataset,
+    device: str,
+    engine: str,
+    replicates: int,
+    progress: Progress,
+    folder: Path | None,
+) -> dict[str, Any]:
+    about: dict[str, Any] = {"name": row.name, "models": row.models, "parameters": 0}
+    if row.elevation_table is not None:
+        found = assess.score_elevation_table(
+            open_dataset(row.elevation_table),
+            dataset,
+            config.depth_range,
+            replicates,
+            config.void_as_inaccurate,
+        )
+        return {**about, "calibration": {"scored": "none"}, **found.values}
+    model = _open_row(row, config, device, engine, progress)
+    assess.check_not_fitted_on(model, config.data, dataset)
+    predictor = Predictor(model, device, engine=engine)
+    calibration = model.spec.calibration
+    about |= {
+        "parameters": assess.count_parameters(model),
+        "engine": predictor.engine,
+        "device": str(predictor.device),
+        "precision": predictor.precision,
+        "calibration": {
+            "scored": row.calibration if calibration != Calibration() else "none",
+            **calibration.model_dump(exclude={"fits"}),
+        },
+    }
+    seconds = time_apart(predictor, dataset)
+    with FrameLog(folder) if folder is not None else nullcontext() as log:
+        found = assess.score(
+            *(predictor, dataset),
+            replicates=replicates,
+            progress=lambda done, total: progress(row.name, done, total),
+            log=log,
+            median_scaled=row.median_scaled,
+            void_as_inaccurate=config.void_as_inaccurate,
+        )
+    found = Evaluation({**found.values, "seconds_per_frame": seconds})
+    if folder is not None and log is not None:
+        _write_report(folder, config.data, about, predictor, found, log)
+    predictor.close()
+    return {**about, **found.values}
+
+
+def _open_row(
+    row: TableRow, config: TableConfig, device: str, engine: str, progress: Progress
+) -> LoadedModel:
+    """The model of a row, with the calibration that it is to be scored with."""
+
+    def read() -> LoadedModel:
+        model = load_models([expand(path) for path in row.models])
+        if row.dropout is not None:
+            model = monte_carlo_dropout(model, row.dropout, row.samples)
+        return model if row.calibration == "as stored" else uncalibrated(model)
+
+    if row.calibration != "fitted":
+        return read()
+    assert config.calibration is not None
+    fitted = assess.calibrate(
+        *(read(), config.calibration),
+        device=device,
+        engine=engine,
+        progress=lambda done, total: progress(f"{row.name}: fitting", done, total),
+    )
+    # The predictor that it was fitted with took the network's weights to its own precision.
+    return replace(read(), spec=fitted.spec)
+
+
+def time_apart(predictor: Predictor, dataset: Dataset) -> float:
+    """Median seconds from one image in host memory to all maps on the device.
+
+    A few images, one by one, and nothing beside it: while scoring, decoding and metrics take
+    their share of the machine. Each image is predicted once before, so that nothing is compiled.
+    """
+    samples = [dataset[index] for index in range(min(TIMED_IMAGES, len(dataset)))]
+    turns = itertools.cycle(samples)
+
+    def predict() -> None:
+        sample = next(turns)
+        predictor.predict_on_device(sample.image, sample.intrinsics)
+
+    times = take_turns(
+        {"": predict},
+        rounds=TIMED_ROUNDS * len(samples),
+        warm_up=len(samples),
+        device=str(predictor.device),
+    )
+    return float(np.median(times[""].wall)) / 1e3
+
+
+def _write_report(
+    folder: Path,
+    data: DatasetConfig,
+    about: dict[str, Any],
+    predictor: Predictor,
+    result: Evaluation,
+    log: FrameLog,
+) -> None:
+    # Drawing needs packages that scoring does not.
+    from emu_perception.evaluation.report import Report, write_report
+
+    spec = predictor.spec
+    report = Report(
+        title=f"{about['name']} on {data.title}",
+        about={
+            "model": ", ".join(about["models"]),
+            "network": f"{spec.architecture}, {spec.backbone}, {about['parameters']:,} parameters",
+            "calibration": f"{about['calibration']['scored']}, fitted on "
+            f"{spec.calibration.fitted_on or 'nothing'}",
+            "data set": data.title,
+            "device": f"{predictor.device}, {predictor.engine}, {predictor.precision}",
+        },
+        label_set=predictor.label_set,
+        extra=about | {"dataset": data.name, "split": data.split},
+    )
+    write_report(folder, report, result, log)
+
+
+def _file_name(name: str) -> str:
+    """A row's name without what has no place in the name of a folder."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+
+
+def table_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Heads and cells; columns that no row has a figure for are left out."""
+    values = [[_look_up(row, key) for key in COLUMNS.values()] for row in rows]
+    kept = [i for i in range(len(COLUMNS)) if any(line[i] is not None for line in values)]
+    heads = ["method", *(list(COLUMNS)[i] for i in kept)]
+    return heads, [
+        [row["name"], *(_format(line[i]) for i in kept)] for row, line in zip(rows, values)
+    ]
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The table in Markdown."""
+    heads, cells = table_cells(rows)
+    lines = [heads, ["---"] * len(heads), *cells]
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in escaped) + "\n"
+
+
+def _look_up(row: dict[str, Any], key: str) -> float | str | None:
+    value: Any = row
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _format(value: float | str | None) -> str:
+    if value is None or isinstance(value, str):
+        return value or "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
