@@ -241,13 +241,13 @@ def mining_study(
     """
     from emu_perception.replay.mining_study import MiningStudy
     from emu_perception.training.config_file import load_config
-    from emu_perception.training.study import run_seed
+    from emu_perception.training.study import run_unit
     from emu_perception.training.study_report import markdown
     from emu_perception.training.study_summary import finish
 
     loaded = load_config(config, MiningStudy)
-    for seed in loaded.seeds:
-        run_seed(loaded, seed, device=device, progress=typer.echo)
+    for unit in loaded.units():
+        run_unit(loaded, unit, device=device, progress=typer.echo)
     typer.echo(markdown(finish(loaded)))
 
 

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from emu_perception.commands.options import DeviceOption
+
+if TYPE_CHECKING:
+    from emu_perception.training.study_config import Unit
 
 
 def study(
@@ -19,8 +22,14 @@ def study(
     seed: Annotated[
         list[int] | None, typer.Option(help="Only these seeds of the configuration's.")
     ] = None,
+    fold: Annotated[
+        list[str] | None, typer.Option(help="Only these folds of the configuration's.")
+    ] = None,
     jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=1, help="Seeds at a time, in processes of their own.")
+        int,
+        typer.Option(
+            "--jobs", "-j", min=1, help="Seeds and folds at a time, in processes of their own."
+        ),
     ] = 1,
     device: DeviceOption = "auto",
 ) -> None:
@@ -31,35 +40,43 @@ def study(
     """
     from emu_perception.training.config import ConfigError
     from emu_perception.training.config_file import load_config
-    from emu_perception.training.study import StudyConfig, pretrain, run_seed
+    from emu_perception.training.study import pretrain, run_unit
+    from emu_perception.training.study_config import StudyConfig
     from emu_perception.training.study_report import markdown
     from emu_perception.training.study_summary import finish
 
     loaded = load_config(config, StudyConfig)
-    chosen = seed or loaded.seeds
-    unknown = set(chosen) - set(loaded.seeds)
-    if unknown:
-        raise ConfigError(f"{config} has no seed {sorted(unknown)[0]}: it has {loaded.seeds}")
+    given = (("seed", seed or [], loaded.seeds), ("fold", fold or [], loaded.folds))
+    for kind, wanted, known in given:
+        for each in wanted:
+            if each not in known:
+                raise ConfigError(f"{config} has no {kind} {each}: it has {known}")
+    chosen = [
+        unit
+        for unit in loaded.units()
+        if (not seed or unit.seed in seed) and (not fold or unit.fold in fold)
+    ]
     if jobs > 1 and len(chosen) > 1:
-        pretrain(loaded, typer.echo)  # before the seeds, which would all begin it
+        pretrain(loaded, typer.echo)  # before the units, which would all begin it
         _run_processes(config, chosen, jobs, device)
     else:
-        for each in chosen:
-            run_seed(loaded, each, device=device, progress=typer.echo)
+        for unit in chosen:
+            run_unit(loaded, unit, device=device, progress=typer.echo)
     typer.echo(markdown(finish(loaded)))
 
 
-def _run_processes(config: Path, seeds: list[int], jobs: int, device: str) -> None:
-    """A process per seed; with few threads each, together they use the cores once."""
+def _run_processes(config: Path, units: list[Unit], jobs: int, device: str) -> None:
+    """A process per unit; with few threads each, together they use the cores once."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     base = [sys.executable, "-m", "emu_perception.cli", "study", "--config", str(config)]
 
-    def run(seed: int) -> int:
-        command = [*base, "--seed", str(seed), "--device", device]
+    def run(unit: Unit) -> int:
+        fold = [] if unit.fold is None else ["--fold", unit.fold]
+        command = [*base, "--seed", str(unit.seed), *fold, "--device", device]
         return subprocess.run(command, env=environment, check=False).returncode
 
     with ThreadPoolExecutor(jobs) as pool:
-        failed = [seed for seed, code in zip(seeds, pool.map(run, seeds)) if code]
+        failed = [unit for unit, code in zip(units, pool.map(run, units)) if code]
     if failed:
-        raise RuntimeError(f"seed {failed[0]} failed; its output says why")
+        raise RuntimeError(f"{failed[0]} failed; its output says why")

@@ -29,7 +29,7 @@ from emu_perception.replay.recording import ImageDecoder
 from emu_perception.training.config import DatasetConfig, TrainConfig, expand
 from emu_perception.training.data import Dataset
 from emu_perception.training.data_module import open_dataset
-from emu_perception.training.study import StudyConfig, StudyRow
+from emu_perception.training.study_config import StudyConfig, StudyRow, Unit
 
 CHOICE_FILE = "frames.json"
 Choice = Literal["mined", "random", "stride"]
@@ -63,37 +63,37 @@ class MiningStudy(StudyConfig):
     share: float = Field(0.5, gt=0, lt=1)
     """Of the samples of a row, those from the frames that it chose."""
 
-    def training(self, row: StudyRow, seed: int) -> TrainConfig:
+    def training(self, row: StudyRow, unit: Unit) -> TrainConfig:
         """The training configuration of a row; chooses its frames the first time."""
-        config = super().training(row, seed)
+        config = super().training(row, unit)
         if not isinstance(row, MiningRow) or row.frames is None:
             return config
         known = config.data.train
         total = sum(each.proportion for each in known)
         chosen = self.pool.model_copy(
             update={
-                "options": {**self.pool.options, "frames": self.chosen(row, seed)},
+                "options": {**self.pool.options, "frames": self.chosen(row, unit)},
                 "proportion": total * self.share / (1 - self.share),
             }
         )
         data = config.data.model_copy(update={"train": [*known, chosen]})
         return config.model_copy(update={"data": data})
 
-    def chosen(self, row: MiningRow, seed: int) -> list[str]:
+    def chosen(self, row: MiningRow, unit: Unit) -> list[str]:
         """Names of the frames of a row, chosen once."""
-        file = self.folder(row, seed) / CHOICE_FILE
+        file = self.folder(row, unit) / CHOICE_FILE
         if not file.is_file():
             dataset = open_dataset(self.pool)
             if len(dataset) < self.count:
                 raise ValueError(f"the pool has {len(dataset)} frames, {self.count} are wanted")
             if row.frames == "mined":
                 assert row.start_from is not None
-                (model,) = self.files(self.row(row.start_from), seed)
+                (model,) = self.files(self.row(row.start_from), unit)
                 indices = self._mine(model, dataset)
             elif row.frames == "random":
-                indices = sorted(random.Random(seed).sample(range(len(dataset)), self.count))
+                indices = sorted(random.Random(unit.seed).sample(range(len(dataset)), self.count))
             else:
-                indices = every_nth(len(dataset), self.count, random.Random(seed).random())
+                indices = every_nth(len(dataset), self.count, random.Random(unit.seed).random())
             write_json(file, [dataset.name(i) for i in indices])
         names: list[str] = json.loads(file.read_text(encoding="utf-8"))
         return names

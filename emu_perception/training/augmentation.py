@@ -27,7 +27,7 @@ _NEAREST_FIELDS = {
     "edges": UNLABELLED,
     "human_parts": UNLABELLED,
     "saliency": UNLABELLED,
-    "odd": False,
+    "odd": UNLABELLED,
 }
 """Fields resampled by nearest neighbour (no class or depth that is not in the data), and their
 fill."""

@@ -49,6 +49,19 @@ class AnnotationConfig(Strict):
     student and a teacher that are to see the same labels need the same number here."""
 
 
+class PastedConfig(Strict):
+    """Things pasted into images, for tests of uncertainty; see `data/pasted.py`."""
+
+    odd: DatasetConfig
+    """Cut out of it is what belongs to no class, such as `scenes` with odd_objects."""
+    known: DatasetConfig
+    classes: tuple[str, ...] = Field(min_length=1)
+    """Cut out of `known` are parts of these classes."""
+    per_image: int = Field(2, ge=1)
+    """Of each kind."""
+    seed: int = Field(0, ge=0)
+
+
 class DatasetConfig(Strict):
     """One split of one data set."""
 
@@ -74,6 +87,8 @@ class DatasetConfig(Strict):
     """Of training data: hide the labels of some tasks. None: what there is."""
     target: bool = False
     """Of training data: another domain, without labels, to adapt to; see `multitask.adaptation`."""
+    pasted: PastedConfig | None = None
+    """Of data to judge by: paste odd and known things into its images."""
 
     @property
     def title(self) -> str:

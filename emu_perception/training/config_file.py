@@ -17,7 +17,7 @@ def load_config(path: str | Path, kind: type[BaseModel] = TrainConfig, **overrid
 
     Args:
         path: the file.
-        kind: `TrainConfig` or `TableConfig`.
+        kind: `TrainConfig`, `TableConfig` or `StudyConfig`.
         overrides: top-level values in place of the file's.
 
     Raises:
@@ -33,8 +33,12 @@ def load_config(path: str | Path, kind: type[BaseModel] = TrainConfig, **overrid
     try:
         return kind.model_validate({**values, **overrides})
     except ValidationError as error:
-        lines = "\n".join(f"  {_explain(kind, each)}" for each in error.errors())
-        raise ConfigError(f"{path} cannot be used:\n{lines}") from error
+        raise ConfigError(f"{path} cannot be used:\n{explain(kind, error)}") from error
+
+
+def explain(kind: type[BaseModel], error: ValidationError) -> str:
+    """What is wrong with each key, a line each."""
+    return "\n".join(f"  {_explain(kind, each)}" for each in error.errors())
 
 
 def _explain(kind: type[BaseModel], error: Any) -> str:

@@ -18,6 +18,7 @@ from emu_perception.training.data import (
     Dataset,
     Mixture,
     PartiallyAnnotated,
+    Pasted,
     Relabelled,
     Resized,
     Source,
@@ -42,7 +43,12 @@ def open_dataset(config: DatasetConfig) -> Dataset:
         raise ValueError(
             f"{config.title}: annotation hides labels of training data, not those to judge by"
         )
-    return _open(config)
+    dataset = _open(config)
+    wanted = config.pasted
+    if wanted is None:
+        return dataset
+    odd, known = open_dataset(wanted.odd), open_dataset(wanted.known)
+    return Pasted(dataset, odd, known, wanted.classes, wanted.per_image, wanted.seed)
 
 
 def _open(config: DatasetConfig) -> Dataset:

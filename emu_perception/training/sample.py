@@ -62,7 +62,8 @@ class Sample:
     saliency: np.ndarray | None = None
     """`(H, W)` uint8: 1 = salient object, 0 = not, 255 = unknown."""
     odd: np.ndarray | None = None
-    """`(H, W)` bool: pixels of objects that belong to no class (out of distribution)."""
+    """`(H, W)` uint8: 1 = of objects that belong to no class (out of distribution), 0 = not, 255 =
+    not to be judged."""
     neighbours: tuple[np.ndarray, np.ndarray] | None = None
     """The images before and after this one, of the same size and camera."""
     intrinsics: Intrinsics | None = None
@@ -102,7 +103,7 @@ class Sample:
             "edges": (np.uint8, (height, width)),
             "human_parts": (np.uint8, (height, width)),
             "saliency": (np.uint8, (height, width)),
-            "odd": (np.bool_, (height, width)),
+            "odd": (np.uint8, (height, width)),
         }
         for field, (dtype, shape) in expected.items():
             value = getattr(self, field)

@@ -8,22 +8,29 @@ from typing import Any
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
-    """Both tables of `summarise` in Markdown: rows, and paired differences."""
+    """The tables of `summarise` in Markdown: rows, rows by fold, and paired differences."""
     rows = summary["rows"]
     heads = list(dict.fromkeys(head for row in rows.values() for head in row))
     lines = [
         [name, *(_spread(row.get(head)) for head in heads)] for name, row in rows.items() if row
     ]
     text = _table(["method", *heads], lines)
+    folds = [name for name in _units(rows) if "," in name]
+    for head in heads if folds else ():
+        lines = [
+            [name, *(_value(row.get(head), fold) for fold in folds)] for name, row in rows.items()
+        ]
+        text += f"\n{head}:\n\n" + _table(["method", *folds], lines)
     if summary["differences"]:
         lines = [
             [
-                f"{pair['row']} − {pair['against']}",
-                *(_interval(pair["columns"].get(head)) for head in heads),
+                f"{pair['row']} {'÷' if pair['relative'] else '−'} {pair['against']}",
+                *(_interval(pair["columns"].get(head), pair["relative"]) for head in heads),
             ]
             for pair in summary["differences"]
         ]
-        text += "\n" + _table(["difference (95 % interval over seeds)", *heads], lines)
+        head = "difference [95 % interval over seeds] how many seeds agree"
+        text += "\n" + _table([head, *heads], lines)
     if summary["unfinished"]:
         text += f"\nNot finished: {', '.join(summary['unfinished'])}.\n"
     return text
@@ -48,13 +55,29 @@ def _spread(figure: Mapping[str, Any] | None) -> str:
     return f"{_number(figure['mean'])} ± {figure['deviation']:.2g}"
 
 
-def _interval(figure: Mapping[str, Any] | None) -> str:
+def _units(rows: Mapping[str, Any]) -> list[str]:
+    """What there are figures for: seeds, or folds of seeds."""
+    return list(
+        dict.fromkeys(u for row in rows.values() for f in row.values() for u in f["values"])
+    )
+
+
+def _value(figure: Mapping[str, Any] | None, unit: str) -> str:
+    value = None if figure is None else figure["values"].get(unit)
+    return "–" if value is None else _number(value)
+
+
+def _interval(figure: Mapping[str, Any] | None, relative: bool) -> str:
+    """Mean, interval, and in how many of the units the difference has the mean's sign."""
     if figure is None:
         return "–"
-    text = f"{figure['mean']:+.3g}"
-    return (
-        text if figure["low"] is None else f"{text} [{figure['low']:+.3g}, {figure['high']:+.3g}]"
-    )
+    unit = " %" if relative else ""
+    if figure["low"] is None:
+        return f"{figure['mean']:+.3g}{unit}"
+    count = len(figure["values"])
+    agree = figure["below"] if figure["mean"] < 0 else count - figure["below"]
+    low, high = figure["low"], figure["high"]
+    return f"{figure['mean']:+.3g}{unit} [{low:+.3g}, {high:+.3g}] {agree}/{count}"
 
 
 def draw(summary: Mapping[str, Any], path: Path) -> None:

@@ -13,18 +13,21 @@ from scipy import stats
 from emu_perception.evaluation.relative_gain import FIGURES, relative_gain
 from emu_perception.evaluation.result import write_json
 from emu_perception.training.config import ConfigError, expand
-from emu_perception.training.study import GAIN, RESULT_FILE, Gain, StudyConfig
+from emu_perception.training.study import RESULT_FILE
+from emu_perception.training.study_config import GAIN, Comparison, Gain, StudyConfig, Unit
 from emu_perception.training.study_report import draw, markdown
 
+Results = Mapping[str, Mapping[Unit, Mapping[str, Any]]]
 
-def read_results(config: StudyConfig) -> dict[str, dict[int, dict[str, Any]]]:
-    """Figures by row and seed, as far as they are finished."""
-    found: dict[str, dict[int, dict[str, Any]]] = {}
+
+def read_results(config: StudyConfig) -> Results:
+    """Figures by row and unit, as far as they are finished."""
+    found: dict[str, dict[Unit, dict[str, Any]]] = {}
     for row in config.rows:
-        for seed in config.seeds:
-            file = config.folder(row, seed) / RESULT_FILE
-            if row.shown and file.is_file():
-                found.setdefault(row.name, {})[seed] = json.loads(file.read_text(encoding="utf-8"))
+        for unit in config.units():
+            file = config.folder(row, unit) / RESULT_FILE
+            if row.shown and config.has(row, unit) and file.is_file():
+                found.setdefault(row.name, {})[unit] = json.loads(file.read_text(encoding="utf-8"))
     return found
 
 
@@ -32,9 +35,10 @@ def summarise(config: StudyConfig) -> dict[str, Any]:
     """Means and deviations over seeds, and paired differences.
 
     Returns:
-        `rows`: name -> column -> `mean`, `deviation` (of the seeds, n - 1) and `values` by seed;
-        `differences`: a list with `row`, `against` and, by column, `mean`, `low`, `high` (95 %,
-        Student's t over the seeds' differences) and `values`; `unfinished`: what is missing.
+        `rows`: name -> column -> `mean`, `deviation` (of seeds and folds, n - 1) and `values` by
+        seed and fold; `differences`: a list with `row`, `against`, `relative` and, by column,
+        `mean`, `low`, `high` (95 %, Student's t over the units' differences), `below` (how many of
+        them are negative) and `values`; `unfinished`: what is missing.
 
     Raises:
         ConfigError: no row is finished for any seed, or a gain is asked for of a task that a row
@@ -44,52 +48,57 @@ def summarise(config: StudyConfig) -> dict[str, Any]:
     if not results:
         raise ConfigError(f"{expand(config.output)} holds no finished row of this study")
     rows: dict[str, Any] = {}
-    for name, by_seed in results.items():
+    for name, by_unit in results.items():
         rows[name] = {}
         for head, key in config.columns.items():
-            found = {seed: look_up(figures, key) for seed, figures in by_seed.items()}
-            known = {seed: value for seed, value in found.items() if value is not None}
+            found = {unit: look_up(figures, key) for unit, figures in by_unit.items()}
+            known = {unit: value for unit, value in found.items() if value is not None}
             if known:
                 rows[name][head] = _spread(known)
     for gain in config.gains:
-        values = _gains(gain, results)
+        values = _gains(config, gain, results)
         if values:
             rows[gain.row][GAIN] = _spread(values)
     differences = [
         {
             "row": pair.row,
             "against": pair.against,
-            "columns": _paired(rows[pair.row], rows[pair.against]),
+            "relative": pair.relative,
+            "columns": _paired(pair, rows[pair.row], rows[pair.against]),
         }
         for pair in config.compare
         if pair.row in rows and pair.against in rows
     ]
     unfinished = [
-        f"seed {seed}: {row.name}"
-        for seed in config.seeds
+        f"{unit}: {row.name}"
+        for unit in config.units()
         for row in config.rows
-        if row.shown and seed not in results.get(row.name, {})
+        if row.shown and config.has(row, unit) and unit not in results.get(row.name, {})
     ]
     return {"rows": rows, "differences": differences, "unfinished": unfinished}
 
 
-def _gains(gain: Gain, results: Mapping[str, Mapping[int, Any]]) -> dict[int, float]:
-    """By seed, as far as the row and all single-task rows are finished."""
-    wanted = [gain.row, *gain.against.values()]
+def _gains(config: StudyConfig, gain: Gain, results: Results) -> dict[Unit, float]:
+    """By unit, as far as the row and all single-task rows are finished."""
+
+    def figures(name: str, unit: Unit) -> Mapping[str, Any] | None:
+        once = config.row(name).once
+        return results.get(name, {}).get(unit._replace(seed=config.seeds[0]) if once else unit)
+
     found = {}
-    for seed in results.get(gain.row, {}):
-        if any(seed not in results.get(name, {}) for name in wanted):
+    for unit in results.get(gain.row, {}):
+        if any(figures(name, unit) is None for name in gain.against.values()):
             continue
         mine: dict[str, float] = {}
         reference: dict[str, float] = {}
         for task, name in gain.against.items():
             key = f"{gain.test}.{FIGURES[task][0]}"
-            own, its = (look_up(results[each][seed], key) for each in (gain.row, name))
+            own, its = (look_up(figures(each, unit) or {}, key) for each in (gain.row, name))
             if own is None or its is None:
                 lacking = gain.row if own is None else name
                 raise ConfigError(f"gains: the row '{lacking}' has no figure '{key}'")
             mine[task], reference[task] = own, its
-        found[seed] = relative_gain(mine, reference)
+        found[unit] = relative_gain(mine, reference)
     return found
 
 
@@ -101,22 +110,36 @@ def look_up(values: Mapping[str, Any], key: str) -> float | None:
     return found
 
 
-def _spread(values: Mapping[int, float]) -> dict[str, Any]:
+def _spread(values: Mapping[Unit, float]) -> dict[str, Any]:
     numbers = list(values.values())
     deviation = statistics.stdev(numbers) if len(numbers) > 1 else None
-    return {"mean": statistics.fmean(numbers), "deviation": deviation, "values": dict(values)}
+    named = {str(unit): value for unit, value in values.items()}
+    return {"mean": statistics.fmean(numbers), "deviation": deviation, "values": named}
 
 
-def _paired(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+def _paired(
+    pair: Comparison, first: Mapping[str, Any], second: Mapping[str, Any]
+) -> dict[str, Any]:
     found = {}
-    for head in first.keys() & second.keys():
-        mine, its = first[head]["values"], second[head]["values"]
-        differences = {seed: mine[seed] - its[seed] for seed in mine if seed in its}
+    for head in first:
+        mine, its = first[head]["values"], second.get(head, {}).get("values", {})
+        both = [unit for unit in mine if unit in its]
+        if pair.relative:
+            both = [unit for unit in both if its[unit]]
+            differences = {unit: 100 * (mine[unit] / its[unit] - 1) for unit in both}
+        else:
+            differences = {unit: mine[unit] - its[unit] for unit in both}
         if differences:
-            spread = _spread(differences)
-            low, high = student_interval(list(differences.values()))
-            found[head] = {**spread, "low": low, "high": high}
-    return {head: found[head] for head in first if head in found}
+            numbers = list(differences.values())
+            low, high = student_interval(numbers)
+            found[head] = {
+                "mean": statistics.fmean(numbers),
+                "low": low,
+                "high": high,
+                "below": sum(number < 0 for number in numbers),
+                "values": differences,
+            }
+    return found
 
 
 def student_interval(

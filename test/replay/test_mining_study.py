@@ -18,6 +18,7 @@ from emu_perception.replay.mining_study import MiningStudy, every_nth, write_dri
 from emu_perception.training.config import ConfigError
 from emu_perception.training.config_file import load_config
 from emu_perception.training.data_module import open_dataset
+from emu_perception.training.study_config import Unit
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -44,11 +45,11 @@ def study(camvid: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Mini
 
 def test_rows_differ_in_their_frames_alone(camvid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = study(camvid, monkeypatch, count=3)
-    plain = config.training(config.row("no frames"), 1)
+    plain = config.training(config.row("no frames"), Unit(1))
     chosen = {}
     for name in ("random", "every n-th"):
         row = config.row(name)
-        training = config.training(row, 1)
+        training = config.training(row, Unit(1))
         *known, pool = training.data.train
         assert [d.model_copy(update={"proportion": 1.0}) for d in known] == plain.data.train
         assert pool.proportion / sum(d.proportion for d in training.data.train) == config.share
@@ -60,10 +61,10 @@ def test_rows_differ_in_their_frames_alone(camvid: Path, monkeypatch: pytest.Mon
         assert [dataset.name(i) for i in range(3)] == chosen[name]
         assert {dataset.clip(i) for i in range(3)} == {"0016E5"}
         # Chosen once: an interrupted study goes on with the same frames.
-        kept = json.loads((config.folder(row, 1) / "frames.json").read_text())
-        assert kept == chosen[name] == config.chosen(row, 1)
+        kept = json.loads((config.folder(row, Unit(1)) / "frames.json").read_text())
+        assert kept == chosen[name] == config.chosen(row, Unit(1))
     with pytest.raises(ValueError, match="the pool has 8 frames, 9 are wanted"):
-        study(camvid, monkeypatch, count=9).chosen(config.row("random"), 2)
+        study(camvid, monkeypatch, count=9).chosen(config.row("random"), Unit(2))
 
 
 def test_the_pool_is_a_recording_to_mine(camvid: Path, monkeypatch: pytest.MonkeyPatch) -> None:

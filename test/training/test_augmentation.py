@@ -37,7 +37,7 @@ def numbered(height: int, width: int, *, camera: bool = True) -> Sample:
         depth=(number + 1).astype(np.float32),
         normals=normals / np.linalg.norm(normals, axis=-1, keepdims=True),
         edges=(number % 2).astype(np.uint8),
-        odd=number % 3 == 0,
+        odd=(number % 3 == 0).astype(np.uint8),
         intrinsics=Intrinsics(17.0, 19.0, 0.4 * width, 0.6 * height, width, height)
         if camera
         else None,

@@ -31,7 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.write_data(tmp_path_factory.mktemp("data"))
 
 
-def built(data: Path, out: Path, **changes: Any) -> tuple[Any, Batch]:
+def built(data: Path, out: Path, /, **changes: Any) -> tuple[Any, Batch]:
     config = tiny.config(data, out, **changes)
     batches = DataModule(config.data, ("semantic", "depth"), (64, 96), 0)
     spec = run.describe_model(config, batches.training.label_set)
@@ -167,7 +167,8 @@ def test_norms_keep_their_statistics_once_they_are_frozen(data: Path, tmp_path: 
 
 def test_rays_reach_network_and_teacher(data: Path, tmp_path: Path) -> None:
     model = {"arguments": {"width": 8, "rays": True}, "canonical_focal_length": 60.0}
-    module, batch = built(data, tmp_path / "student", model=model)
+    cameras = {"augmentation": {"scale_changes": "camera"}}
+    module, batch = built(data, tmp_path / "student", model=model, data=cameras)
     module.eval()
     before = module.outputs(batch).mean
     teacher = Teacher(LoadedModel(module.network, module.spec, Path("memory")), ColourJitter())

@@ -13,11 +13,14 @@ from emu_perception.cli import app
 from emu_perception.model_file import load_model, read_spec
 from emu_perception.training.config import ConfigError
 from emu_perception.training.config_file import load_config
-from emu_perception.training.study import StudyConfig, merged
+from emu_perception.training.study_config import StudyConfig, Unit, data_in_fold, merged
 from emu_perception.training.study_report import markdown
 from emu_perception.training.study_summary import student_interval, summarise
 
 REPOSITORY = Path(__file__).parents[2]
+
+
+SCENES = {"test": {"name": "scenes", "split": "test"}}
 
 
 def values(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
@@ -70,11 +73,11 @@ def test_rows_differ_in_what_they_name(tmp_path: Path) -> None:
         },
     ]
     study = StudyConfig.model_validate(values(tmp_path, tmp_path / "out", rows=rows))
-    baseline, member = (study.training(study.rows[i], 1) for i in (0, 1))
+    baseline, member = (study.training(study.rows[i], Unit(1)) for i in (0, 1))
     assert (baseline.seed, baseline.distillation, baseline.model.start_from) == (1, None, None)
     assert member.seed not in (0, 1, baseline.seed)
     assert member.model_copy(update={"seed": 1, "output": baseline.output}) == baseline
-    student = study.training(study.rows[3], 1)
+    student = study.training(study.rows[3], Unit(1))
     first = tmp_path / "out" / "seed_1" / "baseline" / "model.safetensors"
     second = first.parents[1] / "member_1" / "model.safetensors"
     assert student.model.start_from == str(first)
@@ -95,7 +98,7 @@ def test_rows_start_from_the_pretrained_encoder(tmp_path: Path) -> None:
     assert run is not None
     assert run.trainer.epochs == 7
     assert run.model.encoder_weights is None
-    first, longer = (study.training(row, 0) for row in study.rows)
+    first, longer = (study.training(row, Unit(0)) for row in study.rows)
     assert first.model.encoder_weights == str(Path(run.output) / "model.safetensors")
     assert longer.model.encoder_weights is None
 
@@ -123,6 +126,16 @@ def test_rows_start_from_the_pretrained_encoder(tmp_path: Path) -> None:
             "tests: 'validation' is what the runs logged",
         ),
         ({"sedes": [1]}, "did you mean 'seeds'"),
+        (
+            {"rows": [{"name": "a"}, {"name": "b", "change": {"model": {"bakbone": "x"}}}]},
+            "row 'b' cannot be trained:\n *model.bakbone: .*did you mean 'backbone'",
+        ),
+        ({"rows": [{"name": "a", "dropout": 0.2}]}, "dropout is sampled of one of models"),
+        (
+            {"rows": [{"name": "a", "once": True}, {"name": "b", "start_from": "a"}]},
+            "'a', which is there only once",
+        ),
+        ({"calibration": {"name": "scenes", "split": "test"}, "tests": SCENES}, "would flatter"),
         ({"base": {}}, "model"),
     ],
 )
@@ -152,7 +165,7 @@ def test_tables_from_figures(tmp_path: Path) -> None:
         summarise(study)
     figures = {("baseline", 0): 0.5, ("baseline", 1): 0.7, ("other | method", 0): 0.6}
     for (name, seed), value in {**figures, ("other | method", 1): 0.9}.items():
-        folder = study.folder(study.row(name), seed)
+        folder = study.folder(study.row(name), Unit(seed))
         folder.mkdir(parents=True)
         found = {"test": {"semantic": {"miou": value}, "depth": None}}
         (folder / "result.json").write_text(json.dumps(found))
@@ -162,13 +175,13 @@ def test_tables_from_figures(tmp_path: Path) -> None:
     assert "AbsRel" not in summary["rows"]["baseline"]
     difference = summary["differences"][0]["columns"]["mIoU"]
     assert difference["mean"] == pytest.approx(0.15)
-    assert difference["values"] == pytest.approx({0: 0.1, 1: 0.2})
+    assert difference["values"] == pytest.approx({"seed 0": 0.1, "seed 1": 0.2})
     # Two seeds: 0.15 ± 12.7062 × 0.0707107 / sqrt(2).
     assert difference["high"] == pytest.approx(0.15 + 12.7062 * 0.05, abs=1e-4)
     assert summary["unfinished"] == ["seed 2: baseline", "seed 2: other | method"]
     text = markdown(summary)
     assert "| baseline | 0.6 ± 0.14 |" in text
-    assert "other \\| method − baseline | +0.15 [-0.485, +0.785] |" in text
+    assert "other \\| method − baseline | +0.15 [-0.485, +0.785] 2/2 |" in text
     assert "Not finished: seed 2: baseline" in text
 
 
@@ -184,7 +197,7 @@ def test_gains_over_single_task_rows(tmp_path: Path) -> None:
     study = StudyConfig.model_validate(values(tmp_path, tmp_path / "out", **changes))
 
     def write_result(name: str, seed: int, miou: float | None, rmse: float | None) -> None:
-        folder = study.folder(study.row(name), seed)
+        folder = study.folder(study.row(name), Unit(seed))
         folder.mkdir(parents=True, exist_ok=True)
         found = {"semantic": {"miou": miou}, "depth": None if rmse is None else {"rmse": rmse}}
         (folder / "result.json").write_text(json.dumps({"test": found}))
@@ -200,15 +213,68 @@ def test_gains_over_single_task_rows(tmp_path: Path) -> None:
     write_result("both, isolated", 1, 67.93, 6.622 * 1.02)
     summary = summarise(study)
     gains = summary["rows"]["both"]["Δ %"]["values"]
-    assert gains == pytest.approx({0: 4.963, 1: 0.0}, abs=1e-3)
+    assert gains == pytest.approx({"seed 0": 4.963, "seed 1": 0.0}, abs=1e-3)
     assert "Δ %" not in summary["rows"]["depth alone"]
     difference = summary["differences"][0]["columns"]["Δ %"]["values"]
-    assert difference == pytest.approx({0: 4.963, 1: 1.0}, abs=1e-3)
+    assert difference == pytest.approx({"seed 0": 4.963, "seed 1": 1.0}, abs=1e-3)
     text = markdown(summary)
     assert "| Δ % |" in text.splitlines()[0]
     write_result("depth alone", 0, None, None)
     with pytest.raises(ConfigError, match=r"'depth alone' has no figure 'test.depth.rmse'"):
         summarise(study)
+
+
+def write_figure(study: StudyConfig, name: str, unit: Unit, miou: float) -> None:
+    folder = study.folder(study.row(name), unit)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_text(json.dumps({"test": {"semantic": {"miou": miou}}}))
+
+
+def test_leave_one_out(tmp_path: Path) -> None:
+    rows = [{"name": "a", "change": {"data": {"train": [held_out("$FOLD")]}}}, {"name": "b"}]
+    changes = {
+        "rows": rows,
+        "seeds": [3],
+        "folds": ["left", "right"],
+        "tests": {"test": held_out("$FOLD")},
+        "compare": [{"row": "a", "against": "b", "relative": True}],
+    }
+    study = StudyConfig.model_validate(values(tmp_path, tmp_path / "out", **changes))
+    left, right = study.units()
+    trained = study.training(study.rows[0], right)
+    assert trained.data.train[0].options == {"held_out": "right"}
+    assert trained.output.endswith("seed_3/right/a")
+    assert data_in_fold(study.tests["test"], "left").options == {"held_out": "left"}
+    for unit, mine, its in ((left, 0.6, 0.5), (right, 0.8, 1.0)):
+        write_figure(study, "a", unit, mine)
+        write_figure(study, "b", unit, its)
+    summary = summarise(study)
+    found = summary["differences"][0]["columns"]["mIoU"]
+    assert found["values"] == pytest.approx({"seed 3, left": 20.0, "seed 3, right": -20.0})
+    assert found["below"] == 1
+    text = markdown(summary)
+    assert "| method | seed 3, left | seed 3, right |" in text
+    assert "| a | 0.6 | 0.8 |" in text
+    assert "| a ÷ b |" in text
+
+
+def held_out(name: str) -> dict[str, Any]:
+    return {"name": "ddad", "split": "train", "options": {"held_out": name}}
+
+
+def test_a_reference_trained_once_serves_all_seeds(tmp_path: Path) -> None:
+    rows = [{"name": "alone", "once": True}, {"name": "both"}]
+    gains = [{"row": "both", "against": {"semantic": "alone"}, "test": "test"}]
+    changes = {"rows": rows, "gains": gains, "seeds": [0, 1]}
+    study = StudyConfig.model_validate(values(tmp_path, tmp_path / "out", **changes))
+    assert [study.has(study.rows[0], unit) for unit in study.units()] == [True, False]
+    write_figure(study, "alone", Unit(0), 0.5)
+    write_figure(study, "both", Unit(0), 0.6)
+    write_figure(study, "both", Unit(1), 0.45)
+    summary = summarise(study)
+    gained = summary["rows"]["both"]["Δ %"]["values"]
+    assert gained == pytest.approx({"seed 0": 20.0, "seed 1": -10.0})
+    assert not summary["unfinished"]
 
 
 def test_a_small_study_from_end_to_end(tmp_path: Path) -> None:
@@ -219,7 +285,10 @@ def test_a_small_study_from_end_to_end(tmp_path: Path) -> None:
         {"name": "ensemble", "models": ["baseline", "member"]},
         {"name": "student", "start_from": "baseline", "teacher": "ensemble"},
         {"name": "calibrated", "models": ["student"], "calibrated": True},
+        {"name": "sampled", "models": ["student"], "dropout": 0.3, "samples": 2},
+        {"name": "blind", "elevation_table": {"name": "nyuv2", "split": "all"}},
     ]
+    rows[-1]["elevation_table"] |= {"root": str(data), "options": {"classes": 13}}
     pairs = [{"row": "student", "against": "baseline"}]
     out = tmp_path / "out"
     content = values(data, out, rows=rows, compare=pairs, seeds=[0], pretraining={"seed": 9})
@@ -230,7 +299,13 @@ def test_a_small_study_from_end_to_end(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "| student − baseline |" in result.output
     summary = json.loads((out / "study.json").read_text())
-    assert list(summary["rows"]) == ["baseline", "ensemble", "student", "calibrated"]
+    assert list(summary["rows"]) == [
+        *("baseline", "ensemble", "student", "calibrated", "sampled", "blind")
+    ]
+    assert list(summary["rows"]["blind"]) == ["AbsRel"]
+    # Sampled dropout is another prediction of the same network.
+    means = [summary["rows"][name]["AbsRel"]["mean"] for name in ("student", "sampled")]
+    assert means[0] != means[1]
     assert not summary["unfinished"]
     # The run's own figures, where there is a run; the same images as the test's.
     watched = summary["rows"]["student"]["watched"]["mean"]
@@ -249,7 +324,16 @@ def test_a_small_study_from_end_to_end(tmp_path: Path) -> None:
     before = (folder / "student" / "model.safetensors").stat().st_mtime_ns
 
     again = CliRunner().invoke(app, ["study", "--config", str(file)], catch_exceptions=False)
-    assert again.exit_code == 0
+    assert again.exit_code == 0 and "scoring" not in again.output
     assert (folder / "student" / "model.safetensors").stat().st_mtime_ns == before
     start = load_model(folder / "baseline" / "model.safetensors").network.state_dict()
     assert any(not once[name].equal(start[name]) for name in once)
+
+    # Another test set: figures are made anew, networks are not.
+    content["tests"]["test"] = {**content["tests"]["test"], "split": "test"}
+    content["rows"] = rows[:1]
+    content["compare"] = []
+    other = write(tmp_path / "other.yaml", content)
+    third = CliRunner().invoke(app, ["study", "--config", str(other)], catch_exceptions=False)
+    assert "baseline: scoring" in third.output
+    assert (folder / "student" / "model.safetensors").stat().st_mtime_ns == before

@@ -17,6 +17,7 @@ from emu_perception.training.data.dataset import Dataset, Problem, Subset, Wrapp
 from emu_perception.training.data.loader import EpochSampler, make_loader
 from emu_perception.training.data.mixture import Mixture, Source
 from emu_perception.training.data.partial import PartiallyAnnotated
+from emu_perception.training.data.pasted import Pasted
 from emu_perception.training.data.randomness import Augmented
 from emu_perception.training.data.registry import (
     build_dataset,
@@ -35,6 +36,7 @@ __all__ = [
     "EpochSampler",
     "Mixture",
     "PartiallyAnnotated",
+    "Pasted",
     "Problem",
     "Relabelled",
     "Resized",

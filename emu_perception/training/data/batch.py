@@ -64,7 +64,7 @@ class Batch(_Always, total=False):
     samples have them."""
     has_neighbours: torch.Tensor
     odd: torch.Tensor
-    """`(B, H, W)` bool, only where the samples have it."""
+    """`(B, H, W)` uint8 as in `Sample`, only where the samples have it."""
 
 
 def _empty(field: str, height: int, width: int) -> np.ndarray:
@@ -119,7 +119,8 @@ def collate(samples: Sequence[Sample], tasks: Sequence[str]) -> Batch:
         batch[f"{field}_valid"] = valid
     odd = [sample.odd for sample in samples]
     if any(mask is not None for mask in odd):
-        masks = [np.zeros((height, width), bool) if mask is None else mask for mask in odd]
+        nothing = np.full((height, width), UNLABELLED, np.uint8)
+        masks = [nothing if mask is None else mask for mask in odd]
         batch["odd"] = torch.from_numpy(np.stack(masks))
     pairs = [sample.neighbours for sample in samples]
     if any(pair is not None for pair in pairs):

@@ -184,8 +184,7 @@ def frame_fields(frame: scenes.SceneFrame, *, odd: bool) -> dict[str, Any]:
     """A rendered frame as fields of a `Sample`, the mask of odd objects only if asked for."""
     known: dict[str, Any] = {field: getattr(frame, field) for field in _FIELDS}
     known["edges"] = frame.edges.astype(np.uint8)
-    if not odd:
-        known["odd"] = None
+    known["odd"] = frame.odd.astype(np.uint8) if odd else None
     return {**known, "intrinsics": frame.intrinsics}
 
 
@@ -207,6 +206,8 @@ def read_scene(path: Path, size: tuple[int, int]) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             known: dict[str, Any] = {name: arrays[name] for name in arrays.files}
+        if "odd" in known:
+            known["odd"] = known["odd"].astype(np.uint8)
         fx, fy, cx, cy = known.pop("camera").tolist()
         known["intrinsics"] = Intrinsics(fx, fy, cx, cy, width=size[1], height=size[0])
         Sample(name=path.stem, clip="", **known).check()

@@ -20,7 +20,7 @@ from emu_perception.training.config import TrainConfig
 from emu_perception.training.config_file import load_config
 from emu_perception.training.data_module import DataModule
 from emu_perception.training.multitask.adaptation import AdversarialModule
-from emu_perception.training.study import StudyConfig
+from emu_perception.training.study_config import StudyConfig, Unit
 
 TASKS = ["semantic", "depth"]
 
@@ -143,7 +143,7 @@ def test_what_does_not_suit_is_refused(
 
 def test_the_rows_of_the_study() -> None:
     study = load_config(find_resource("config", "study", "adaptation_scenes.yaml"), StudyConfig)
-    runs = {row.name: study.training(row, 0) for row in study.rows}
+    runs = {row.name: study.training(row, Unit(0)) for row in study.rows}
     targets = {name: {d.target for d in each.data.train} for name, each in runs.items()}
     assert targets["source only"] == targets["oracle"] == {False}
     adapted = [name for name in runs if "adapted" in name]
