@@ -187,6 +187,8 @@ def test_rays_reach_network_and_teacher(data: Path, tmp_path: Path) -> None:
     cameras = {"augmentation": {"scale_changes": "camera"}}
     module, batch = built(data, tmp_path / "student", model=model, data=cameras)
     module.eval()
+    batch["intrinsics"] = torch.tensor([[50.0, 50.0, 32.0, 16.0]]).repeat(2, 1)
+    batch["has_intrinsics"][:] = True
     before = module.outputs(batch).mean
     teacher = Teacher(LoadedModel(module.network, module.spec, Path("memory")), ColourJitter())
     said = teacher(batch["image"], batch["seed"], batch["intrinsics"]).mean
