@@ -176,7 +176,7 @@ class OptimizerConfig(Strict):
     """The decoders' learning rate is this many times the encoder's."""
     weight_decay: float = Field(0.01, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
-    schedule: Literal["polynomial", "step"] = "polynomial"
+    schedule: Literal["polynomial", "step", "constant"] = "polynomial"
     power: float = Field(0.9, gt=0)
     """Of the polynomial."""
     step_size: int = Field(30_000, gt=0)
@@ -278,9 +278,9 @@ class AdaptationConfig(Strict):
     """Adversarial, to data sets with `target: true`; see `multitask/adaptation.py`."""
 
     weight: float = Field(0.005, ge=0)
-    """Of looking like the source domain, for each task and scale."""
+    """Of looking like the source domain, the mean over tasks and scales."""
     learning_rate: float = Field(1e-4, gt=0)
-    """Of the discriminators."""
+    """Of the discriminators; it falls with (1 - step / steps)^0.9 (ADVENT)."""
 
 
 class MultiTaskConfig(Strict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -284,6 +285,20 @@ class SupervisedModule(L.LightningModule):
             {"params": heads, "lr": settings.learning_rate * settings.head_factor},
         ]
 
+    def rate_factors(self, steps: int) -> list[Callable[[int], float]]:
+        """Of each of the `optimizer_groups`: step to the factor of its learning rate."""
+        settings = self.config.optimizer
+
+        def factor(step: int) -> float:
+            rise = min(1.0, (step + 1) / (settings.warmup_steps + 1))
+            if settings.schedule == "constant":
+                return rise
+            if settings.schedule == "step":
+                return rise * settings.step_factor ** (step // settings.step_size)
+            return rise * max(0.0, 1 - step / steps) ** settings.power
+
+        return [factor] * len(self.optimizer_groups())
+
     def configure_optimizers(self) -> Any:
         settings = self.config.optimizer
         kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
@@ -294,15 +309,8 @@ class SupervisedModule(L.LightningModule):
             # One pass over all weights; under float16 scaling it would forbid clipping.
             fused=self.config.trainer.precision not in ("16-mixed", "16-true"),
         )
-        steps = int(self.trainer.estimated_stepping_batches)
-
-        def factor(step: int) -> float:
-            rise = min(1.0, (step + 1) / (settings.warmup_steps + 1))
-            if settings.schedule == "step":
-                return rise * settings.step_factor ** (step // settings.step_size)
-            return rise * max(0.0, 1 - step / steps) ** settings.power
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        factors = self.rate_factors(int(self.trainer.estimated_stepping_batches))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,11 +26,14 @@ class AdversarialModule(MultiTaskModule):
 
     For each task and each scale that is trained, a discriminator learns to tell the two domains'
     predictions apart, and the network to make those of the target look like the source's (ADVENT,
-    Vu et al., CVPR 2019, arXiv 1811.12833, for each task as in DenseMTL, section 3.4). Batches hold
-    images of both, in the proportions of `data.train`.
+    Vu et al., CVPR 2019, arXiv 1811.12833, for each task as in DenseMTL, section 3.4). Both losses
+    are means over tasks and scales. Batches hold images of both domains, in the proportions of
+    `data.train`; as in the authors' code each domain passes through the network on its own, so
+    that batch-norm normalises it by its own statistics.
 
     One optimiser trains all: the discriminators see the predictions detached, and pass the
-    network's gradient on while their own parameters get none.
+    network's gradient on while their own parameters get none. Only the network's gradient is
+    clipped.
     """
 
     def __init__(self, config: TrainConfig, spec: ModelSpec, network: nn.Module) -> None:
@@ -47,6 +51,30 @@ class AdversarialModule(MultiTaskModule):
         self.discriminators = nn.ModuleList(
             nn.ModuleDict({task: Discriminator(channels[task]) for task in maps}) for maps in scales
         )
+
+        self.judges = sum(map(len, scales))
+
+    def dense(self, batch: Batch) -> DenseOutputs:
+        target = batch["target"]
+        domains = [domain.nonzero()[:, 0] for domain in (~target, target)]
+        # One image alone has no variance over the batch where features are one by one.
+        if min(map(len, domains)) < 2:
+            return super().dense(batch)
+        image = self.normalization(batch["image"])
+        parts = [self.network.dense(image[domain]) for domain in domains]
+        back = torch.cat(domains).argsort()
+
+        def together(*maps: Tensor) -> Tensor:
+            return torch.cat(maps)[back]
+
+        scales = tuple(
+            {task: together(*(maps[task] for maps in both)) for task in both[0]}
+            for both in zip(*(part.scales for part in parts), strict=True)
+        )
+        features = {
+            task: together(*(part.features[task] for part in parts)) for task in parts[0].features
+        }
+        return DenseOutputs(scales, features)
 
     def judged(self, task: str, raw: Tensor) -> Tensor:
         """A raw map as discriminators see it, all values of the order of 1 at most.
@@ -78,9 +106,9 @@ class AdversarialModule(MultiTaskModule):
                           for d in (target, ~target)]  # fmt: skip
                 for name, term in (
                     (f"adversarial_{task}", self.settings.weight * _verdict(deceived, False)),
-                    (f"discriminator_{task}", (learnt[0] + learnt[1]) / 2),
+                    (f"discriminator_{task}", learnt[0] + learnt[1]),
                 ):
-                    found[name] = found[name] + term if name in found else term
+                    found[name] = found.get(name, 0.0) + term / self.judges
         return found
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
@@ -90,6 +118,24 @@ class AdversarialModule(MultiTaskModule):
         heads["params"] = [p for p in heads["params"] if id(p) not in inside]
         rate = self.settings.learning_rate
         return [encoder, heads, {"params": judges, "lr": rate, "betas": (0.9, 0.99)}]
+
+    def rate_factors(self, steps: int) -> list[Callable[[int], float]]:
+        def falling(step: int) -> float:
+            return max(0.0, 1 - step / steps) ** 0.9
+
+        *factors, _ = super().rate_factors(steps)
+        return [*factors, falling]
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """The discriminators' gradients neither count in the norm nor are clipped."""
+        if gradient_clip_val is not None:
+            clipped = [p for group in optimizer.param_groups[:-1] for p in group["params"]]
+            nn.utils.clip_grad_norm_(clipped, gradient_clip_val)
 
 
 def _verdict(logits: Tensor, target: bool) -> Tensor:

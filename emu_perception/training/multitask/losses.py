@@ -89,13 +89,15 @@ def _two_sided(prediction: Tensor, target: Tensor, valid: Tensor, weight: Tensor
 
 @register_loss("depth", "berhu")
 def berhu(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Reverse Huber loss, averaged over all pixels, as DenseMTL's authors do.
+    """Reverse Huber loss, averaged over all pixels of the images that have depth.
 
     |r| below c and (r^2 + c^2) / 2c above it, c being 0.2 of the batch's largest |r| (Laina et al.,
-    3DV 2016, Eq. 1 and 2). Pixels without a label count as zero, so that images with few labels
-    weigh less.
+    3DV 2016, Eq. 1 and 2). In an image with depth, pixels without count as zero, as DenseMTL's
+    authors do; an image without any, such as one of the domain to adapt to, is left out. Sparse
+    depth wants `berhu_valid`.
     """
-    return _berhu(prediction, target, valid).mean()
+    loss = _berhu(prediction, target, valid)
+    return loss.sum() / valid.flatten(1).any(1).sum().clamp_min(1) / loss[0].numel()
 
 
 @register_loss("depth", "berhu_valid")

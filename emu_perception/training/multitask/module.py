@@ -82,8 +82,12 @@ class MultiTaskModule(SupervisedModule):
         """Weighted losses besides those of the single tasks; none here."""
         return {}
 
+    def dense(self, batch: Batch) -> DenseOutputs:
+        """What the network says of a training batch."""
+        return self.network.dense(self.normalization(batch["image"]))
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        dense = self.network.dense(self.normalization(batch["image"]))
+        dense = self.dense(batch)
         found = self.task_losses(dense, batch)
         total = self.weighting(found, list(self.network.encoder.parameters()))
         others = self.variance_terms(dense, batch) | self.extra_terms(dense, batch)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 pytest.importorskip("lightning")
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -14,6 +16,7 @@ import tiny
 from emu_perception.labels import load_label_set
 from emu_perception.model_file import load_model
 from emu_perception.networks.discriminator import Discriminator
+from emu_perception.networks.multitask import DenseOutputs
 from emu_perception.resources import find_resource
 from emu_perception.training import run
 from emu_perception.training.config import TrainConfig
@@ -37,12 +40,17 @@ def settings(scenes: Path, out: Path, **changes: object) -> TrainConfig:
     model = {"architecture": "densemtl", "backbone": "resnet10t", "tasks": TASKS}
     values = {
         "model": model | {"arguments": {"dilated": False, "width": 0.25}, "input_size": [32, 64]},
-        "data": {"train": [source, target], "crop": [32, 64], "batch_size": 4},
+        "data": {
+            "train": [source, target],
+            "crop": [32, 64],
+            "batch_size": 4,
+            "augmentation": {"scale": [1.0, 1.2], "scale_changes": "nothing"},
+        },
         "multitask": {"adaptation": {}},
         "trainer": {"epochs": 1},
     }
     for group, changed in changes.items():
-        values[group] = values[group] | changed
+        values[group] = values.get(group, {}) | changed
     return tiny.config(scenes, out, **values)
 
 
@@ -106,6 +114,114 @@ def test_whose_gradient_goes_where(scenes: Path, tmp_path: Path) -> None:
     assert groups[2]["lr"] == 1e-4
 
 
+class Judge(nn.Module):
+    """The mean of a map, minus a half: verdicts that can be worked out by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+        self.offset = nn.Parameter(torch.tensor(-0.5))
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return self.gain * maps.mean((1, 2, 3)) + self.offset
+
+
+def judged_by_hand(scenes: Path, out: Path) -> tuple[AdversarialModule, list, dict]:
+    """A module whose discriminators are `Judge`s, with raw maps of two images of each domain."""
+    module = adversarial(settings(scenes, out))
+    for maps in module.discriminators:
+        for task in TASKS:
+            maps[task] = Judge()
+    torch.manual_seed(0)
+    # The target's depth is larger than the source's, its classes are less certain.
+    unit, target = module.network.unit, torch.tensor([True, False, True, False])
+    metres = torch.where(target, 8.0, 2.0)[:, None, None, None].expand(4, 1, 4, 8)
+    scores = torch.randn(4, 11, 4, 8) * torch.where(target, 1.0, 3.0)[:, None, None, None]
+    raw = [
+        {"semantic": scores.clone().requires_grad_(), "depth": unit.encode(metres).requires_grad_()}
+        for _ in module.discriminators
+    ]
+    return module, raw, {"image": torch.zeros(4, 3, 4, 8), "target": target}
+
+
+def verdicts(module: AdversarialModule, raw: list, task: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """How much the target's and the source's predictions look like the target's, (2, 2) each."""
+    with torch.no_grad():
+        found = torch.stack(
+            [judges[task](module.judged(task, maps[task]))
+             for judges, maps in zip(module.discriminators, raw)]
+        )  # fmt: skip
+    return found[:, ::2], found[:, 1::2]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_network_learns_to_look_like_the_source(
+    scenes: Path, tmp_path: Path, task: str
+) -> None:
+    module, raw, batch = judged_by_hand(scenes, tmp_path)
+    target, source = verdicts(module, raw, task)
+    term = module.extra_terms(DenseOutputs(tuple(raw), {}), batch)[f"adversarial_{task}"]
+    # -ln of the probability of "source", the mean over 2 tasks x 2 scales, weight 0.005.
+    expected = 0.005 * F.softplus(target).mean(1).sum() / 4
+    assert term.item() == pytest.approx(expected.item(), rel=1e-5)
+    term.backward()
+    with torch.no_grad():
+        for maps in raw:
+            size = maps[task].abs().mean() / maps[task].grad.abs().mean()
+            maps[task] -= 1e-2 * size * maps[task].grad
+    after, unchanged = verdicts(module, raw, task)
+    assert (after < target).all() and torch.equal(unchanged, source)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_discriminators_learn_to_tell_the_domains(scenes: Path, tmp_path: Path, task: str) -> None:
+    module, raw, batch = judged_by_hand(scenes, tmp_path)
+    target, source = verdicts(module, raw, task)
+    term = module.extra_terms(DenseOutputs(tuple(raw), {}), batch)[f"discriminator_{task}"]
+    expected = (F.softplus(-target) + F.softplus(source)).mean(1).sum() / 4
+    assert term.item() == pytest.approx(expected.item(), rel=1e-5)
+    learnt = torch.optim.SGD(module.discriminators.parameters(), lr=2.0)
+    for _ in range(50):
+        learnt.zero_grad()
+        module.extra_terms(DenseOutputs(tuple(raw), {}), batch)[f"discriminator_{task}"].backward()
+        learnt.step()
+    later, earlier = verdicts(module, raw, task)
+    assert (later > 0).all() and (earlier < 0).all()
+
+
+def test_each_domain_has_statistics_of_its_own(scenes: Path, tmp_path: Path) -> None:
+    module = adversarial(settings(scenes, tmp_path))
+    target = torch.tensor([True, False, False, True])
+    image = torch.rand(4, 3, 32, 64) * torch.where(target, 255.0, 60.0)[:, None, None, None]
+    torch.manual_seed(0)  # of the dropout
+    found = module.dense({"image": image, "target": target}).scales[1]["semantic"]
+    torch.manual_seed(0)
+    source = module.network.dense(module.normalization(image[~target])).scales[1]["semantic"]
+    torch.testing.assert_close(found[~target], source)
+    # A single image would have none: then both go together.
+    target = torch.tensor([True, False, False, False])
+    torch.manual_seed(0)
+    found = module.dense({"image": image, "target": target}).scales[1]["semantic"]
+    torch.manual_seed(0)
+    both = module.network.dense(module.normalization(image)).scales[1]["semantic"]
+    torch.testing.assert_close(found, both)
+
+
+def test_discriminators_are_not_clipped_and_keep_a_schedule_of_their_own(
+    scenes: Path, tmp_path: Path
+) -> None:
+    schedule = {"schedule": "constant"}
+    module = adversarial(settings(scenes, tmp_path, optimizer=schedule))
+    optimizer = torch.optim.SGD(module.optimizer_groups())
+    for group in optimizer.param_groups:
+        group["params"][0].grad = torch.full_like(group["params"][0], 3.0)
+    module.configure_gradient_clipping(optimizer, 0.5)
+    *network, judge = (group["params"][0].grad for group in optimizer.param_groups)
+    assert torch.cat([g.flatten() for g in network]).norm().item() == pytest.approx(0.5, rel=1e-4)
+    assert (judge == 3).all()
+    assert [factor(50) for factor in module.rate_factors(100)] == [1, 1, 0.5**0.9]
+
+
 def test_a_batch_of_one_domain_adapts_nothing(scenes: Path, tmp_path: Path) -> None:
     module = adversarial(settings(scenes, tmp_path))
     image = torch.randn(2, 3, 32, 64)
@@ -153,3 +269,6 @@ def test_the_rows_of_the_study() -> None:
     samples = {each.data.samples_per_epoch * (0.5 if name in adapted else 1)
                for name, each in runs.items()}  # fmt: skip
     assert len(samples) == 1  # each sees as many labelled images
+    losses = {each.multitask.losses.get("depth") for each in runs.values()
+              if "depth" in each.model.tasks}  # fmt: skip
+    assert losses == {"berhu_valid"}  # of sparse depth too, and the same for all
