@@ -28,6 +28,15 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="By default the one to report on.")] = None,
     option: OptionsOption = None,
     label_set: LabelSetOption = None,
+    normals_window: Annotated[
+        int | None,
+        typer.Option(
+            min=3,
+            help="Pixels, odd: where normals are derived from depth, the neighbourhood of a fit; "
+            "that of the model's training data.",
+            show_default="5",
+        ),
+    ] = None,
     table: Annotated[
         Path | None, typer.Option(help="YAML with the rows of a table of methods.")
     ] = None,
@@ -68,7 +77,7 @@ def evaluate(
     from emu_perception.training.table_config import TableConfig, TableRow
 
     if table is not None:
-        if model or dataset:
+        if model or dataset or normals_window:
             raise typer.BadParameter("--table names models and data set itself")
         config = load_config(table, TableConfig)
     elif not model or dataset is None:
@@ -80,7 +89,7 @@ def evaluate(
             calibration="as stored",
             median_scaled=median_scaled,
         )
-        data = _data(dataset, root, split, option, label_set)
+        data = _data(dataset, root, split, option, label_set, normals_window)
         config = TableConfig(data=data, rows=[row])
     if void_as_inaccurate:
         config = config.model_copy(update={"void_as_inaccurate": True})
@@ -171,7 +180,12 @@ def calibrate(
 
 
 def _data(
-    dataset: str, root: str | None, split: str | None, options: list[str] | None, labels: str | None
+    dataset: str,
+    root: str | None,
+    split: str | None,
+    options: list[str] | None,
+    labels: str | None,
+    window: int | None = None,
 ) -> Any:
     import yaml
 
@@ -185,7 +199,10 @@ def _data(
             raise typer.BadParameter(f"--option wants NAME=VALUE, got '{text}'")
         values[name] = yaml.safe_load(value)
     chosen = split or dataset_entry(dataset).evaluation_split
-    return DatasetConfig(name=dataset, root=root, split=chosen, options=values, label_set=labels)
+    settings: dict[str, Any] = {} if window is None else {"normals_window": window}
+    return DatasetConfig(
+        name=dataset, root=root, split=chosen, options=values, label_set=labels, **settings
+    )
 
 
 def _bars() -> Any:

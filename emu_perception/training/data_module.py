@@ -27,6 +27,7 @@ from emu_perception.training.data import (
     derive,
     make_loader,
 )
+from emu_perception.training.data.probe import check_borders, check_supervision
 
 ANNOTATION_FILE = "annotation_{}.json"
 """Of a run's training set by number: the labels that its images keep."""
@@ -54,17 +55,23 @@ def open_dataset(config: DatasetConfig) -> Dataset:
 def _open(config: DatasetConfig) -> Dataset:
     root = None if config.root is None else expand(config.root)
     dataset: Dataset = build_dataset(config.name, root, config.split, **config.options)
+    dataset.normals_window = config.normals_window
     if config.label_set is not None and dataset.label_set is not None:
         dataset = Relabelled(dataset, load_label_set(config.label_set), config.renamed)
     return dataset if config.size is None else Resized(dataset, config.size)
 
 
 def annotated(
-    config: DatasetConfig, tasks: Sequence[str], seed: int, path: Path | None = None
+    dataset: Dataset,
+    config: DatasetConfig,
+    tasks: Sequence[str],
+    seed: int,
+    path: Path | None = None,
 ) -> Dataset:
-    """A training set with those of the tasks that can be derived, and the labels that it keeps.
+    """A training set with the labels that it keeps.
 
     Args:
+        dataset: with those of the tasks that can be derived.
         config: of the set.
         tasks: of the model.
         seed: of the annotation, where the configuration names none.
@@ -74,7 +81,6 @@ def annotated(
         ValueError: the set has no labels for a task that is to be divided.
         DataError: the file keeps the annotation of something else.
     """
-    dataset = derive(_open(config), tasks, config.normals_window)
     if config.target:
         return Target(dataset)
     wanted = config.annotation
@@ -96,6 +102,7 @@ def training_set(
     seed: int,
     folder: Path | None = None,
     self_supervised: Collection[str] = (),
+    canonical: bool = False,
 ) -> Dataset:
     """All training data as one data set, not augmented.
 
@@ -105,13 +112,16 @@ def training_set(
         seed: of a mixture's order, and of partial annotations that name none.
         folder: keeps partial annotations, as `annotation_0.json` and so on.
         self_supervised: those of the tasks that image sequences teach.
+        canonical: depth is learnt for a canonical focal length.
 
     Raises:
-        ValueError: a task that no data set has labels for, or no sequences.
+        ValueError: a task that no data set has labels for, or no sequences; or a few samples show
+            that the labels teach nothing, or that padding would tell domains apart.
     """
+    full = [derive(_open(each), tasks) for each in config.train]
     opened = [
-        annotated(each, tasks, seed, folder and folder / ANNOTATION_FILE.format(number))
-        for number, each in enumerate(config.train)
+        annotated(dataset, each, tasks, seed, folder and folder / ANNOTATION_FILE.format(number))
+        for number, (dataset, each) in enumerate(zip(full, config.train, strict=True))
     ]
     if self_supervised and not any(dataset.sequences for dataset in opened):
         raise ValueError(
@@ -130,6 +140,11 @@ def training_set(
             f"model.tasks asks for {', '.join(unsupervised)}, which the training data cannot "
             f"supervise: {had}"
         )
+    named = [(each.title, dataset) for each, dataset in zip(config.train, full, strict=True)]
+    teaching = [pair for pair, each in zip(named, config.train, strict=True) if not each.target]
+    check_supervision(teaching, labelled, ("depth",) if canonical else ())
+    if len(teaching) < len(named):
+        check_borders(named, config.crop, config.augmentation.scale[0])
     if len(opened) == 1 and config.samples_per_epoch is None:
         return opened[0]
     length = config.samples_per_epoch or sum(len(dataset) for dataset in opened)
@@ -152,15 +167,15 @@ class DataModule(L.LightningDataModule):
         seed: int,
         folder: Path | None = None,
         self_supervised: Collection[str] = (),
+        canonical: bool = False,
     ) -> None:
         super().__init__()
         self.config, self.tasks, self.seed = config, tasks, seed
-        self.training = training_set(config, tasks, seed, folder, self_supervised)
+        self.training = training_set(config, tasks, seed, folder, self_supervised, canonical)
         self.validation: Dataset | None = None
         if config.validation is not None:
-            judged = open_dataset(config.validation)
-            derived = derive(judged, tasks, config.validation.normals_window)
-            self.validation = Resized(derived, input_size)
+            judged = derive(open_dataset(config.validation), tasks)
+            self.validation = Resized(judged, input_size)
         augmentation = Augmentation(size=config.crop, **dict(config.augmentation))
         self.augmented = Augmented(self.training, augmentation, seed)
         if len(self.augmented) < config.batch_size:

@@ -156,7 +156,10 @@ def train(config: TrainConfig, resume: str = "auto", *, progress: bool = True) -
         for number in range(len(config.data.train)):
             (folder / ANNOTATION_FILE.format(number)).unlink(missing_ok=True)
     learnt = ("depth",) if config.multitask.self_supervision else ()
-    data = DataModule(config.data, model.tasks, model.input_size, config.seed, folder, learnt)
+    data = DataModule(
+        *(config.data, model.tasks, model.input_size, config.seed, folder, learnt),
+        canonical=model.canonical_focal_length is not None,
+    )
     spec = describe_model(config, data.training.label_set)
     module = build_module(config, spec, build_network(config, spec))
     folder.mkdir(parents=True, exist_ok=True)

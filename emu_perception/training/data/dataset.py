@@ -55,6 +55,8 @@ class Dataset(torch.utils.data.Dataset[Sample], ABC):
     """The tasks that at least some samples have labels for."""
     sequences: bool = False
     """True where samples come with their neighbours in time."""
+    normals_window: int = 5
+    """Pixels: the neighbourhood that `derive` fits normals in, the same to train and to judge."""
     ordered: bool = False
     """True where the data set shuffles itself (a mixture): its order is the order to train in."""
 
@@ -227,6 +229,7 @@ class Wrapper(Dataset):
         self.label_set = source.label_set
         self.tasks = source.tasks
         self.sequences = source.sequences
+        self.normals_window = source.normals_window
         self.ordered = source.ordered
 
     @abstractmethod
@@ -261,6 +264,7 @@ class Subset(Dataset):
         self.label_set = source.label_set
         self.tasks = source.tasks
         self.sequences = source.sequences
+        self.normals_window = source.normals_window
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -84,17 +84,17 @@ class Resized(Wrapper):
 _DERIVED_FROM = {"normals": "depth", "edges": "semantic"}
 
 
-def derive(source: Dataset, tasks: Sequence[str], window: int = 5) -> Dataset:
+def derive(source: Dataset, tasks: Sequence[str]) -> Dataset:
     """The data set with those of the tasks that it lacks and that can be derived from what it has.
 
-    Args: as `Derived`.
+    Normals are fitted in the data set's `normals_window`.
     """
     missing = [
         task
         for task, needed in _DERIVED_FROM.items()
         if task in tasks and task not in source.tasks and needed in source.tasks
     ]
-    return Derived(source, missing, window) if missing else source
+    return Derived(source, missing) if missing else source
 
 
 class Derived(Wrapper):
@@ -104,14 +104,11 @@ class Derived(Wrapper):
     lacks is missing too, so hide labels (`PartiallyAnnotated`) outside of this wrapper, not inside.
     """
 
-    def __init__(
-        self, source: Dataset, tasks: Sequence[str] = ("normals", "edges"), window: int = 5
-    ) -> None:
+    def __init__(self, source: Dataset, tasks: Sequence[str] = ("normals", "edges")) -> None:
         """
         Args:
-            source: any data set.
+            source: any data set; normals are fitted in its `normals_window`.
             tasks: of `normals` and `edges`, those to derive.
-            window: that normals are fitted in, pixels; noisy depth (Kinect, stereo) wants more.
 
         Raises:
             ValueError: a task cannot be derived from what the data set has.
@@ -129,7 +126,6 @@ class Derived(Wrapper):
                     )
                 )
         self._derived = tuple(tasks)
-        self._window = window
         self.tasks = tuple(task for task in TASKS if task in (*source.tasks, *tasks))
 
     def change(self, sample: Sample, index: int) -> Sample:
@@ -139,10 +135,10 @@ class Derived(Wrapper):
             and sample.depth is not None
             and sample.intrinsics is not None
         ):
-            sample = replace(
-                sample,
-                normals=normals_from_depth(sample.depth, sample.intrinsics, window=self._window),
+            normals = normals_from_depth(
+                sample.depth, sample.intrinsics, window=self.normals_window
             )
+            sample = replace(sample, normals=normals)
         if "edges" in self._derived and sample.edges is None and sample.labels is not None:
             sample = replace(sample, edges=edges_from_labels(sample.labels))
         return sample

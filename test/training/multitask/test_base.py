@@ -5,27 +5,30 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 import yaml
 from torch import nn
+from typer.testing import CliRunner
 
 pytest.importorskip("lightning")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import tiny
 
-from emu_perception.model_file import load_model
+from emu_perception.cli import app
+from emu_perception.model_file import LoadedModel, ModelSpec, load_model
 from emu_perception.networks.depth_unit import DEPTH_UNITS
 from emu_perception.networks.encoder import build_encoder, feature_widths
 from emu_perception.networks.multitask import DenseOutputs, MultiTaskNetwork
 from emu_perception.networks.registry import register_architecture
 from emu_perception.predictor import Predictor
 from emu_perception.training import assess, run
-from emu_perception.training.config import ConfigError
+from emu_perception.training.config import ConfigError, DataConfig, DatasetConfig
 from emu_perception.training.config_file import load_config
-from emu_perception.training.data_module import open_dataset
+from emu_perception.training.data_module import open_dataset, training_set
 from emu_perception.training.multitask.losses import find_loss
 from emu_perception.training.multitask.module import MultiTaskModule
 from emu_perception.training.multitask.weighting import build_weighting
@@ -77,6 +80,10 @@ def test_berhu_by_hand() -> None:
     assert find_loss("depth")(prediction, target, valid).item() == 7.25
     mean = find_loss("depth", "berhu_valid")(prediction, target, valid).item()
     assert mean == pytest.approx(29 / 3)
+    # An image without any depth, such as one of another domain, takes no weight from the others.
+    both = [torch.cat([x, x]) for x in (prediction, target)]
+    alone = torch.cat([valid, torch.zeros_like(valid)])
+    assert find_loss("depth")(*both, alone).item() == 7.25
 
 
 def test_a_loss_without_labels_is_zero_and_has_a_gradient_of_zero() -> None:
@@ -137,6 +144,40 @@ def test_four_tasks_from_training_to_figures(tmp_path: Path) -> None:
     assert angle == pytest.approx(figures["mean_angular_error"], rel=1e-3)
     assert scored["edges.f1"] == pytest.approx(figures["edge_f1"], abs=1e-3)
     assert scored["semantic.miou"] == pytest.approx(figures["miou"], abs=1e-3)
+
+
+def test_normals_are_judged_by_what_they_are_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("images", "depth"):
+        (tmp_path / folder).mkdir()
+    waves = (5000 + 100 * np.sin(np.arange(96) / 2)) * np.ones((64, 1))
+    cv2.imwrite(str(tmp_path / "depth" / "A_0.png"), waves.astype(np.uint16))
+    cv2.imwrite(str(tmp_path / "images" / "A_0.png"), np.zeros((64, 96, 3), np.uint8))
+    (tmp_path / "intrinsics.json").write_text('{"A_0": [60, 60, 47.5, 31.5]}')
+    tasks = ("depth", "normals")
+    spec = ModelSpec(
+        architecture="pointwise", backbone="resnet10t", tasks=tasks, input_size=(64, 96)
+    )
+    predictor = Predictor(LoadedModel(spec.build().eval(), spec, Path()), "cpu", engine="pytorch")
+    figures = set()
+    for window in (5, 15):
+        config = DatasetConfig(name="ddad", root=str(tmp_path), split="all", normals_window=window)
+        trained = training_set(DataConfig(train=[config], crop=(64, 96)), tasks, 0)[0]
+        said = predictor.predict(trained.image, trained.intrinsics, maps={"normals"}).normals
+        known = trained.normals.any(2)
+        cosine = (said * trained.normals).sum(2)[known].clip(-1, 1)
+        found = assess.score(predictor, open_dataset(config), replicates=0)
+        angle = found["normals.mean_angular_error"]
+        assert angle == pytest.approx(np.degrees(np.arccos(cosine)).mean(), abs=0.02)
+        figures.add(round(angle, 1))
+    assert len(figures) == 2  # the windows differ in what they take for the truth
+    monkeypatch.setattr(assess, "compare", lambda table, **_: [{"name": str(table.data)}])
+    arguments = ["evaluate", "-m", "m", "-d", "ddad", "--root", str(tmp_path), "--split", "all"]
+    shown = tmp_path / "shown.md"
+    arguments += ["--normals-window", "15", "--markdown", str(shown)]
+    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    assert "normals_window=15" in shown.read_text()
 
 
 def test_tasks_that_the_data_cannot_supervise_are_refused(tmp_path: Path) -> None:
