@@ -25,7 +25,7 @@ from emu_perception.networks.encoder import build_encoder, feature_widths
 from emu_perception.networks.multitask import DenseOutputs, MultiTaskNetwork
 from emu_perception.networks.registry import register_architecture
 from emu_perception.predictor import Predictor
-from emu_perception.training import assess, run
+from emu_perception.training import assess, run, table
 from emu_perception.training.config import ConfigError, DataConfig, DatasetConfig
 from emu_perception.training.config_file import load_config
 from emu_perception.training.data_module import open_dataset, training_set
@@ -172,7 +172,7 @@ def test_normals_are_judged_by_what_they_are_trained_on(
         assert angle == pytest.approx(np.degrees(np.arccos(cosine)).mean(), abs=0.02)
         figures.add(round(angle, 1))
     assert len(figures) == 2  # the windows differ in what they take for the truth
-    monkeypatch.setattr(assess, "compare", lambda table, **_: [{"name": str(table.data)}])
+    monkeypatch.setattr(table, "compare", lambda asked, **_: [{"name": str(asked.data)}])
     arguments = ["evaluate", "-m", "m", "-d", "ddad", "--root", str(tmp_path), "--split", "all"]
     shown = tmp_path / "shown.md"
     arguments += ["--normals-window", "15", "--markdown", str(shown)]
