@@ -77,7 +77,8 @@ def _interval(figure: Mapping[str, Any] | None, relative: bool) -> str:
     count = len(figure["values"])
     agree = figure["below"] if figure["mean"] < 0 else count - figure["below"]
     low, high = figure["low"], figure["high"]
-    return f"{figure['mean']:+.3g}{unit} [{low:+.3g}, {high:+.3g}] {agree}/{count}"
+    text = f"{figure['mean']:+.3g}{unit} [{low:+.3g}, {high:+.3g}]"
+    return f"{text} {agree}/{count}" if low < high else text
 
 
 def draw(summary: Mapping[str, Any], path: Path) -> None:
