@@ -79,11 +79,16 @@ def activate_depth(raw: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
     """Raw depth channels to mean and variance.
 
     Args:
-        raw: two channels along `dim`; the mean's ReLU and the variance's softplus follow here.
+        raw: two channels along `dim`; the mean's ReLU and the variance's softplus follow here. Of
+            a network that predicts no variance the mean alone.
 
     Returns:
-        The mean, at least 0, and the variance, at least `MIN_VARIANCE`, without `dim`, as float32.
+        The mean, at least 0, and the variance, at least `MIN_VARIANCE`, or 0 where none is
+        predicted; without `dim`, as float32.
     """
+    if raw.shape[dim] == 1:
+        mean = F.relu(raw.float().squeeze(dim))
+        return mean, torch.zeros_like(mean)
     mean, variance = raw.float().unbind(dim)
     return F.relu(mean), F.softplus(variance).clamp_min(MIN_VARIANCE)
 
@@ -100,7 +105,8 @@ def depth_maps(
     together as the population variance of the means.
 
     Args:
-        means, variances: `(M, B, H, W)`.
+        means, variances: `(M, B, H, W)`. Members that predict no variance have 0: theirs is then
+            that of their means.
         variance_scale: calibration factor on the predictive variance; 1 leaves it as it is.
         predicted_epistemic: `(B, H, W)`, of a single member with split uncertainty.
     """

@@ -9,8 +9,12 @@ import torch
 
 from emu_perception.camera import Intrinsics
 from emu_perception.labels import load_label_set
+from emu_perception.methods import deep_ensemble
 from emu_perception.model_file import Camera, LoadedModel, ModelSpec, load_model, save_model
+from emu_perception.networks.registry import build_network
 from emu_perception.predictor import Predictor
+from emu_perception.training.photometric import ColourJitter
+from emu_perception.training.targets import Teacher
 from emu_perception.uncertainty import activate_depth, depth_maps, semantic_maps
 
 EPISTEMIC = {"semantic_epistemic", "depth_epistemic"}
@@ -132,6 +136,66 @@ def test_openvino_equals_pytorch(architecture: str, image: np.ndarray) -> None:
     for name in ("semantic_uncertainty", "semantic_epistemic", "depth", "depth_epistemic"):
         x, y = getattr(a, name), getattr(b, name)
         assert np.nanmax(np.abs(x - y)) <= 2e-3 * np.nanmax(np.abs(x)), name
+
+
+def without_variance(architecture: str, means: tuple[float, ...]) -> LoadedModel:
+    """Depth alone, the same everywhere: `means` of the members, in metres."""
+    key = "samples" if architecture == "monte_carlo_dropout" else "members"
+    arguments = {"width": 16, "depth_variance": False}
+    if architecture != "segdepthformer":
+        arguments[key] = len(means)
+    spec = ModelSpec(
+        architecture=architecture,
+        backbone="mit_b0",
+        tasks=("depth",),
+        arguments=arguments,
+        input_size=(64, 96),
+        depth_range=(0.1, 1000.0),
+    )
+    network = spec.build()
+    network.initialise_depth_mean(means[0])
+    network.initialise_depth_deviation(7.0)  # of which there is none
+    heads = [m for name, m in network.named_modules() if name.endswith("depth.predict")]
+    assert all(head.out_channels == 1 for head in heads)
+    for head, mean in zip(heads, means):
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.constant_(head.bias, mean)
+    return LoadedModel(network.eval(), spec, Path("memory"))
+
+
+@pytest.mark.parametrize("engine", ["pytorch", "openvino"])
+def test_members_without_a_variance_by_hand(image: np.ndarray, engine: str) -> None:
+    pytest.importorskip("openvino" if engine == "openvino" else "torch")
+    loaded = without_variance("deep_sub_ensemble", (1.0, 3.0, 8.0))
+    p = Predictor(loaded, "cpu", engine=engine).predict(image)
+    assert np.allclose(p.depth, 4, rtol=1e-5)
+    assert np.allclose(p.depth_variance, 26 / 3, rtol=1e-5)
+    assert np.allclose(p.depth_epistemic, 26 / 3, rtol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["segdepthformer", "monte_carlo_dropout"])
+def test_what_has_a_variance_of_depth(image: np.ndarray, architecture: str) -> None:
+    loaded = without_variance(architecture, (5.0, 5.0))
+    predictor = Predictor(loaded, "cpu", engine="pytorch")
+    sampled = architecture == "monte_carlo_dropout"
+    maps = {"depth", "depth_variance", "depth_epistemic"} if sampled else {"depth"}
+    assert predictor.available_maps == maps
+    p = predictor.predict(image)
+    assert np.allclose(p.depth, 5)
+    if sampled:
+        assert np.allclose(p.depth_variance, 0, atol=1e-6)
+    else:
+        members = deep_ensemble([loaded, without_variance("segdepthformer", (9.0,))])
+        p = Predictor(members, "cpu", engine="pytorch").predict(image)
+        assert np.allclose(p.depth_std, 2, rtol=1e-5)
+        Teacher(members, ColourJitter())
+        with pytest.raises(ValueError, match="alone it cannot be a teacher; several"):
+            Teacher(loaded, ColourJitter())
+
+
+def test_a_variance_that_is_not_there_cannot_be_split() -> None:
+    with pytest.raises(ValueError, match="it needs one"):
+        build_network("segdepthformer", classes=3, split_uncertainty=True, depth_variance=False)
 
 
 def test_dropout_is_not_given_to_a_runtime_that_removes_it() -> None:

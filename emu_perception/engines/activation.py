@@ -148,11 +148,10 @@ class DepthActivation(nn.Module):
     def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
         """`(1, 2, h, w)`, or `(M, 1, 2, h, w)`, to `(H, W)` maps in the order of `wanted`.
 
-        A third channel is the epistemic variance; one channel is the mean alone.
+        A third channel is the epistemic variance; one channel is the mean alone, of which several
+        members have a variance.
         """
         full = resize(raw.flatten(0, -4), self.size)[:, None]
-        if full.shape[2] == 1:
-            return (F.relu(full[:, 0, 0].float()).mean(0),)
         mean, variance = activate_depth(full[:, :, :2], dim=2)
         predicted = F.softplus(full[0, :, 2].float()) if full.shape[2] == 3 else None
         maps = depth_maps(mean, variance, self.variance_scale, predicted)

@@ -1,7 +1,8 @@
 """Networks with members: Deep Ensemble, Deep Sub-Ensemble and Monte Carlo Dropout.
 
 Each gives raw outputs that lead with the member axis M, so that everything behind them is the same
-for all methods (EMUFormer, arXiv 2402.10580, section 3.2).
+for all methods (EMUFormer, arXiv 2402.10580, section 3.2). Several members have a variance of depth
+even where each predicts a mean alone: that of their means.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from torch import Tensor
 from emu_perception.networks.decoder import FoldedDecoders, MLPDecoder
 from emu_perception.networks.encoder import build_encoder, feature_widths
 from emu_perception.networks.segdepthformer import (
-    DEPTH_CHANNELS,
     TASKS,
     FoldedSegDepthFormer,
     RawOutputs,
@@ -24,6 +24,7 @@ from emu_perception.networks.segdepthformer import (
     build_decoders,
     check_tasks,
     default_width,
+    depth_channels,
     input_channels,
     inverse_softplus,
 )
@@ -48,7 +49,10 @@ class DeepEnsemble(nn.Module):
         _check_members(len(members))
         self.members: nn.ModuleList = nn.ModuleList(members)
         self.epistemic = len(members) > 1
-        self.depth_variance = getattr(members[0], "depth_variance", True)
+        predicted = bool(getattr(members[0], "depth_variance", True))
+        # Members that predict none still disagree.
+        disagree = self.epistemic and "depth" in getattr(members[0], "tasks", ())
+        self.depth_variance = predicted or disagree
 
     def forward(self, image: Tensor) -> RawOutputs:
         """`(B, 3, H, W)` to raw maps `(M, B, C, h, w)`, as large as the members'."""
@@ -124,7 +128,8 @@ class DeepSubEnsemble(nn.Module):
 
     Args:
         members: sets of decoders.
-        backbone, classes, tasks, width, dropout, drop_path, rays: as in `SegDepthFormer`.
+        backbone, classes, tasks, width, dropout, drop_path, rays, depth_variance: as in
+            `SegDepthFormer`.
     """
 
     def __init__(
@@ -137,6 +142,7 @@ class DeepSubEnsemble(nn.Module):
         dropout: float = 0.0,
         drop_path: float = 0.0,
         rays: bool = False,
+        depth_variance: bool = True,
     ) -> None:
         super().__init__()
         _check_members(members)
@@ -144,13 +150,14 @@ class DeepSubEnsemble(nn.Module):
         self.encoder = build_encoder(
             backbone, dropout=dropout, drop_path=drop_path, channels=input_channels(rays)
         )
-        outputs = {"semantic": classes or 0, "depth": DEPTH_CHANNELS}
+        outputs = {"semantic": classes or 0, "depth": depth_channels(depth_variance)}
         channels = feature_widths(self.encoder)
         self.members: nn.ModuleList = nn.ModuleList(
             build_decoders(channels, outputs, self.tasks, width or default_width(backbone), dropout)
             for _ in range(members)
         )
         self.epistemic = members > 1
+        self.depth_variance = depth_variance or self.epistemic
 
     def forward(self, image: Tensor, member: int | None = None) -> RawOutputs:
         """Normalised `(B, 3, H, W)` to raw maps at 1/4.
@@ -182,7 +189,7 @@ class DeepSubEnsemble(nn.Module):
         for decoder in self.decoders_of("depth"):
             bias = decoder.predict.bias
             assert bias is not None
-            bias[1] = inverse_softplus(deviation**2)
+            bias[1:2] = inverse_softplus(deviation**2)
 
     def decoders_of(self, task: str) -> list[MLPDecoder]:
         """A task's decoders, one per member."""
@@ -224,7 +231,7 @@ class MonteCarloDropout(SegDepthFormer):
     Args:
         samples: passes at inference, the members.
         dropout: rate in the decoders, MLPs and attention projections.
-        backbone, classes, tasks, width, drop_path, rays: as in `SegDepthFormer`.
+        backbone, classes, tasks, width, drop_path, rays, depth_variance: as in `SegDepthFormer`.
     """
 
     stochastic = True
@@ -240,11 +247,17 @@ class MonteCarloDropout(SegDepthFormer):
         dropout: float = 0.2,
         drop_path: float = 0.0,
         rays: bool = False,
+        depth_variance: bool = True,
     ) -> None:
-        super().__init__(backbone, classes, tasks, width, dropout, drop_path, rays=rays)
+        super().__init__(
+            *(backbone, classes, tasks, width, dropout, drop_path),
+            rays=rays,
+            depth_variance=depth_variance,
+        )
         _check_members(samples)
         self.samples = samples
         self.epistemic = samples > 1
+        self.depth_variance = depth_variance or self.epistemic
 
     def train(self, mode: bool = True) -> MonteCarloDropout:
         """As usual, but `eval()` keeps the dropout layers on."""

@@ -21,7 +21,6 @@ from emu_perception.networks.encoder import build_encoder, feature_widths
 from emu_perception.networks.rays import RAY_CHANNELS
 
 TASKS = ("semantic", "depth")
-DEPTH_CHANNELS = 2
 
 
 class RawOutputs(NamedTuple):
@@ -68,9 +67,12 @@ class SegDepthFormer(nn.Module):
         split_uncertainty: predict the epistemic part of both uncertainties in a channel of its own,
             as a student learns it from an ensemble.
         rays: the input has two more channels, `rays.ray_channels`: where each pixel looks.
+        depth_variance: predict the variance of depth. False: a mean alone, as the losses `mse` and
+            `huber` train it (EMUFormer, Tables 9 and 10).
 
     Raises:
-        ValueError: an unknown task or backbone, or classes missing.
+        ValueError: an unknown task or backbone, classes missing, or a variance split that is not
+            predicted.
     """
 
     def __init__(
@@ -83,18 +85,22 @@ class SegDepthFormer(nn.Module):
         drop_path: float = 0.0,
         split_uncertainty: bool = False,
         rays: bool = False,
+        depth_variance: bool = True,
     ) -> None:
         super().__init__()
+        if split_uncertainty and not depth_variance:
+            raise ValueError("split_uncertainty splits the variance of depth: it needs one")
         self.tasks = check_tasks(tasks, classes)
         self.backbone = backbone
         self.epistemic = split_uncertainty
+        self.depth_variance = depth_variance
         self.encoder = build_encoder(
             backbone, dropout=dropout, drop_path=drop_path, channels=input_channels(rays)
         )
         extra = int(split_uncertainty)
         self.decoders = build_decoders(
             feature_widths(self.encoder),
-            {"semantic": (classes or 0) + extra, "depth": DEPTH_CHANNELS + extra},
+            {"semantic": (classes or 0) + extra, "depth": depth_channels(depth_variance) + extra},
             self.tasks,
             width or default_width(backbone),
             dropout,
@@ -128,7 +134,8 @@ class SegDepthFormer(nn.Module):
 
     @torch.no_grad()
     def initialise_depth_deviation(self, deviation: float) -> None:
-        """Start the variance channel at a deviation in metres that errors do not dwarf.
+        """Start the variance channel, if there is one, at a deviation in metres that errors do not
+        dwarf.
 
         The likelihood divides squared errors by the variance: from softplus(0) = 0.69 m² its first
         losses on a street are a hundred times those of the classes, and the encoder learns nothing
@@ -136,7 +143,7 @@ class SegDepthFormer(nn.Module):
         """
         bias = self.decoder("depth").predict.bias
         assert bias is not None
-        bias[1] = inverse_softplus(deviation**2)
+        bias[1:2] = inverse_softplus(deviation**2)
 
     def fold(self) -> FoldedSegDepthFormer:
         """The same network for inference, its decoders folded; shares the encoder's weights."""
@@ -146,6 +153,11 @@ class SegDepthFormer(nn.Module):
 def inverse_softplus(value: float) -> float:
     """The number whose softplus is a positive value."""
     return value + math.log(-math.expm1(-value))
+
+
+def depth_channels(variance: bool) -> int:
+    """Of a depth decoder's output: the mean, and its variance where it is predicted."""
+    return 1 + int(variance)
 
 
 def input_channels(rays: bool) -> int:

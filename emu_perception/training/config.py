@@ -16,6 +16,7 @@ from pydantic import (
 
 from emu_perception.model_file import Task
 from emu_perception.networks.registry import architectures
+from emu_perception.training.agreement import check_agreement
 from emu_perception.training.photometric import ColourJitter, Photometric
 
 
@@ -195,7 +196,8 @@ class LossConfig(Strict):
     on a CPU 2 takes a third off a step."""
 
     depth: Literal["gaussian", "mse", "huber"] = "gaussian"
-    """`mse` and `huber` train no variance (EMUFormer, Tables 9 and 10)."""
+    """`mse` and `huber` train no variance (EMUFormer, Tables 9 and 10): they want
+    `model.arguments.depth_variance: false`, except of a student, who learns it from its teacher."""
     semantic_weight: float = Field(1.0, ge=0)
     depth_weight: float = Field(1.0, ge=0)
     """w1."""
@@ -356,43 +358,7 @@ class TrainConfig(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
-        split = bool(self.model.arguments.get("split_uncertainty"))
-        if split and self.distillation is None:
-            raise ValueError(
-                "model.arguments.split_uncertainty is learnt from a teacher: add distillation"
-            )
-        if self.model.arguments.get("rays") and self.model.canonical_focal_length is None:
-            raise ValueError("model.arguments.rays needs model.canonical_focal_length")
-        if split and self.model.architecture != "segdepthformer":
-            raise ValueError("split_uncertainty is for the architecture segdepthformer")
-        if self.distillation is not None and "ensemble" in self.model.architecture:
-            raise ValueError("a student is one network, such as segdepthformer: no ensemble")
-        methods = ("partial", "self_supervision", "adaptation")
-        chosen = [name for name in methods if getattr(self.multitask, name) is not None]
-        if len(chosen) > 1:
-            raise ValueError(f"multitask.{' and multitask.'.join(chosen)} exclude each other")
-        domains = {each.target for each in self.data.train}
-        if self.multitask.adaptation is not None and domains != {False, True}:
-            raise ValueError(
-                "multitask.adaptation needs data.train of two domains: labelled, and target: true"
-            )
-        if self.multitask.adaptation is None and True in domains:
-            raise ValueError("data.train has target: true: only multitask.adaptation learns of it")
-        if self.multitask.self_supervision is not None:
-            if self.data.augmentation.scale_changes == "nothing":
-                raise ValueError(
-                    "multitask.self_supervision needs cameras: set data.augmentation.scale_changes:"
-                    " camera"
-                )
-            if self.data.augmentation.photometric is not None:
-                raise ValueError(
-                    "multitask.self_supervision compares images with their neighbours: set "
-                    "data.augmentation.photometric: null"
-                )
-        if self.model.canonical_focal_length and self.data.augmentation.scale_changes == "nothing":
-            raise ValueError(
-                "canonical_focal_length needs cameras: set data.augmentation.scale_changes: camera"
-            )
+        check_agreement(self)
         return self
 
     def with_annotation_seed(self, seed: int) -> TrainConfig:

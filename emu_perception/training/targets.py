@@ -143,7 +143,10 @@ class Teacher:
         if model.spec.arguments.get("split_uncertainty"):
             raise ValueError(f"{model.path} has split uncertainty: it is a student, not a teacher")
         if not getattr(model.network, "depth_variance", True) and "depth" in model.spec.tasks:
-            raise ValueError(f"{model.path} predicts no variance of depth: it cannot be a teacher")
+            raise ValueError(
+                f"{model.path} predicts no variance of depth: alone it cannot be a teacher; "
+                "several such networks can, by the variance of their means"
+            )
         self.spec, self.jitter = model.spec, jitter
         self._normalization = Normalization(model.spec)
         self._network: nn.Module = fold(model.network)

@@ -165,6 +165,8 @@ def test_unknown_keys_deep_inside(file: Path) -> None:
     [
         ({"model": {"arguments": {"split_uncertainty": True}}}, "add distillation"),
         ({"model": {"canonical_focal_length": 400.0}}, "scale_changes: camera"),
+        ({"loss": {"depth": "huber"}}, r"huber trains no variance.*depth_variance: false"),
+        ({"model": {"arguments": {"depth_variance": False}}}, r"take mse or huber"),
         ({"trainer": {"epochs": 0}}, r"trainer\.epochs: .*greater than 0"),
         ({"loss": {"depth": "l1"}}, r"loss\.depth: .*'gaussian', 'mse' or 'huber'"),
     ],

@@ -41,6 +41,13 @@ def test_equation_ten_by_hand() -> None:
     assert found.probabilities is None
 
 
+def test_members_without_a_variance_have_that_of_their_means() -> None:
+    depth = torch.tensor([1.0, 3.0, -2.0]).view(3, 1, 1, 1, 1)  # the last one is dead: 0 m
+    found = pool_members(RawOutputs(None, depth), (1, 1))
+    assert found.mean.item() == pytest.approx(4 / 3)
+    assert found.variance.item() == found.epistemic_variance.item() == pytest.approx(14 / 9)
+
+
 def test_one_network_teaches_without_epistemic_part() -> None:
     outputs = RawOutputs(*(x[0] for x in raw(1)[:2]))
     found = pool_members(outputs, SIZE)
