@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from emu_perception.cli import app
 from emu_perception.labels import load_label_set
 from emu_perception.methods import (
     deep_ensemble,
@@ -12,7 +14,7 @@ from emu_perception.methods import (
     monte_carlo_dropout,
     uncalibrated,
 )
-from emu_perception.model_file import Calibration, LoadedModel, ModelSpec, save_model
+from emu_perception.model_file import Calibration, LoadedModel, ModelSpec, load_model, save_model
 
 
 def member(seed: int, **changes: object) -> LoadedModel:
@@ -69,3 +71,21 @@ def test_dropout_keeps_the_weights_and_needs_a_calibration_of_its_own() -> None:
     assert all(torch.equal(v, before[k]) for k, v in sampled.network.state_dict().items())
     with pytest.raises(ValueError, match="only single networks"):
         monte_carlo_dropout(sampled, 0.5)
+
+
+def test_the_command_writes_a_file_that_samples_its_dropout(tmp_path: Path) -> None:
+    trained, plain = member(0), member(1, arguments={"width": 8})
+    for name, model in (("trained", trained), ("plain", plain)):
+        save_model(tmp_path / name, model.network, model.spec)
+    out = tmp_path / "sampled.safetensors"
+    command = ["model", "dropout", str(tmp_path / "trained"), "--out", str(out)]
+    assert CliRunner().invoke(app, [*command, "--samples", "2"]).exit_code == 0
+    found = load_model(out)
+    assert found.spec.architecture == "monte_carlo_dropout"
+    assert found.spec.arguments == {"width": 8, "dropout": 0.2, "samples": 2}
+    with torch.inference_mode():
+        first, second = found.network(torch.randn(1, 3, 64, 64)).logits
+    assert not torch.equal(first, second)
+    command[2] = str(tmp_path / "plain")
+    refused = CliRunner().invoke(app, command)
+    assert refused.exit_code == 2 and "trained without dropout" in refused.output

@@ -1,12 +1,13 @@
-"""`emu model`: what is in a model file."""
+"""`emu model`: what is in a model file, and files made from others."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Look into model files.", no_args_is_help=True)
+app = typer.Typer(help="Look into model files, and make one of another.", no_args_is_help=True)
 
 
 @app.callback()
@@ -91,6 +92,32 @@ def info(
     for name, value in _flat(spec.metrics):
         row(name, value)
     Console().print(grid)
+
+
+@app.command()
+def dropout(
+    file: Annotated[str, typer.Argument(help="Model file of a network trained with dropout.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Model file to write.")],
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=0.99, help="Of the dropout.", show_default="the trained one"),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=2, help="Passes of an image.")] = 10,
+) -> None:
+    """Write a model that samples its dropout (Monte Carlo Dropout), for the node and all commands.
+
+    Its calibration is left out: that of the network without sampling does not hold for it.
+    """
+    from emu_perception.methods import monte_carlo_dropout
+    from emu_perception.model_file import load_model, save_model
+
+    loaded = load_model(file)
+    trained = loaded.spec.arguments.get("dropout", 0.0)
+    if rate is None and not trained:
+        raise typer.BadParameter(f"{file} was trained without dropout: give --rate")
+    sampled = monte_carlo_dropout(loaded, trained if rate is None else rate, samples)
+    save_model(out, sampled.network, sampled.spec)
+    typer.echo(f"{out}: {samples} passes with dropout {sampled.spec.arguments['dropout']:g}")
 
 
 def _flat(values: dict[str, object], prefix: str = "") -> list[tuple[str, str]]:
