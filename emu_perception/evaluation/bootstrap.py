@@ -1,22 +1,25 @@
-"""Confidence intervals by resampling images or clips, in constant memory.
+"""Confidence intervals by resampling images, clips or blocks of images, in constant memory.
 
 Each frame's sums also go to one of `GROUPS` groups: frames in turn, or, where frames of one clip
-resemble one another, whole clips. A replicate draws groups with replacement and adds their sums.
-Up to `GROUPS` images this is the bootstrap over images; beyond, over groups of images, whose
+resemble one another, whole clips in turn. A replicate draws groups with replacement and adds their
+sums. Up to `GROUPS` images this is the bootstrap over images; beyond, over groups of images, whose
 standard error is itself known to about 1/√(2·GROUPS) = 6 %.
+
+Where there are too few clips to draw from (`units.MIN_CLIPS`), blocks of consecutive images are
+drawn: up to `units.BLOCKS` of equal length (Künsch, "The Jackknife and the Bootstrap for General
+Stationary Observations", 1989).
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
 from emu_perception.evaluation.ranking import coarsened
 from emu_perception.evaluation.sums import Sums
+from emu_perception.evaluation.units import BLOCKS, GROUPS, block_length
 
-GROUPS = 128
 COARSENING = 16
 """How many histogram bins become one here; intervals are moved by what this changes."""
 
@@ -43,18 +46,11 @@ def coarse_sums(sums: Mapping[str, np.ndarray]) -> Sums:
     }
 
 
-def group_of(frame: int, clip: Hashable | None) -> int:
-    """The group of a frame: by its clip's name if it has one, else by its number."""
-    if clip is None:
-        return frame % GROUPS
-    return zlib.crc32(str(clip).encode()) % GROUPS
-
-
 class GroupedSums:
     """Coarse sums by group."""
 
-    def __init__(self) -> None:
-        self.frames: np.ndarray = np.zeros(GROUPS, np.int64)
+    def __init__(self, groups: int = GROUPS) -> None:
+        self.frames: np.ndarray = np.zeros(groups, np.int64)
         self.sums: Sums = {}
 
     def add(self, group: int, sums: Mapping[str, np.ndarray]) -> None:
@@ -62,15 +58,16 @@ class GroupedSums:
         self.frames[group] += 1
         for name, value in sums.items():
             if name not in self.sums:
-                self.sums[name] = np.zeros((GROUPS, *np.shape(value)))
+                self.sums[name] = np.zeros((len(self.frames), *np.shape(value)))
             self.sums[name][group] += value
 
-    def merge(self, other: GroupedSums, shift: int) -> None:
-        """Add another's groups, group g to group g + `shift`."""
-        self.frames += np.roll(other.frames, shift)
+    def merge(self, other: GroupedSums, groups: np.ndarray) -> None:
+        """Add another's groups, its group g to the group `groups[g]`."""
+        np.add.at(self.frames, groups, other.frames[: len(groups)])
         for name, value in other.sums.items():
-            moved = np.roll(value, shift, axis=0)
-            self.sums[name] = self.sums[name] + moved if name in self.sums else moved
+            if name not in self.sums:
+                self.sums[name] = np.zeros_like(value)
+            np.add.at(self.sums[name], groups, value[: len(groups)])
 
     def weighted(self, weights: np.ndarray) -> Sums:
         """The sums with each group counted `weights[group]` times."""
@@ -82,7 +79,29 @@ class GroupedSums:
         generator = np.random.default_rng(seed)
         for _ in range(replicates):
             drawn = generator.choice(used, len(used))
-            yield self.weighted(np.bincount(drawn, minlength=GROUPS).astype(np.float64))
+            counts = np.bincount(drawn, minlength=len(self.frames))
+            yield self.weighted(counts.astype(np.float64))
+
+
+class BlockedSums(GroupedSums):
+    """Coarse sums by block of consecutive frames; blocks grow longer as more frames come."""
+
+    def __init__(self) -> None:
+        super().__init__(BLOCKS)
+        self.length = 1
+
+    def add(self, place: int, sums: Mapping[str, np.ndarray]) -> None:
+        """Add the `coarse_sums` of one frame at its place among all frames."""
+        self.lengthen(block_length(place + 1))
+        super().add(place // self.length, sums)
+
+    def lengthen(self, length: int) -> None:
+        """Make neighbouring blocks one until they have so many frames."""
+        while self.length < length:
+            for value in (self.frames, *self.sums.values()):
+                value[: BLOCKS // 2] = value[::2] + value[1::2]
+                value[BLOCKS // 2 :] = 0
+            self.length *= 2
 
 
 def intervals(
@@ -106,7 +125,7 @@ def intervals(
     """
     if np.count_nonzero(groups.frames) < 2:
         return {}
-    coarse = headline(groups.weighted(np.ones(GROUPS)))
+    coarse = headline(groups.weighted(np.ones(len(groups.frames))))
     draws = [headline(sums) for sums in groups.resampled(replicates, seed)]
     result = {}
     for name, middle in coarse.items():
@@ -153,7 +172,7 @@ def paired_intervals(
             if name in others
         }
 
-    everything = np.ones(GROUPS)
+    everything = np.ones(len(first.frames))
     point = difference(first.weighted(everything), second.weighted(everything))
     draws = [
         difference(a, b)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Hashable
 from typing import Any
 
@@ -27,6 +28,7 @@ from emu_perception.evaluation.saliency import saliency_sums, saliency_values
 from emu_perception.evaluation.semantic import headline as semantic_headline
 from emu_perception.evaluation.semantic import semantic_sums, semantic_values
 from emu_perception.evaluation.sums import Sums, add, ratio
+from emu_perception.evaluation.units import BLOCKS, Units
 from emu_perception.labels import LabelSet
 from emu_perception.prediction import Prediction
 
@@ -38,10 +40,11 @@ class _Task:
         self.headline = headline
         self.total: Sums = {}
         self.groups = bootstrap.GroupedSums()
+        self.blocks = bootstrap.BlockedSums()
         self.frames = 0
 
-    def add(self, sums: Sums, group: int) -> dict[str, float | None]:
-        """Add one frame and return its own headline figures."""
+    def add(self, sums: Sums, group: int, place: int) -> dict[str, float | None]:
+        """Add one frame, placed by `Units.take`, and return its own headline figures."""
         coarse = bootstrap.coarse_sums(sums)
         figures = self.headline(coarse)
         if "ause" in figures:
@@ -49,20 +52,34 @@ class _Task:
             sums["image_ause"] = np.array([area or 0.0, area is not None], np.float64)
         add(self.total, sums)
         self.groups.add(group, coarse)
+        self.blocks.add(place, coarse)
         self.frames += 1
         return figures
 
-    def merge(self, other: _Task, shift: int) -> None:
+    def merge(self, other: _Task, groups: np.ndarray, first: int, length: int) -> None:
+        """Add another's sums, placed by `Units.merge`, in blocks of a length."""
         add(self.total, other.total)
-        self.groups.merge(other.groups, shift)
+        self.groups.merge(other.groups, groups)
+        blocks = copy.deepcopy(other.blocks)
+        for each in (self.blocks, blocks):
+            each.lengthen(length)
+        self.blocks.merge(blocks, np.arange(first, BLOCKS))
         self.frames += other.frames
+
+    def drawn(self, units: Units) -> bootstrap.GroupedSums:
+        """What a bootstrap draws."""
+        if not units.by_blocks:
+            return self.groups
+        self.blocks.lengthen(units.block_length)
+        return self.blocks
 
 
 class Evaluator:
     """Running metrics of a model.
 
     Feed it with `update`, read `result` at any time. Its memory does not depend on the number of
-    frames, and evaluators of parts of a set (in other processes: they pickle) `merge` into one.
+    frames (but for the clips' names), and evaluators of parts of a set (in other processes: they
+    pickle) `merge` into one.
     What each key of the result means, the module `emu_perception.evaluation.result` says.
     """
 
@@ -108,7 +125,7 @@ class Evaluator:
         self.boundary_width = boundary_width
         self.rivals = rivals
         self.frames = 0
-        self.has_clips = False
+        self._units = Units()
         self._tasks = {
             "semantic": _Task(semantic_headline),
             "depth": _Task(depth_headline),
@@ -148,7 +165,7 @@ class Evaluator:
             out_of_distribution: `(H, W)` bool, or integers with 255 = ignore.
             clip: name of the sequence that the frame belongs to. Neighbouring frames of a video
                 resemble one another; naming the clips keeps the intervals from being too narrow.
-                Name all frames or none.
+                Name all frames or none, and keep those of a clip in their order.
             seconds: what the prediction took, for `seconds_per_frame`.
 
         Returns:
@@ -178,15 +195,14 @@ class Evaluator:
         if seconds is not None:
             general["seconds"] = np.array([seconds, 1.0])
 
-        group = bootstrap.group_of(self.frames, clip)
+        place = self._units.take(clip)
         for name, of_task in sums.items():
-            for key, value in self._tasks[name].add(of_task, group).items():
+            for key, value in self._tasks[name].add(of_task, *place).items():
                 if value is not None:
                     figures[f"{name}.{key}"] = value
         add(self._out_of_distribution, unknown)
         add(self._general, general)
         self.frames += 1
-        self.has_clips |= clip is not None
         return figures
 
     def merge(self, other: Evaluator) -> None:
@@ -200,13 +216,12 @@ class Evaluator:
                 f"cannot merge evaluators with different settings: {self._settings()} and "
                 f"{other._settings()}"
             )
-        shift = 0 if self.has_clips or other.has_clips else self.frames
+        groups, first = self._units.merge(other._units)
         for name, task in self._tasks.items():
-            task.merge(other._tasks[name], shift)
+            task.merge(other._tasks[name], groups, first, self._units.block_length)
         add(self._out_of_distribution, other._out_of_distribution)
         add(self._general, other._general)
         self.frames += other.frames
-        self.has_clips |= other.has_clips
 
     def result(self, replicates: int = 1000, seed: int = 0) -> Evaluation:
         """The figures of all frames so far.
@@ -244,9 +259,14 @@ class Evaluator:
             for name, task in self._tasks.items()
             if task.total and replicates
             for key, ends in bootstrap.intervals(
-                task.groups, task.headline, values[name], replicates=replicates, seed=seed
+                task.drawn(self._units),
+                task.headline,
+                values[name],
+                replicates=replicates,
+                seed=seed,
             ).items()
         }
+        values["interval_unit"] = self._units.name if values["intervals"] else None
         return Evaluation(values)
 
     def differences(
@@ -265,8 +285,8 @@ class Evaluator:
             for name, task in self._tasks.items()
             if task.total and other._tasks[name].total
             for key, ends in bootstrap.paired_intervals(
-                task.groups,
-                other._tasks[name].groups,
+                task.drawn(self._units),
+                other._tasks[name].drawn(other._units),
                 task.headline,
                 replicates=replicates,
                 seed=seed,

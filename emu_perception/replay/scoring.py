@@ -56,7 +56,9 @@ class Scorer:
         if self._begin is None:
             self._begin = frame.stamp_ns
         try:
-            figures = self.evaluator.update(prediction, frame.labels, frame.depth, seconds=seconds)
+            figures = self.evaluator.update(
+                *(prediction, frame.labels, frame.depth), clip="recording", seconds=seconds
+            )
         except ValueError as error:
             self.problems.count("unscored image", f"image {frame.index}: {error}")
             return

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from emu_perception.evaluation import Evaluator, bootstrap
+from emu_perception.evaluation.bootstrap import BlockedSums
+from emu_perception.evaluation.units import BLOCKS, Units
 from emu_perception.prediction import Prediction
 
 
@@ -117,7 +119,42 @@ def test_different_frames_cannot_be_paired(label_set, make_frame):
         first.differences(second)
 
 
-def test_a_clip_always_falls_into_the_same_group():
-    groups = [bootstrap.group_of(frame, "drive 7") for frame in range(5)]
-    assert len(set(groups)) == 1
-    assert [bootstrap.group_of(frame, None) for frame in (0, 127, 128)] == [0, 127, 0]
+def test_clips_fill_the_groups_in_order_of_appearance():
+    units = Units()
+    assert [units.take(clip)[0] for clip in ("b", "a", "b", "b", "c")] == [0, 1, 0, 0, 2]
+    images = Units()
+    groups = [images.take(f"image {i}")[0] for i in range(300)]
+    assert set(np.bincount(groups)) == {2, 3} and images.name == "images"
+    unnamed = Units()
+    assert [unnamed.take(None)[0] for _ in range(129)][-2:] == [127, 0]
+
+
+def test_few_clips_are_drawn_by_blocks(label_set):
+    rng = np.random.default_rng(2)
+    rates = np.repeat(rng.beta(4, 2, 30), 8)  # neighbours resemble one another
+    one_clip = accuracy(label_set, rates, rng, ["drive"] * 240)
+    assert one_clip["interval_unit"] == "blocks of 8 images"
+    unnamed = accuracy(label_set, rates, rng)
+    assert unnamed["interval_unit"] == "images"
+    key = "semantic.pixel_accuracy"
+    assert np.diff(one_clip["intervals"][key]) > 1.8 * np.diff(unnamed["intervals"][key])
+    drives = accuracy(label_set, rates, rng, np.arange(240) // 24)
+    assert drives["interval_unit"] == "clips"
+    few = accuracy(label_set, rates[::30], rng, ["drive"] * 8)
+    assert few["interval_unit"] == "images" and few["intervals"]
+    assert accuracy(label_set, [0.7], rng, ["drive"])["interval_unit"] is None
+
+
+@pytest.mark.parametrize("cut", [16, 32, 40])
+def test_blocks_of_merged_parts(cut):
+    whole, parts = (Units(), BlockedSums()), [(Units(), BlockedSums()) for _ in range(2)]
+    for i in range(64):
+        for units, sums in (whole, parts[i >= cut]):
+            sums.add(units.take("drive")[1], {"total": np.float64(2.0**i)})
+    (units, sums), (others, more) = parts
+    _, first = units.merge(others)
+    for each in (sums, more):
+        each.lengthen(units.block_length)
+    sums.merge(more, np.arange(first, BLOCKS))
+    assert units.images == 64 and units.block_length == 2
+    assert np.array_equal(sums.sums["total"], whole[1].sums["total"])

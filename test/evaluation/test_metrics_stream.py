@@ -36,10 +36,11 @@ def test_merged_parts_equal_the_whole(label_set, frames, result, cut, through_pi
 
 def test_clips_stay_together_when_merging(label_set, frames):
     whole, parts = Evaluator(label_set, RANGE), [Evaluator(label_set, RANGE) for _ in range(2)]
-    for i, (prediction, labels, depth) in enumerate(frames):
+    for i, (prediction, labels, depth) in enumerate(frames * 4):
         for evaluator in (whole, parts[i % 2]):
             evaluator.update(prediction, labels, depth, clip=f"clip {i // 2}")
     parts[0].merge(parts[1])
+    assert whole.result(1)["interval_unit"] == "clips"
     merged, expected = (e.result(replicates=50)["intervals"] for e in (parts[0], whole))
     assert merged.keys() == expected.keys()
     for key in expected:
