@@ -31,6 +31,16 @@ def initialise_xavier(module: nn.Module) -> None:
                 nn.init.zeros_(part.bias)
 
 
+@torch.no_grad()
+def start_channel(predict: nn.Conv2d, channel: int, value: float) -> None:
+    """Let a channel of a 1x1 convolution without bias, whose inputs are about 1, start at a value.
+
+    The weights keep their random magnitudes, but all pull the same way.
+    """
+    row = predict.weight[channel].abs()
+    predict.weight[channel] = row * (value / row.sum())
+
+
 class TaskTransferNetwork(nn.Module):
     """A small U-Net without batch-norm from one task's map to another's.
 
@@ -74,6 +84,17 @@ class TaskTransferNetwork(nn.Module):
             skip = [features.pop()] if index else []
             x = block(upsample_aligned(torch.cat([x, *skip], dim=1)))
         return self.predict(x)
+
+    @torch.no_grad()
+    def start_at(self, value: float) -> None:
+        """Start the first channel of the prediction at a value, whatever the network reads.
+
+        Its last convolution has no bias, so the features before it start at 1, by theirs.
+        """
+        last: nn.Conv2d = self.up[-1][2]  # type: ignore[index, assignment]
+        assert last.bias is not None
+        last.bias.fill_(1.0)
+        start_channel(self.predict, 0, value)
 
 
 def _twice(in_channels: int, out_channels: int) -> nn.Sequential:

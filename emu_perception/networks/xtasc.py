@@ -16,10 +16,12 @@ from torch import Tensor
 
 from emu_perception.networks.encoder import build_features, feature_reductions, feature_widths
 from emu_perception.networks.multitask import DenseOutputs, MultiTaskNetwork
+from emu_perception.networks.segdepthformer import inverse_softplus
 from emu_perception.networks.task_transfer import (
     WIDTHS,
     TaskTransferNetwork,
     initialise_xavier,
+    start_channel,
     upsample_aligned,
 )
 
@@ -52,6 +54,14 @@ class UNetDecoder(nn.Module):
                 x = torch.cat([x, features[-1 - index]], dim=1)
             x = block(upsample_aligned(x))
         return self.predict(x), x
+
+    @torch.no_grad()
+    def start_at(self, channel: int, value: float) -> None:
+        """Start a channel of the prediction at a value: it has no bias, so the features that it is
+        made of start at about 1, by the bias of their batch-norm."""
+        last: nn.BatchNorm2d = self.blocks[-1][-2]  # type: ignore[index, assignment]
+        last.bias.fill_(1.0)
+        start_channel(self.predict, channel, value)
 
 
 def _block(in_channels: int, width: int) -> nn.Sequential:
@@ -125,6 +135,19 @@ class XTasCNet(MultiTaskNetwork):
     def depth_outputs(self) -> Iterator[nn.Conv2d]:
         if "depth" in self.tasks:
             yield self.decoders["depth"].predict  # type: ignore[misc]
+
+    def initialise_depth_mean(self, mean_depth: float) -> None:
+        """Start direct and transferred depth at a depth in metres."""
+        value = float(self.unit.encode(torch.tensor(mean_depth)))
+        self.decoders["depth"].start_at(0, value)  # type: ignore[operator]
+        for name, transfer in self.transfers.items():
+            if name.endswith("_to_depth"):
+                transfer.start_at(value)  # type: ignore[operator]
+
+    def initialise_depth_deviation(self, deviation: float) -> None:
+        if self.depth_variance:
+            value = inverse_softplus(deviation**2)
+            self.decoders["depth"].start_at(1, value)  # type: ignore[operator]
 
 
 def build_unet_encoder(backbone: str) -> nn.Module:

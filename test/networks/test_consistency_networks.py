@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn as nn
@@ -89,3 +91,28 @@ def test_a_mapping_needs_two_tasks() -> None:
 
 def test_single_task_xtasc_has_nothing_to_transfer() -> None:
     assert not XTasCNet("resnet18", tasks=("depth",), width=8).transfers
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit"),
+    [(XTasCNet, "metres"), (XTasCNet, "inverse"), (SegNet, "metres"), (DilatedASPP, "metres")],
+)
+def test_a_fresh_network_predicts_the_initial_depth(kind: type, unit: str) -> None:
+    torch.manual_seed(0)
+    small = {"widths": NARROW} if kind is SegNet else {"backbone": "resnet10t", "width": 16}
+    network = kind(classes=7, tasks=("semantic", "depth"), unit=unit, depth_variance=True, **small)
+    before = parameters(network)
+    network.initialise_depth_mean(15.0)
+    network.initialise_depth_deviation(7.5)
+    assert parameters(network) == before
+    image = torch.randn(4, 3, 64, 64)
+    expected = network.unit.encode(torch.tensor(15.0)).item()
+    with torch.no_grad():
+        direct = network.train().dense(image).scales[0]
+    mean, variance = direct["depth"].mean((0, 2, 3)).tolist()
+    assert mean == pytest.approx(expected, rel=0.3)
+    assert math.sqrt(math.log1p(math.exp(variance))) == pytest.approx(7.5, rel=0.3)
+    if kind is XTasCNet:
+        with torch.no_grad():
+            transferred = network.transfer(direct)["semantic", "depth"]
+        assert transferred.mean().item() == pytest.approx(expected, rel=0.3)
