@@ -14,6 +14,7 @@ from torch import Tensor
 from emu_perception.engines.activation import Normalization
 from emu_perception.labels import HUMAN_PARTS
 from emu_perception.model_file import ModelSpec
+from emu_perception.networks.depth_unit import DepthUnit, Metres
 from emu_perception.networks.ensembles import DeepSubEnsemble
 from emu_perception.networks.rays import pixel_rays
 from emu_perception.networks.segdepthformer import RawOutputs
@@ -23,8 +24,8 @@ from emu_perception.training.config import TrainConfig
 from emu_perception.training.data import Batch, map_size, thinned
 from emu_perception.training.ground_plane import fit_ground_plane
 from emu_perception.training.multitask import balancing  # noqa: F401  (registers weightings)
-from emu_perception.training.multitask.weighting import build_weighting
-from emu_perception.training.sample import DataError
+from emu_perception.training.multitask.weighting import build_weighting, negative_losses
+from emu_perception.training.sample import TASK_FIELDS, DataError
 from emu_perception.training.targets import Outputs, activate
 
 _STEP_SEED = 1_000_003
@@ -61,6 +62,16 @@ class SupervisedModule(L.LightningModule):
         chosen = config.multitask.weighting
         weights: dict[str, float] = dict(chosen.weights)  # type: ignore[arg-type]
         self.weighting = build_weighting(chosen.name, spec.tasks, weights, **chosen.arguments)
+        self.labelled_tasks: tuple[str, ...] = tuple(spec.tasks)
+        """Those that labels teach; a method that needs none of a task leaves it out."""
+        below_zero = self.below_zero()
+        if self.weighting.positive and below_zero is not None:
+            raise ValueError(negative_losses(chosen.name, below_zero))
+
+    def below_zero(self) -> str | None:
+        """Which of the tasks' losses can fall below 0, in words."""
+        likelihood = self.config.loss.depth == "gaussian" and "depth" in self.spec.tasks
+        return "loss.depth: gaussian can be" if likelihood else None
 
     def run_network(self, image: Tensor) -> RawOutputs:
         """Raw maps `(B, C, h, w)` of a training batch."""
@@ -91,6 +102,36 @@ class SupervisedModule(L.LightningModule):
         focal = torch.sqrt(batch["intrinsics"][:, 0] * batch["intrinsics"][:, 1])
         ratio = (self.spec.camera.canonical_focal_length / focal).nan_to_num(0.0)
         return depth * ratio[:, None, None], valid & batch["has_intrinsics"][:, None, None]
+
+    def targets(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Target and valid pixels `(B, H, W)` by labelled task, depth in the network's unit."""
+        found: dict[str, tuple[Tensor, Tensor]] = {}
+        for task in self.labelled_tasks:
+            if task == "depth":
+                metres, valid = self.depth_target(batch)
+                unit: DepthUnit = getattr(self.network, "unit", Metres())
+                safe = metres.masked_fill(~valid, 1.0)
+                found[task] = unit.encode(safe).masked_fill(~valid, 0.0), valid
+            else:
+                field = TASK_FIELDS[task]
+                found[task] = batch[field], batch[f"{field}_valid"]  # type: ignore[literal-required]
+        return found
+
+    def factor(self, task: str) -> float | Tensor:
+        """What a loss in the unit of a task's is multiplied by, as the task's own is."""
+        weights = self.config.loss
+        own = {
+            "semantic": weights.semantic_weight,
+            "depth": weights.depth_weight,
+            "normals": weights.normals_weight,
+            "edges": weights.edges_weight,
+        }
+        return own.get(task, 1.0) * self.weighting.factor(task)
+
+    def labelled(self, batch: Batch) -> Tensor:
+        """bool `(K,)`: for which of the weighting's tasks a batch has labels at all."""
+        targets = self.targets(batch)
+        return torch.stack([targets[task][1].any() for task in self.weighting.tasks])
 
     def terms(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """The weighted terms of the loss."""
@@ -187,7 +228,8 @@ class SupervisedModule(L.LightningModule):
         outputs = self.outputs(batch)
         terms = self.terms(outputs, batch)
         of_tasks = {_TASK_OF_TERM[k]: term for k, term in terms.items() if k in _TASK_OF_TERM}
-        total = self.weighting(of_tasks, list(self.network.get_submodule("encoder").parameters()))
+        shared = list(self.network.get_submodule("encoder").parameters())
+        total = self.weighting(of_tasks, shared, self.labelled(batch))
         for name, term in terms.items():
             if name not in _TASK_OF_TERM:
                 total = total + term

@@ -184,7 +184,9 @@ def test_a_student_learns_from_partial_labels(ensemble: Path, data: Path, tmp_pa
 def test_segdepthformer_takes_a_weighting_of_its_tasks(data: Path, tmp_path: Path) -> None:
     losses = {}
     for name in ("fixed", "uncertainty", "pcgrad"):
-        config = tiny.config(data, tmp_path, multitask={"weighting": {"name": name}})
+        config = tiny.config(
+            data, tmp_path, loss={"depth": "huber"}, multitask={"weighting": {"name": name}}
+        )
         batches = DataModule(config.data, ("semantic", "depth"), (64, 96), 0)
         spec = run.describe_model(config, batches.training.label_set)
         module = build_module(config, spec, run.build_network(config, spec))
@@ -195,6 +197,9 @@ def test_segdepthformer_takes_a_weighting_of_its_tasks(data: Path, tmp_path: Pat
     losses["pcgrad"].backward()
     gradients = [p.grad for p in module.network.parameters() if p.grad is not None]
     assert gradients and all(torch.isfinite(each).all() for each in gradients)
+    config = tiny.config(data, tmp_path, multitask={"weighting": {"name": "gradnorm"}})
+    with pytest.raises(ValueError, match=r"'gradnorm' needs .* loss.depth: gaussian can be"):
+        build_module(config, spec, run.build_network(config, spec))
 
 
 def test_a_step_of_the_sub_ensemble_trains_one_pair(data: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 Every method is a choice of weights: what PCGrad and MGDA make of the tasks' gradients is a linear
 combination of them, so the inner products of the gradients are all that a method needs to see. A
-loss of exactly 0, that of a task without labels in the batch, has no part in any method.
+task without labels in the batch moves no weight.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ class Uncertainty(Weighting):
     """Learnt log-variances s: the sum of ½ e^(−s) L + s.
 
     Kendall, Gal and Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses", CVPR 2018, in
-    the form that XTasC-Net trains with.
+    the form that XTasC-Net trains with. With L below 0 it would fall for ever.
     """
+
+    positive = True
 
     def __init__(
         self, tasks: Sequence[str], weights: Mapping[str, float], start: float = 0.0
@@ -32,28 +34,21 @@ class Uncertainty(Weighting):
         super().__init__(tasks, weights)
         self.log_variance = nn.Parameter(torch.full((len(self.tasks),), float(start)))
 
-    def forward(self, losses: Mapping[str, Tensor], shared: Sequence[nn.Parameter]) -> Tensor:
-        values = self.stack(losses)
-        terms = 0.5 * torch.exp(-self.log_variance) * values + self.log_variance
-        return terms[values.detach() != 0].sum()
+    def combine(self, values: Tensor, shared: Sequence[nn.Parameter], labelled: Tensor) -> Tensor:
+        s = torch.where(labelled, self.log_variance, self.log_variance.detach())
+        return (0.5 * torch.exp(-s) * values + s * labelled).sum()
 
-
-class Adaptive(Weighting):
-    """A weighting whose weights are constants of a step."""
-
-    def forward(self, losses: Mapping[str, Tensor], shared: Sequence[nn.Parameter]) -> Tensor:
-        values = self.stack(losses)
-        return (self.factors(values, shared) * values).sum()
-
-    @abstractmethod
-    def factors(self, values: Tensor, shared: Sequence[nn.Parameter]) -> Tensor:
-        """Constant weights `(K,)` of the losses `(K,)`."""
+    def factor(self, task: str) -> float | Tensor:
+        s = self.log_variance.detach()[self.tasks.index(task)]
+        return self.weights[task] * 0.5 * torch.exp(-s)
 
 
 @register_weighting("dwa")
-class DynamicWeightAverage(Adaptive):
+class DynamicWeightAverage(Weighting):
     """More weight for tasks whose loss falls slowly: K softmax(r / T), r the ratio of the last two
     epochs' mean losses (Liu et al., "End-to-End Multi-Task Learning with Attention", CVPR 2019)."""
+
+    positive = True
 
     def __init__(
         self, tasks: Sequence[str], weights: Mapping[str, float], temperature: float = 2.0
@@ -67,14 +62,16 @@ class DynamicWeightAverage(Adaptive):
         self.register_buffer("before", torch.zeros(len(self.tasks)))
         self.register_buffer("current", torch.ones(len(self.tasks)))
 
-    def factors(self, values: Tensor, shared: Sequence[nn.Parameter]) -> Tensor:
-        found = values.detach().float()
-        self.sums += torch.stack([found, (found != 0).float()])
-        return self.current
+    def combine(self, values: Tensor, shared: Sequence[nn.Parameter], labelled: Tensor) -> Tensor:
+        self.sums += torch.stack([values.detach().float() * labelled, labelled.float()])
+        return (self.current * values).sum()
+
+    def factor(self, task: str) -> float | Tensor:
+        return self.weights[task] * self.current[self.tasks.index(task)]
 
     def on_epoch_end(self) -> None:
-        total, count = _average_over_processes(self.sums)
-        mean = total / count.clamp_min(1e-12)
+        total, count = _sum_over_processes(self.sums)
+        mean = total / count.clamp_min(1)
         known = (self.before > 0) & (count > 0)
         ratio = torch.where(known, mean / self.before.clamp_min(1e-12), 1.0)
         self.current = len(self.tasks) * torch.softmax(ratio / self.temperature, dim=0)
@@ -82,23 +79,29 @@ class DynamicWeightAverage(Adaptive):
         self.sums = torch.zeros_like(self.sums)
 
 
-class GradientBased(Adaptive):
+class GradientBased(Weighting):
     """Weights from the inner products of the tasks' gradients on the shared parameters.
 
-    It costs one backward pass per task down to these parameters, besides that of the total.
+    It costs one backward pass per task down to these parameters, besides that of the total. A task
+    without a gradient there, as one whose weight is still 0, has no part in it.
     """
 
-    def factors(self, values: Tensor, shared: Sequence[nn.Parameter]) -> Tensor:
-        found = torch.zeros_like(values.detach())
-        rows = values.detach().nonzero()[:, 0]
+    def combine(self, values: Tensor, shared: Sequence[nn.Parameter], labelled: Tensor) -> Tensor:
+        # All processes reduce vectors of all tasks, whichever their share of the batch has.
+        own = [value if has else None for value, has in zip(values, labelled.tolist(), strict=True)]
+        products = gram_matrix(own, shared)
+        shares = torch.stack([values.detach().float() * labelled, labelled.float()])
+        total, count = _sum_over_processes(shares)
+        rows = (products.diagonal() > 0).nonzero()[:, 0]
+        weights = torch.zeros_like(values.detach())
         if len(rows):
-            products = gram_matrix(list(values[rows]), shared)
-            found[rows] = self.weigh(rows, values.detach()[rows], products).to(found.dtype)
-        return found
+            means = (total / count.clamp_min(1))[rows]
+            weights[rows] = self.weigh(rows, means, products[rows][:, rows]).to(weights.dtype)
+        return (weights * values).sum()
 
     @abstractmethod
     def weigh(self, rows: Tensor, losses: Tensor, products: Tensor) -> Tensor:
-        """Weights `(k,)` of the losses that a batch has.
+        """Weights `(k,)` of the losses that a batch has, constants of the step.
 
         Args:
             rows: `(k,)` which of the tasks they belong to.
@@ -115,6 +118,8 @@ class GradNorm(GradientBased):
     what is left of the task's first loss relative to the others', then the weights sum to K again.
     """
 
+    positive = True
+
     def __init__(
         self,
         tasks: Sequence[str],
@@ -129,13 +134,15 @@ class GradNorm(GradientBased):
         self.register_buffer("first", torch.zeros(len(self.tasks)))
         self.register_buffer("current", torch.ones(len(self.tasks)))
 
+    def factor(self, task: str) -> float | Tensor:
+        return self.weights[task] * self.current[self.tasks.index(task)]
+
     def weigh(self, rows: Tensor, losses: Tensor, products: Tensor) -> Tensor:
-        losses = _average_over_processes(losses.float())
         self.first[rows] = torch.where(self.first[rows] > 0, self.first[rows], losses)
-        left = losses / self.first[rows]
+        left = losses / self.first[rows].clamp_min(1e-12)
         norms = products.diagonal().clamp_min(0).sqrt()
         scaled = self.current[rows] * norms
-        target = scaled.mean() * (left / left.mean()) ** self.alpha
+        target = scaled.mean() * (left / left.mean().clamp_min(1e-12)) ** self.alpha
         self.current[rows] -= self.step * torch.sign(scaled - target) * norms
         self.current.clamp_min_(1e-3)
         self.current *= len(self.tasks) / self.current.sum()
@@ -190,8 +197,12 @@ class MGDA(GradientBased):
         return weights.to(losses.device)
 
 
-def gram_matrix(losses: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> Tensor:
+def gram_matrix(losses: Sequence[Tensor | None], parameters: Sequence[nn.Parameter]) -> Tensor:
     """Inner products `(K, K)` of the gradients of K losses on some parameters; keeps their graph.
+
+    Args:
+        losses: scalars; None for one that this process's share of the batch has no part of.
+        parameters: of which those that are trained count.
 
     Raises:
         ValueError: none of the parameters is trained.
@@ -201,20 +212,28 @@ def gram_matrix(losses: Sequence[Tensor], parameters: Sequence[nn.Parameter]) ->
         raise ValueError("weighting by gradients needs trained parameters that the tasks share")
     vectors = []
     for loss in losses:
-        parts = torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True)
+        parts: Sequence[Tensor | None] = [None] * len(trained)
+        if loss is not None:
+            parts = torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True)
         flat = [
             (torch.zeros_like(parameter) if part is None else part).detach().float().flatten()
             for part, parameter in zip(parts, trained, strict=True)
         ]
         vectors.append(torch.cat(flat))
     # Each process sees its share of the batch; the gradient that counts is their mean.
-    matrix = _average_over_processes(torch.stack(vectors))
+    matrix = _sum_over_processes(torch.stack(vectors)) / _processes()
     return matrix @ matrix.T
 
 
-def _average_over_processes(values: Tensor) -> Tensor:
+def _processes() -> int:
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return 1
+    return torch.distributed.get_world_size()
+
+
+def _sum_over_processes(values: Tensor) -> Tensor:
+    if _processes() == 1:
         return values
     values = values.clone()
     torch.distributed.all_reduce(values)
-    return values / torch.distributed.get_world_size()
+    return values

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from emu_perception.model_file import Task
 from emu_perception.prediction import UNLABELLED
 from emu_perception.training import losses
 
@@ -38,6 +39,12 @@ def find_loss(task: str, name: str | None = None) -> TaskLoss:
     if name not in known:
         raise ValueError(f"unknown loss '{name}' of '{task}'; known: {', '.join(known)}")
     return known[name]
+
+
+def choose_losses(names: Mapping[Task, str], tasks: Sequence[str]) -> dict[str, TaskLoss]:
+    """The losses of tasks by task: those named, else their defaults; see `find_loss`."""
+    named: dict[str, str] = dict(names)  # type: ignore[arg-type]
+    return {task: find_loss(task, named.get(task)) for task in tasks}
 
 
 @register_loss("semantic", "cross_entropy")

@@ -12,8 +12,7 @@ from emu_perception.training import losses
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.data import Batch
 from emu_perception.training.modules import SupervisedModule
-from emu_perception.training.multitask.losses import find_loss
-from emu_perception.training.sample import TASK_FIELDS
+from emu_perception.training.multitask.losses import choose_losses
 from emu_perception.training.targets import Outputs, activate
 from emu_perception.uncertainty import activate_depth
 
@@ -29,31 +28,13 @@ class MultiTaskModule(SupervisedModule):
 
     def __init__(self, config: TrainConfig, spec: ModelSpec, network: nn.Module) -> None:
         super().__init__(config, spec, network)
-        settings = config.multitask
-        tasks = self.network.tasks
-        named: dict[str, str] = dict(settings.losses)  # type: ignore[arg-type]
-        strangers = set(named) - set(tasks)
-        if strangers:
-            raise ValueError(
-                f"multitask.losses names {', '.join(sorted(strangers))}, which are not among the "
-                f"network's tasks {', '.join(tasks)}"
-            )
-        self.labelled_tasks = tasks
-        """Those that labels teach; a method that needs none of a task leaves it out."""
-        self.losses = {task: find_loss(task, named.get(task)) for task in tasks}
+        self.losses = choose_losses(config.multitask.losses, self.network.tasks)
 
-    def targets(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
-        """Target and valid pixels `(B, H, W)` by labelled task, depth in the network's unit."""
-        found: dict[str, tuple[Tensor, Tensor]] = {}
-        for task in self.labelled_tasks:
-            if task == "depth":
-                metres, valid = self.depth_target(batch)
-                safe = metres.masked_fill(~valid, 1.0)
-                found[task] = self.network.unit.encode(safe).masked_fill(~valid, 0.0), valid
-            else:
-                field = TASK_FIELDS[task]
-                found[task] = batch[field], batch[f"{field}_valid"]  # type: ignore[literal-required]
-        return found
+    def below_zero(self) -> str | None:
+        return None
+
+    def factor(self, task: str) -> float | Tensor:
+        return self.weighting.factor(task)
 
     def task_losses(self, dense: DenseOutputs, batch: Batch) -> dict[str, Tensor]:
         """Each task's loss before any weight, averaged over the scales that predict the task."""
@@ -89,7 +70,8 @@ class MultiTaskModule(SupervisedModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         dense = self.dense(batch)
         found = self.task_losses(dense, batch)
-        total = self.weighting(found, list(self.network.encoder.parameters()))
+        shared = list(self.network.encoder.parameters())
+        total = self.weighting(found, shared, self.labelled(batch))
         others = self.variance_terms(dense, batch) | self.extra_terms(dense, batch)
         for term in others.values():
             total = total + term

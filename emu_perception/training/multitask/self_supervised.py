@@ -46,15 +46,24 @@ class SelfSupervisedModule(MultiTaskModule):
         self.labelled_tasks = tuple(task for task in self.network.tasks if task != "depth")
         self.pose = PoseNetwork(settings.pose_backbone, config.model.initial_depth)
 
+    def labelled(self, batch: Batch) -> Tensor:
+        targets = self.targets(batch) | {"depth": (batch["image"], self._with_neighbours(batch))}
+        return torch.stack([targets[task][1].any() for task in self.weighting.tasks])
+
+    def _with_neighbours(self, batch: Batch) -> Tensor:
+        """bool `(B,)`: the images that depth can be learnt from."""
+        known = batch["has_intrinsics"]
+        if "neighbours" not in batch:
+            return torch.zeros_like(known)
+        return known & batch["has_neighbours"] if "has_neighbours" in batch else known
+
     def task_losses(self, dense: DenseOutputs, batch: Batch) -> dict[str, Tensor]:
         return super().task_losses(dense, batch) | {"depth": self.depth_loss(dense, batch)}
 
     def depth_loss(self, dense: DenseOutputs, batch: Batch) -> Tensor:
         """Mean over the scales, and over the images that have neighbours and a camera."""
-        known = batch["has_intrinsics"]
-        if "has_neighbours" in batch:
-            known = known & batch["has_neighbours"]
-        if "neighbours" not in batch or not known.any():
+        known = self._with_neighbours(batch)
+        if not known.any():
             return 0.0 * dense.scales[0]["depth"].sum()
         image = batch["image"][known]
         neighbours = batch["neighbours"][known].unbind(1)

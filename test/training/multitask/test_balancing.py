@@ -41,8 +41,68 @@ def test_uncertainty_is_half_the_scaled_loss_plus_s() -> None:
 
 def test_a_task_without_labels_does_not_move_its_uncertainty() -> None:
     weighting = build_weighting("uncertainty", TASKS, {})
-    weighting({"semantic": torch.tensor(3.0), "depth": torch.tensor(0.0)}, []).backward()
+    # A part between tasks makes its loss more than 0.
+    given = {"semantic": torch.tensor(3.0), "depth": torch.tensor(0.2)}
+    total = weighting(given, [], torch.tensor([True, False]))
+    assert total.item() == pytest.approx((3.0 + 0.2) / 2)
+    total.backward()
     assert weighting.log_variance.grad.tolist() == pytest.approx([1 - 3 / 2, 0.0])
+
+
+def test_a_loss_of_zero_with_labels_moves_its_uncertainty() -> None:
+    weighting = build_weighting("uncertainty", TASKS, {})
+    weighting({"semantic": torch.tensor(3.0), "depth": torch.tensor(0.0)}, []).backward()
+    assert weighting.log_variance.grad.tolist() == pytest.approx([1 - 3 / 2, 1.0])
+
+
+@pytest.mark.parametrize("name", ["uncertainty", "dwa", "gradnorm"])
+def test_losses_below_zero_are_refused_where_they_cannot_be_weighted(name: str) -> None:
+    found, shared = losses((1.0, 0.0), (0.0, 1.0))
+    found["depth"] = found["depth"] - 1.3
+    with pytest.raises(ValueError, match=rf"'{name}' needs .* that of depth is -0.3; take a loss"):
+        build_weighting(name, TASKS, {})(found, [shared])
+
+
+@pytest.mark.parametrize("name", ["fixed", "pcgrad", "mgda"])
+def test_others_do_not_mind_losses_below_zero(name: str) -> None:
+    gradients = []
+    for shift in (0.0, 1.3):
+        found, shared = losses((2.0, 0.0), (0.0, 2.0))
+        total = build_weighting(name, TASKS, {})({t: v - shift for t, v in found.items()}, [shared])
+        gradients.append(torch.autograd.grad(total, shared)[0].tolist())
+    assert gradients[0] == gradients[1]
+
+
+def test_processes_reduce_vectors_of_all_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process's images have no depth, the other's gradients are known."""
+    # Gradients of depth and of the classes, then losses and how many processes have labels.
+    others = [torch.tensor([[0.0, 4.0], [0.0, 2.0]]), torch.tensor([[3.0, 5.0], [1.0, 1.0]])]
+    found, shared = losses((2.0, 0.0), (7.0, 7.0))
+
+    def reduce(values: Tensor) -> None:
+        other = others.pop(0)
+        assert values.shape == other.shape
+        values += other
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", reduce)
+    seen = {}
+
+    class Watched(balancing.PCGrad):
+        def weigh(self, rows: Tensor, losses: Tensor, products: Tensor) -> Tensor:
+            seen.update(rows=rows.tolist(), losses=losses.tolist(), products=products.tolist())
+            return super().weigh(rows, losses, products)
+
+    weighting = Watched(TASKS, {})
+    total = weighting(found, [shared], torch.tensor([True, False]))
+    # The means over both processes: (1, 2) and (0, 1).
+    assert seen == {
+        "rows": [0, 1],
+        "losses": [2.0, 5.0],
+        "products": [[5.0, 2.0], [2.0, 1.0]],
+    }
+    assert total.item() == 2  # both weights are 1, though depth has no labels here
 
 
 def test_pcgrad_takes_conflicts_out_of_each_gradient() -> None:
@@ -96,6 +156,11 @@ def test_mgda_does_not_give_everything_to_a_task_without_labels() -> None:
     found = {"semantic": 2 * shared.sum(), "depth": 0 * shared.sum()}
     (gradient,) = torch.autograd.grad(weighting(found, [shared]), shared)
     assert gradient.item() == pytest.approx(2.0)
+    # A loss between tasks alone.
+    found = {"semantic": 2 * shared.sum(), "depth": 0.1 * shared.sum()}
+    labelled = torch.tensor([True, False])
+    (gradient,) = torch.autograd.grad(weighting(found, [shared], labelled), shared)
+    assert gradient.item() == pytest.approx(2.0)
 
 
 def test_gradnorm_moves_weight_from_the_steep_task_to_the_flat_one() -> None:
@@ -123,13 +188,15 @@ def test_dynamic_weight_average_follows_the_last_two_epochs() -> None:
     expected = [2 * math.exp(r / 2) / (math.exp(0.25) + math.exp(0.5)) for r in (0.5, 1.0)]
     total = weighting({"semantic": torch.tensor(1.0), "depth": torch.tensor(0.0)}, [])
     assert total.item() == pytest.approx(expected[0])
+    assert weighting.factor("depth") == pytest.approx(expected[1])
     assert weighting.current.tolist() == pytest.approx(expected)
 
 
 def test_dynamic_weight_average_leaves_out_batches_without_labels() -> None:
     weighting = build_weighting("dwa", TASKS, {})
-    for depth in (2.0, 0.0, 4.0):
-        weighting({"semantic": torch.tensor(1.0), "depth": torch.tensor(depth)}, [])
+    for depth, has in ((2.0, True), (0.7, False), (4.0, True)):
+        given = {"semantic": torch.tensor(1.0), "depth": torch.tensor(depth)}
+        weighting(given, [], torch.tensor([True, has]))
     weighting.on_epoch_end()
     assert weighting.before.tolist() == pytest.approx([1.0, 3.0])
 
