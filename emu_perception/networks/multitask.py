@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 import torch.nn as nn
@@ -12,21 +11,10 @@ from torch import Tensor
 
 from emu_perception.labels import HUMAN_PARTS
 from emu_perception.networks.depth_unit import depth_unit
+from emu_perception.networks.segdepthformer import DenseOutputs as DenseOutputs
 from emu_perception.networks.segdepthformer import RawOutputs, inverse_softplus
 
 TASKS = ("semantic", "depth", "normals", "edges", "human_parts", "saliency")
-
-
-class DenseOutputs(NamedTuple):
-    """What a multi-task network says while it trains."""
-
-    scales: tuple[dict[str, Tensor], ...]
-    """Raw maps by task, `(B, channels, h, w)`: the prediction first, then those at coarser scales
-    or earlier stages that deep supervision trains. Depth is in the network's own unit."""
-    features: dict[str, Tensor]
-    """The last features `(B, F, h, w)` of each task, before its prediction."""
-    shared: Tensor | None = None
-    """The encoder's last features `(B, E, h, w)`, which all tasks build on."""
 
 
 class MultiTaskNetwork(nn.Module, ABC):

@@ -17,6 +17,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from emu_perception.networks.decoder import FoldedDecoders, MLPDecoder
+from emu_perception.networks.depth_unit import depth_unit
 from emu_perception.networks.encoder import build_encoder, feature_widths
 from emu_perception.networks.rays import RAY_CHANNELS
 
@@ -51,6 +52,18 @@ class RawOutputs(NamedTuple):
         tasks = ("semantic", "depth", "normals", "edges", "human_parts", "saliency")
         maps = zip(tasks, self, strict=True)
         return {task: raw for task, raw in maps if raw is not None}
+
+
+class DenseOutputs(NamedTuple):
+    """What a multi-task network says while it trains."""
+
+    scales: tuple[dict[str, Tensor], ...]
+    """Raw maps by task, `(B, channels, h, w)`: the prediction first, then those at coarser scales
+    or earlier stages that deep supervision trains. Depth is in the network's own unit."""
+    features: dict[str, Tensor]
+    """The last features `(B, F, h, w)` of each task, before its prediction."""
+    shared: Tensor | None = None
+    """The encoder's last features `(B, E, h, w)`, which all tasks build on."""
 
 
 class SegDepthFormer(nn.Module):
@@ -92,15 +105,22 @@ class SegDepthFormer(nn.Module):
             raise ValueError("split_uncertainty splits the variance of depth: it needs one")
         self.tasks = check_tasks(tasks, classes)
         self.backbone = backbone
+        self.unit = depth_unit("metres")
         self.epistemic = split_uncertainty
         self.depth_variance = depth_variance
         self.encoder = build_encoder(
             backbone, dropout=dropout, drop_path=drop_path, channels=input_channels(rays)
         )
         extra = int(split_uncertainty)
+        outputs = {
+            "semantic": (classes or 0) + extra,
+            "depth": depth_channels(depth_variance) + extra,
+        }
+        self.channels = {task: outputs[task] for task in self.tasks}
+        """Output channels by task."""
         self.decoders = build_decoders(
             feature_widths(self.encoder),
-            {"semantic": (classes or 0) + extra, "depth": depth_channels(depth_variance) + extra},
+            outputs,
             self.tasks,
             width or default_width(backbone),
             dropout,
@@ -115,9 +135,14 @@ class SegDepthFormer(nn.Module):
     def forward(self, image: Tensor) -> RawOutputs:
         """Normalised `(B, 3, H, W)`, with rays `(B, 5, H, W)`, H and W multiples of 32, to raw maps
         at 1/4."""
+        raw = self.dense(image).scales[0]
+        return RawOutputs(raw.get("semantic"), raw.get("depth"))
+
+    def dense(self, image: Tensor) -> DenseOutputs:
+        """The same with the encoder's last features; depth is in metres."""
         features = self.encoder(image)
         raw = {task: decoder(features) for task, decoder in self.decoders.items()}
-        return RawOutputs(raw.get("semantic"), raw.get("depth"))
+        return DenseOutputs(scales=(raw,), features={}, shared=features[-1])
 
     def decoder(self, task: str) -> MLPDecoder:
         """The decoder of one of the network's tasks."""

@@ -235,25 +235,23 @@ class WeightingConfig(Strict):
 class TransferConfig(Strict):
     """Losses between an XTasC-Net's direct and transferred predictions."""
 
-    loss: Literal["consistency", "alignment", "observe"] = "consistency"
+    loss: Literal["consistency", "alignment", "observe", "labels"] = "consistency"
     """`consistency` is XTasC-Net, `alignment` Align-Net; with `observe` the transfer networks only
-    measure, so that the network is trained as a plain multi-task one."""
+    measure, so that the network is trained as a plain multi-task one; with `labels` they learn from
+    labels alone, to be the judge of others."""
     weight: float = Field(0.01, ge=0, le=1)
     """λ: 0.01 on Cityscapes, 0.0001 on NYUv2."""
     soft_target: bool = False
     """The softmax as the transferred classes' target (Eq. 13) instead of its arg-max."""
+    judge: str | None = None
+    """A model file whose transfer networks measure too, the same for all runs to be compared."""
 
 
 class PartialConfig(Strict):
     """What images without labels of some tasks are trained on; see `multitask/pairs.py`."""
 
     method: Literal[
-        "mapping",
-        "perturbation",
-        "direct_map",
-        "perceptual_map",
-        "contrastive",
-        "discriminator",
+        "mapping", "perturbation", "direct_map", "perceptual_map", "contrastive", "discriminator"
     ] = "mapping"
     weight: float = Field(1.0, ge=0)
     """2 on NYUv2, 1 on Cityscapes."""
@@ -261,8 +259,10 @@ class PartialConfig(Strict):
     """Labels known at a smaller share of the pixels only supervise: they are not mapped."""
     film_learning_rate: float | None = Field(None, gt=0)
     """Of the parameters that the pair of tasks chooses; None: as the decoders."""
+    film_halved_every: int | None = Field(None, gt=0)
+    """Steps after which that rate is halved, again and again; None: it falls as the others do."""
     arguments: dict[str, Any] = {}
-    """Of the method, such as widths, consistency and regularization of the mapping."""
+    """Of the method: widths, consistency and regularization of the mapping, and so on."""
 
 
 class SelfSupervisionConfig(Strict):

@@ -9,12 +9,14 @@ import torch.nn as nn
 
 from emu_perception.methods import load_models
 from emu_perception.model_file import ModelSpec
+from emu_perception.networks.multitask import MultiTaskNetwork
+from emu_perception.networks.segdepthformer import SegDepthFormer
 from emu_perception.training.config import TrainConfig, expand
 from emu_perception.training.distillation import DistillationModule
 from emu_perception.training.modules import SubEnsembleModule, SupervisedModule
 from emu_perception.training.multitask.adaptation import AdversarialModule
 from emu_perception.training.multitask.module import MultiTaskModule
-from emu_perception.training.multitask.partial import PartialModule
+from emu_perception.training.multitask.partial import PartialModule, PartialSupervisedModule
 from emu_perception.training.multitask.self_supervised import SelfSupervisedModule
 from emu_perception.training.multitask.transfer import TransferModule
 from emu_perception.training.targets import Teacher
@@ -35,6 +37,8 @@ def build_module(config: TrainConfig, spec: ModelSpec, network: nn.Module) -> Su
         ValueError: nothing trains this architecture, or teacher and student do not suit.
     """
     if config.distillation is not None:
+        if config.multitask.partial is not None:
+            raise ValueError("a student learns from its teacher: leave out multitask.partial")
         teacher = load_models([expand(path) for path in config.distillation.teacher])
         return DistillationModule(
             config, spec, network, Teacher(teacher, config.distillation.jitter)
@@ -45,7 +49,11 @@ def build_module(config: TrainConfig, spec: ModelSpec, network: nn.Module) -> Su
             f"{', '.join(sorted(_BUILDERS))}"
         )
     if config.multitask.partial is not None:
-        return PartialModule(config, spec, network)
+        if isinstance(network, SegDepthFormer):
+            return PartialSupervisedModule(config, spec, network)
+        if isinstance(network, MultiTaskNetwork):
+            return PartialModule(config, spec, network)
+        raise ValueError(f"multitask.partial does not train the architecture '{spec.architecture}'")
     if config.multitask.adaptation is not None:
         return AdversarialModule(config, spec, network)
     if config.multitask.self_supervision is not None:

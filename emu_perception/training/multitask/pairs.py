@@ -24,6 +24,8 @@ SCORES = ("semantic", "edges", "human_parts", "saliency")
 """Tasks whose maps are class scores."""
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+Factors = Callable[[str], float | Tensor]
+"""What a loss in a task's unit is multiplied by; see `Weighting.factor`."""
 
 
 class Pair(NamedTuple):
@@ -136,14 +138,16 @@ class JointMapping(nn.Module):
         """What is to be small between both in the pair's space."""
         return cosine_distance(source, target)
 
-    def forward(self, pair: Pair, losses: Mapping[str, Loss]) -> Tensor:
+    def forward(self, pair: Pair, losses: Mapping[str, Loss], factors: Factors) -> Tensor:
+        """The pair's loss, a distance without a unit: no factor of a task weighs it."""
         source, target = self.mapped(pair)
         total = source.new_zeros(())
         if self.consistency:
             total = total + self.consistency * self.agreement(source, target)
         if self.regularization:
             size = (source.shape[-2], source.shape[-1])
-            features = F.adaptive_avg_pool2d(pair.features.detach().float(), size)
+            # Mapped maps are none of them negative, as all features of the authors' networks are.
+            features = F.adaptive_avg_pool2d(F.relu(pair.features.detach().float()), size)
             distance = cosine_distance(source, features) + cosine_distance(target, features)
             total = total + self.regularization * distance
         return total
@@ -220,9 +224,16 @@ class DirectMap(nn.Module):
             }
         )
 
-    def forward(self, pair: Pair, losses: Mapping[str, Loss]) -> Tensor:
+    def forward(self, pair: Pair, losses: Mapping[str, Loss], factors: Factors) -> Tensor:
+        """The pair's loss, by the factor of the task in whose unit it is."""
         mapped = self.maps[f"{pair.source}_to_{pair.target}"](_mean(pair, pair.source))
-        return losses[pair.target](mapped, pair.label, pair.valid)
+        return factors(pair.target) * losses[pair.target](mapped, pair.label, pair.valid)
+
+    def start_depth_at(self, value: float) -> None:
+        """Start all maps to depth at a value in the network's unit."""
+        for name, network in self.maps.items():
+            if name.endswith("_to_depth"):
+                network.start_at(value)  # type: ignore[operator]
 
 
 class PerceptualMap(DirectMap):
@@ -233,12 +244,12 @@ class PerceptualMap(DirectMap):
     also what its prediction is held against.
     """
 
-    def forward(self, pair: Pair, losses: Mapping[str, Loss]) -> Tensor:
+    def forward(self, pair: Pair, losses: Mapping[str, Loss], factors: Factors) -> Tensor:
         network = self.maps[f"{pair.target}_to_{pair.source}"]
         prediction, own = _mean(pair, pair.target), _mean(pair, pair.source)
         seen = network(prediction)
         truth = network(_label_like(pair, prediction))
-        return F.l1_loss(seen, truth) + F.l1_loss(own, truth)
+        return factors(pair.source) * (F.l1_loss(seen, truth) + F.l1_loss(own, truth))
 
 
 def _mean(pair: Pair, task: str) -> Tensor:
@@ -258,6 +269,48 @@ def _label_like(pair: Pair, prediction: Tensor) -> Tensor:
     return torch.where(pair.valid[:, None], label, prediction.detach())
 
 
+class Perturbation(nn.Module):
+    """Semi-supervised learning: the prediction of one view against that of another, where both can
+    be trusted, as in the authors' code for the tasks without a label.
+
+    Args:
+        confidence: that the teacher's probability of its class must exceed (FixMatch).
+        tolerance: that depth may differ by, as a share of the teacher's.
+        absolute: the tolerance is in the network's unit instead, as the authors have it for rooms
+            and inverse depths; on a street in metres next to nothing would pass.
+    """
+
+    def __init__(
+        self, confidence: float = 0.95, tolerance: float = 0.1, absolute: bool = False
+    ) -> None:
+        super().__init__()
+        self.confidence, self.tolerance, self.absolute = confidence, tolerance, absolute
+
+    def forward(self, task: str, student: Tensor, teacher: Tensor) -> Tensor:
+        """A task's loss, a mean over all pixels.
+
+        Args:
+            task: of the two.
+            student: raw `(b, C, H, W)`.
+            teacher: likewise, of the same pixels; gets no gradient.
+
+        Returns:
+            Scores: cross-entropy where the teacher is confident. Depth: absolute difference where
+            it is tolerable. Normals: 1 − cos where it is below 0.1.
+        """
+        student, teacher = student.float(), teacher.detach().float()
+        if task in SCORES:
+            confidence, classes = teacher.softmax(1).max(1)
+            loss = F.cross_entropy(student, classes, reduction="none")
+            return (loss * (confidence > self.confidence)).mean()
+        if task == "depth":
+            difference = (student[:, 0] - teacher[:, 0]).abs()
+            tolerable = self.tolerance * (1.0 if self.absolute else teacher[:, 0].abs())
+            return (difference * (difference.detach() < tolerable)).mean()
+        distance = 1 - F.cosine_similarity(student, teacher, dim=1)
+        return (distance * (distance.detach() < 0.1)).mean()
+
+
 METHODS: dict[str, type[nn.Module]] = {
     "mapping": JointMapping,
     "contrastive": Contrastive,
@@ -265,29 +318,4 @@ METHODS: dict[str, type[nn.Module]] = {
     "direct_map": DirectMap,
     "perceptual_map": PerceptualMap,
 }
-
-
-def perturbation_loss(task: str, student: Tensor, teacher: Tensor) -> Tensor:
-    """Semi-supervised learning: the prediction of one view against that of another, where both can
-    be trusted, as the authors' code does for the tasks without a label.
-
-    Args:
-        task: of the two.
-        student: raw `(b, C, H, W)`.
-        teacher: likewise, of the same pixels; gets no gradient.
-
-    Returns:
-        Scores: cross-entropy where the teacher's probability is above 0.95 (FixMatch). Depth:
-        absolute difference where it is below a tenth of the teacher's depth. Normals: 1 − cos where
-        it is below 0.1. Each a mean over all pixels.
-    """
-    student, teacher = student.float(), teacher.detach().float()
-    if task in SCORES:
-        confidence, classes = teacher.softmax(1).max(1)
-        loss = F.cross_entropy(student, classes, reduction="none")
-        return (loss * (confidence > 0.95)).mean()
-    if task == "depth":
-        difference = (student[:, 0] - teacher[:, 0]).abs()
-        return (difference * (difference.detach() < 0.1 * teacher[:, 0].abs())).mean()
-    distance = 1 - F.cosine_similarity(student, teacher, dim=1)
-    return (distance * (distance.detach() < 0.1)).mean()
+"""The methods that look at pairs of tasks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -61,15 +61,22 @@ def look_into(maps: Tensor, windows: Sequence[Window], *, nearest: bool = False)
     return torch.cat(found)
 
 
-def closer_view(
-    batch: Batch, windows: Sequence[Window], scale_changes: Literal["camera", "nothing"]
-) -> Batch:
+def zooms(windows: Sequence[Window], size: tuple[int, int]) -> Tensor:
+    """How many times as large as their window's the pixels of a view are: `(B, 2)`, x and y."""
+    height, width = size
+    return torch.tensor([[width / window.width, height / window.height] for window in windows])
+
+
+def closer_view(batch: Batch, windows: Sequence[Window], *, knows_camera: bool) -> Batch:
     """A batch of the windows, enlarged to the images' size.
 
     Args:
         batch: its images and labels of any tasks.
         windows: one per image.
-        scale_changes: what a larger image means; see `Augmentation.scale_changes`.
+        knows_camera: whether the network's depth is that of a canonical camera. Then an enlarged
+            image has a longer focal length and the same depth, where its camera is known. To any
+            other network a part of an image, enlarged, looks like a scene so much nearer: its depth
+            is divided by the zoom, as MTPSL's authors do.
     """
     view: dict[str, Any] = {**batch, "image": look_into(batch["image"], windows)}
     for field in _LABELS:
@@ -80,15 +87,16 @@ def closer_view(
         view[field] = look_into(flat, windows, nearest=True).view_as(values)
         known: Tensor = batch[f"{field}_valid"]  # type: ignore[literal-required]
         view[f"{field}_valid"] = look_into(known[:, None].byte(), windows, nearest=True)[:, 0] > 0
-    height, width = batch["image"].shape[-2:]
+    size = (batch["image"].shape[-2], batch["image"].shape[-1])
     device = batch["image"].device
-    zoom = torch.tensor([[width / w.width, height / w.height] for w in windows], device=device)
+    zoom = zooms(windows, size).to(device)
     corner = torch.tensor([[w.left, w.top] for w in windows], device=device)
     intrinsics = batch["intrinsics"]
     centre = (intrinsics[:, 2:] + 0.5 - corner) * zoom - 0.5
     view["intrinsics"] = torch.cat([intrinsics[:, :2] * zoom, centre], dim=1)
-    if scale_changes == "camera" and "depth" in batch:
-        # Without a camera the image can only mean the same camera and a scene so much nearer.
-        nearer = torch.where(batch["has_intrinsics"], 1.0, zoom.prod(1).sqrt())
+    if "depth" in batch:
+        nearer = zoom.prod(1).sqrt()
+        if knows_camera:
+            nearer = torch.where(batch["has_intrinsics"], 1.0, nearer)
         view["depth"] = view["depth"] / nearer[:, None, None]
     return view  # type: ignore[return-value]

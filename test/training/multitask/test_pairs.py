@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from emu_perception.training.multitask.losses import find_loss
@@ -12,20 +13,20 @@ from emu_perception.training.multitask.pairs import (
     METHODS,
     JointMapping,
     Pair,
+    Perturbation,
     cosine_distance,
     label_as_input,
     pairs_of_batch,
-    perturbation_loss,
     prediction_as_input,
 )
 from emu_perception.training.multitask.transfer import (
     transferred_depth_loss,
     transferred_scores_loss,
 )
-from emu_perception.training.multitask.views import Window, look_into
 
 CHANNELS = {"semantic": 3, "depth": 1}
 WIDTHS = (4, 8, 8, 8)
+FACTORS = {"semantic": 2.0, "depth": 0.5}.__getitem__
 LOSSES = {"semantic": find_loss("semantic"), "depth": find_loss("depth", "l1")}
 
 
@@ -67,7 +68,7 @@ def test_transferred_losses_by_hand() -> None:
 def test_no_gradient_from_the_regulariser_into_the_features() -> None:
     method = JointMapping(CHANNELS, 6, WIDTHS, consistency=0.0, regularization=0.5)
     given = pair()
-    method(given, LOSSES).backward()
+    method(given, LOSSES, FACTORS).backward()
     assert given.features.grad is None
     assert given.predictions["semantic"].grad.abs().sum() > 0
     assert all(p.grad is not None for p in method.mapping.stages.parameters())
@@ -80,7 +81,7 @@ def test_consistency_and_regulariser_add_up_and_either_can_be_left_out() -> None
         torch.manual_seed(1)
         method = JointMapping(CHANNELS, 6, WIDTHS, **weights)
         torch.manual_seed(2)  # of the Gumbel softmax
-        return method(given, LOSSES).item()
+        return method(given, LOSSES, FACTORS).item()
 
     both = value(consistency=1.0, regularization=0.5)
     alone = value(consistency=1.0, regularization=0.0), value(consistency=0.0, regularization=0.5)
@@ -95,7 +96,7 @@ def test_every_method_teaches_the_task_without_a_label(name: str, target: str) -
     widths = (4, 8, 8) if name.endswith("map") else WIDTHS
     method = METHODS[name](CHANNELS, 6, widths=widths)
     given = pair(source, target)
-    loss = method(given, LOSSES)
+    loss = method(given, LOSSES, FACTORS)
     loss.backward()
     assert torch.isfinite(loss)
     assert given.predictions[source].grad.abs().sum() > 0
@@ -135,18 +136,50 @@ def test_cosine_distance_by_hand() -> None:
 def test_perturbation_trusts_only_what_is_certain() -> None:
     teacher = torch.tensor([[10.0, 0.0], [0.5, 0.0]]).T.reshape(1, 2, 1, 2).requires_grad_()
     student: Tensor = torch.zeros(1, 2, 1, 2, requires_grad=True)
-    loss = perturbation_loss("semantic", student, teacher)
+    loss = Perturbation()("semantic", student, teacher)
     assert loss.item() == pytest.approx(0.693147 / 2, abs=1e-5)
     loss.backward()
     assert teacher.grad is None
     depth, sure = torch.tensor([1.05, 2.0]), torch.tensor([1.0, 1.0])
-    found = perturbation_loss("depth", depth.view(1, 1, 1, 2), sure.view(1, 1, 1, 2))
+    found = Perturbation()("depth", depth.view(1, 1, 1, 2), sure.view(1, 1, 1, 2))
     assert found.item() == pytest.approx(0.05 / 2, abs=1e-6)
+    # 0.2 is a fifth of 1 m and a hundredth of 20 m.
+    far, near = torch.tensor([1.2, 20.2]).view(1, 1, 1, 2), torch.tensor([1.0, 20.0])
+    by_share = Perturbation()("depth", far, near.view(1, 1, 1, 2))
+    assert by_share.item() == pytest.approx(0.2 / 2, abs=1e-5)
+    assert Perturbation(absolute=True)("depth", far, near.view(1, 1, 1, 2)) == 0
 
 
-def test_a_window_fills_the_view() -> None:
-    labels = torch.arange(16).view(1, 1, 4, 4)
-    view = look_into(labels, [Window(0, 2, 2, 2)], nearest=True)
-    assert view[0, 0].tolist() == [[2, 2, 3, 3], [2, 2, 3, 3], [6, 6, 7, 7], [6, 6, 7, 7]]
-    image = torch.full((1, 3, 4, 4), 200, dtype=torch.uint8)
-    assert F.mse_loss(look_into(image, [Window(1, 1, 2, 2)]).float(), image.float()) == 0
+def test_losses_in_a_task_s_unit_take_its_factor() -> None:
+    given = pair()
+    for name, task in (("direct_map", "depth"), ("perceptual_map", "semantic"), ("mapping", "")):
+        torch.manual_seed(1)
+        method = METHODS[name](CHANNELS, 6, widths=WIDTHS[: 4 if name == "mapping" else 3])
+
+        def value(factors: dict[str, float], method: Any = method) -> float:
+            torch.manual_seed(2)  # of the Gumbel softmax
+            return method(given, LOSSES, factors.__getitem__).item()
+
+        plain = value({"semantic": 1.0, "depth": 1.0})
+        scaled = value({"semantic": 3.0, "depth": 5.0})
+        assert scaled == pytest.approx({"depth": 5, "semantic": 3, "": 1}[task] * plain, rel=1e-4)
+
+
+def test_the_regulariser_compares_with_what_features_have_above_zero() -> None:
+    given = pair()
+    signed = given.features.detach() - 0.5
+
+    def value(features: Tensor) -> float:
+        torch.manual_seed(1)
+        method = JointMapping(CHANNELS, 6, WIDTHS, consistency=0.0)
+        torch.manual_seed(2)
+        return method(given._replace(features=features), LOSSES, FACTORS).item()
+
+    assert value(signed) == value(signed.clamp_min(0)) != value(signed.abs())
+
+
+def test_direct_maps_to_depth_start_where_they_are_told() -> None:
+    method = METHODS["direct_map"](CHANNELS, 6, (4, 8, 8))
+    method.start_depth_at(15.0)
+    found = method.maps["semantic_to_depth"](torch.randn(1, 3, 64, 64))
+    assert found.mean().item() == pytest.approx(15, rel=0.3)
