@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny
 
 from emu_perception.labels import load_label_set
+from emu_perception.model_file import save_model
+from emu_perception.networks.multitask import DenseOutputs
 from emu_perception.training.data import Batch, collate
 from emu_perception.training.multitask.pairs import METHODS
 from emu_perception.training.multitask.partial import PartialModule
@@ -27,14 +30,21 @@ from emu_perception.training.sample import Sample
 TASKS = ("semantic", "depth")
 
 
-def module(partial: dict[str, Any] | None = None, **transfer: Any) -> Any:
+def module(
+    partial: dict[str, Any] | None = None, weighting: dict[str, Any] | None = None, **transfer: Any
+) -> Any:
     widths = [] if partial else [2, 4, 4]
     arguments = {"width": 4, "transfer_widths": widths, "unit": "metres"}
     config = tiny.config(
         Path("data"),
         Path("out"),
         model={"architecture": "xtasc", "backbone": "resnet10t", "arguments": arguments},
-        multitask={"losses": {"depth": "l1"}, "transfer": transfer, "partial": partial},
+        multitask={
+            "losses": {"depth": "l1"},
+            "transfer": transfer,
+            "partial": partial,
+            "weighting": weighting or {},
+        },
     )
     spec = describe_model(config, load_label_set("nyuv2_13"))
     return build_module(config, spec, build_network(config, spec)).train()
@@ -76,12 +86,12 @@ def test_cross_task_loss_leaves_the_direct_prediction_alone() -> None:
     losses = trained.transfer_losses(dense, given)
     assert losses.keys() == set(TASKS)
     for target, source in (("semantic", "depth"), ("depth", "semantic")):
-        direct, read = gradient(losses[target], dense.scales[0][target], dense.scales[0][source])
+        direct, read = gradient(losses[source], dense.scales[0][target], dense.scales[0][source])
         assert direct == 0
         assert read > 0
         own = trained.network.decoders[target].predict.weight
-        assert gradient(losses[target], own) == [0]
-    # A task's loss is (1 - λ) direct + λ transferred.
+        assert gradient(losses[source], own) == [0]
+    # A task's loss is (1 - λ) direct + λ of what its prediction says about the other.
     mixed = trained.task_losses(dense, given)
     alone = super(TransferModule, trained).task_losses(dense, given)
     for task in TASKS:
@@ -96,8 +106,83 @@ def test_align_net_holds_transferred_predictions_against_labels() -> None:
     before = {task: loss.item() for task, loss in trained.transfer_losses(dense, given).items()}
     given["depth"] = given["depth"] / 2
     after = trained.transfer_losses(dense, given)
-    assert after["semantic"].item() == before["semantic"]
-    assert after["depth"].item() != before["depth"]
+    assert after["depth"].item() == before["depth"]  # from depth, to the classes
+    assert after["semantic"].item() != before["semantic"]
+
+
+def test_void_pixels_have_no_part_in_transferred_losses() -> None:
+    trained = module(loss="consistency", weight=0.5)
+    given = batch("", "depth")
+    for field, nothing in (("labels", 255), ("depth", 0)):
+        given[field][:, :32] = nothing
+        given[f"{field}_valid"][:, :32] = False
+    shapes = {"semantic": (2, 13, 64, 64), "depth": (2, 1, 64, 64)}
+    made = {task: torch.randn(shape, requires_grad=True) for task, shape in shapes.items()}
+    trained.network.transfer = lambda read: {
+        (source, target): made[target]
+        for source, target in (("semantic", "depth"), ("depth", "semantic"))
+    }
+    dense = DenseOutputs(({task: torch.randn(shape) for task, shape in shapes.items()},), {})
+    sum(trained.transfer_losses(dense, given).values()).backward()
+    classes, depth = (made[task].grad.abs().sum((1, 3)) for task in TASKS)
+    assert (classes[:, :32] == 0).all() and (classes[:, 32:] > 0).all()
+    assert (depth[0, :32] == 0).all() and (depth[0, 32:] > 0).all()
+    assert (depth[1] > 0).all()  # has no depth: what its classes say of it counts everywhere
+
+
+def test_disagreement_by_hand() -> None:
+    transferred = {
+        ("depth", "semantic"): torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]),
+        ("semantic", "depth"): torch.tensor([[3.0], [8.0], [99.0]]),
+    }
+    direct = {
+        "semantic": torch.tensor([[2.0, 0.0], [0.0, 1.0], [9.0, 1.0]]),
+        "depth": torch.tensor([[2.0], [10.0], [50.0]]),
+    }
+    transferred, direct = (
+        {key: value.T[None, :, None] for key, value in each.items()}
+        for each in (transferred, direct)
+    )
+    network = SimpleNamespace(transfer=lambda read: transferred)
+    valid = {task: torch.tensor([[[True, True, False]]]) for task in TASKS}
+    found = {k: v.tolist() for k, v in disagreement(network, direct, direct, valid).items()}
+    assert found == {"semantic": [1, 2], "depth": [3, 12]}
+
+
+def test_under_partial_labels_the_other_task_says_what_is_missing() -> None:
+    trained = module(loss="consistency", weight=0.5, weighting={"name": "uncertainty"})
+    given = batch("depth", "depth")
+    torch.manual_seed(0)
+    trained.training_step(given, 0).backward()
+    assert trained.weighting.log_variance.grad[1] == 0  # nothing known about its progress
+    assert trained.weighting.log_variance.grad[0] != 0
+    for decoder in trained.network.decoders.values():
+        assert decoder.predict.weight.grad.abs().sum() > 0
+
+
+def test_a_judge_learns_from_labels_and_measures_others(tmp_path: Path) -> None:
+    trained = module(loss="labels", weight=0.5)
+    given = batch("", "")
+    given["depth"][0, 0, 0], given["depth_valid"][0, 0, 0] = 0.0, False
+    read = trained.certain(given)
+    assert read["depth"][0, 0, 0, 0] == 10  # the farthest there is
+    assert (read["depth"][0, 0, 1] == given["depth"][0, 1]).all()
+    assert (read["semantic"].argmax(1) == given["labels"]).all()
+    dense = trained.network.dense(trained.normalization(given["image"]))
+    sum(trained.extra_terms(dense, given).values()).backward()
+    reached = {name for name, p in trained.named_parameters() if p.grad is not None}
+    assert reached == {n for n, _ in trained.named_parameters() if ".transfers." in n}
+    judge = tmp_path / "judge.safetensors"
+    save_model(judge, trained.network, trained.spec)
+    judged = module(loss="consistency", judge=str(judge)).eval()
+    judged.on_fit_start()
+    judged.on_validation_epoch_start()
+    judged.examine(given)
+    names = {"semantic", "depth", "judged_semantic", "judged_depth"}
+    assert set(judged._disagreement) == names
+    first = judged._disagreement["judged_depth"]
+    judged.examine(given)
+    torch.testing.assert_close(judged._disagreement["judged_depth"], 2 * first)
 
 
 def test_observing_networks_teach_nothing_to_what_they_observe() -> None:
@@ -111,8 +196,6 @@ def test_observing_networks_teach_nothing_to_what_they_observe() -> None:
     # The tasks' own losses are those of a plain multi-task network.
     plain = super(TransferModule, trained).task_losses(dense, given)
     assert trained.task_losses(dense, given) == plain
-    found = disagreement(trained.network.eval(), dense)
-    assert 0 <= found["semantic"] <= 1 and found["depth"] > 0
 
 
 def test_a_regulariser_does_not_move_the_features_that_it_compares_with() -> None:
@@ -120,15 +203,15 @@ def test_a_regulariser_does_not_move_the_features_that_it_compares_with() -> Non
     trained = module({"method": "mapping", "arguments": arguments})
     assert isinstance(trained, PartialModule)
     given = batch("depth", "semantic")
-    plain = trained.pairs.forward
+    plain = trained.partial.method.forward
 
     def gradients(detached: bool) -> list[torch.Tensor]:
-        def forward(pair: Any, losses: Any) -> torch.Tensor:
+        def forward(pair: Any, losses: Any, factors: Any) -> torch.Tensor:
             features = pair.features.detach() if detached else pair.features
             assert pair.features.requires_grad
-            return plain(pair._replace(features=features), losses)
+            return plain(pair._replace(features=features), losses, factors)
 
-        trained.pairs.forward = forward
+        trained.partial.method.forward = forward
         torch.manual_seed(3)  # of the windows and the Gumbel softmax
         dense = trained.network.dense(trained.normalization(given["image"]))
         (term,) = trained.extra_terms(dense, given).values()
@@ -143,15 +226,73 @@ def test_a_regulariser_does_not_move_the_features_that_it_compares_with() -> Non
 @pytest.mark.parametrize("method", ["perturbation", *METHODS])
 def test_every_method_trains_under_one_label_each(method: str) -> None:
     widths = [4, 4, 8] if method.endswith("map") else [4, 4, 8, 8]
-    arguments = {} if method == "perturbation" else {"arguments": {"widths": widths}}
-    trained = module({"method": method, **arguments})
+    # Without training nothing is trusted: trust everything.
+    arguments = {"confidence": 0.0, "tolerance": 1e9}
+    arguments = arguments if method == "perturbation" else {"widths": widths}
+    trained = module({"method": method, "arguments": arguments})
+    given = batch("depth", "semantic", "depth")
     torch.manual_seed(0)
-    loss = trained.training_step(batch("depth", "semantic", "depth"), 0)
-    loss.backward()
-    assert torch.isfinite(loss)
-    gradients = [p.grad for p in trained.network.parameters() if p.grad is not None]
-    assert len(gradients) == len(list(trained.network.parameters()))
-    assert all(torch.isfinite(each).all() for each in gradients)
+    dense = trained.network.dense(trained.normalization(given["image"]))
+    (term,) = trained.extra_terms(dense, given).values()
+    assert torch.isfinite(term)
+    # The term itself teaches the encoder and both decoders.
+    parts = (trained.network.encoder, *trained.network.decoders.values())
+    for part in parts:
+        found = torch.autograd.grad(term, list(part.parameters()), retain_graph=True)
+        assert all(torch.isfinite(each).all() for each in found)
+        assert sum(each.abs().sum() for each in found) > 0
+
+
+def test_the_semi_supervised_rival_weighs_its_terms_as_the_labels() -> None:
+    partial = {"method": "perturbation", "arguments": {"confidence": 0.0, "tolerance": 1e9}}
+    given = batch("depth", "depth")
+    found = []
+    for weight in (1.0, 0.1):
+        weighting = {"weights": {"depth": weight}}
+        trained = module(partial, weighting)
+        torch.manual_seed(0)
+        dense = trained.network.dense(trained.normalization(given["image"]))
+        found.append(trained.extra_terms(dense, given)["perturbation"].item())
+    assert found[1] == pytest.approx(0.1 * found[0], rel=1e-4)
+
+
+def test_film_parameters_have_a_rate_and_a_schedule_of_their_own() -> None:
+    partial = {"method": "mapping", "arguments": {"widths": [4, 4, 8, 8]}}
+    assert len(module(partial).optimizer_groups()) == 2
+    trained = module({**partial, "film_learning_rate": 0.5, "film_halved_every": 7})
+    encoder, heads, film = trained.optimizer_groups()
+    method = trained.partial.method
+    assert [id(p) for p in film["params"]] == [id(p) for p in method.film_parameters()]
+    assert (film["lr"], film["halved_every"]) == (0.5, 7)
+    others = {id(p) for group in (encoder, heads) for p in group["params"]}
+    assert not others & {id(p) for p in film["params"]}
+    assert {id(p) for p in method.mapping.shared_parameters()} <= others
+    trained.trainer = SimpleNamespace(estimated_stepping_batches=100)
+    schedule = trained.configure_optimizers()["lr_scheduler"]["scheduler"]
+    assert [schedule.lr_lambdas[2](step) for step in (0, 6, 7, 14)] == [1, 1, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("method", ["mapping", "perturbation"])
+def test_segdepthformer_trains_with_losses_between_tasks_too(method: str) -> None:
+    arguments = {"confidence": 0.0, "tolerance": 1e9}
+    arguments = arguments if method == "perturbation" else {"widths": [4, 4, 8]}
+    config = tiny.config(
+        Path("data"),
+        Path("out"),
+        model={"backbone": "resnet10t", "arguments": {"width": 8}},
+        multitask={"partial": {"method": method, "weight": 3.0, "arguments": arguments}},
+    )
+    spec = describe_model(config, load_label_set("nyuv2_13"))
+    trained: Any = build_module(config, spec, build_network(config, spec)).train()
+    assert trained.leaves_parameters_unused == (method == "mapping")
+    given = batch("depth", "semantic", "")
+    torch.manual_seed(0)
+    terms = trained.terms(trained.outputs(given), given)
+    assert terms.keys() == {"cross_entropy", "depth_gaussian", method}
+    decoders = list(trained.network.decoders.parameters())
+    found = torch.autograd.grad(terms[method], decoders, allow_unused=True, retain_graph=True)
+    assert sum(each is not None and each.abs().sum() > 0 for each in found) > len(decoders) / 2
+    trained.training_step(given, 0).backward()
 
 
 def test_sparse_depth_only_supervises() -> None:
