@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,6 +33,8 @@ from emu_perception.training.multitask.views import (
 )
 from emu_perception.training.sample import TASK_FIELDS
 from emu_perception.training.targets import Outputs
+
+RateFactor = Callable[[int], float]
 
 
 class PartialLosses(nn.Module):
@@ -163,10 +165,14 @@ class PartialLosses(nn.Module):
         inside = {id(parameter) for parameter in film}
         for group in groups:
             group["params"] = [p for p in group["params"] if id(p) not in inside]
-        own = {"params": film, "lr": settings.film_learning_rate}
-        if settings.film_halved_every is not None:
-            own["halved_every"] = settings.film_halved_every
-        return [*groups, own]
+        return [*groups, {"params": film, "lr": settings.film_learning_rate}]
+
+    def film_factors(self, factors: list[RateFactor]) -> list[RateFactor]:
+        """The factors of the optimiser's groups, that of the last one as the settings have it."""
+        steps = self.settings.film_halved_every
+        if len(factors) == 2 or steps is None:
+            return factors
+        return [*factors[:-1], lambda step: 0.5 ** (step // steps)]
 
 
 def closer_depth(network: Any, depth: Tensor, zoom: Tensor) -> Tensor:
@@ -212,6 +218,9 @@ class PartialModule(MultiTaskModule):
     def optimizer_groups(self) -> list[dict[str, Any]]:
         return self.partial.with_film_group(super().optimizer_groups())
 
+    def rate_factors(self, steps: int) -> list[RateFactor]:
+        return self.partial.film_factors(super().rate_factors(steps))
+
 
 class PartialSupervisedModule(SupervisedModule):
     """Trains a SegDepthFormer with its own losses and with `PartialLosses`."""
@@ -228,3 +237,6 @@ class PartialSupervisedModule(SupervisedModule):
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
         return self.partial.with_film_group(super().optimizer_groups())
+
+    def rate_factors(self, steps: int) -> list[RateFactor]:
+        return self.partial.film_factors(super().rate_factors(steps))
