@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from emu_perception import export as exporting
 from emu_perception.export import FORMATS, ExportError, export
@@ -46,6 +47,28 @@ def test_onnx_runtime_runs_the_file_as_the_predictor_does(
     run = exporting._load_onnx(path, list(differences))
     reference = exporting.ExportedModel(other, (64, 96), folded=False)
     assert exporting.compare(run, reference)["depth"] > 1e-3
+
+
+def test_exchange_between_tasks_survives_the_export(
+    make_model: Callable[..., LoadedModel], tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra [export] is missing")
+    pytest.importorskip("onnxscript", reason="the extra [export] is missing")
+    model = make_model(
+        architecture="densemtl",
+        backbone="resnet10t",
+        tasks=("semantic", "depth", "normals"),
+        arguments={"dilated": False, "width": 0.125, "attention": "both"},
+        input_size=(32, 64),
+        depth_range=(0.1, 1000.0),
+    )
+    gates = [p for n, p in model.network.named_parameters() if n.endswith("alpha")]
+    for gate in gates:  # so that attention, which starts at nothing, is heard
+        torch.nn.init.normal_(gate)
+    assert len(gates) == 2 * 3 * 2
+    differences = export(model, tmp_path / "model.onnx", "onnx")
+    assert {"labels", "depth", "normals"} <= set(differences)
+    assert max(differences.values()) < 1e-3
 
 
 def test_a_wrong_file_is_deleted(

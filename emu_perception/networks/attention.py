@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -66,14 +68,35 @@ class SpatialCrossTaskAttention(nn.Module):
 
 
 class ChannelCrossTaskAttention(nn.Module):
-    """The same between channels, without parameters: which source channels resemble a target's.
+    """The same between channels: which of the source's channels resemble a target's.
 
-    The channels' maps are normalised, so that the correlation is a cosine whatever the image size.
+    A correlation is that of two channels over the image, from -1 to 1 whatever its size. A softmax
+    of such numbers is nearly uniform: they are divided by a learnt temperature before it (XCiT, El-
+    Nouby et al., NeurIPS 2021, arXiv 2106.09681, Eq. 2), which starts at 0.1 (Swin Transformer V2,
+    arXiv 2111.09883, section 3.2). As in DANet (arXiv 1809.02983, Eq. 4) nothing else is learnt but
+    the gate.
+
+    Args:
+        channels: of both feature maps.
+        alpha: see `SpatialCrossTaskAttention`.
     """
+
+    def __init__(self, channels: int, alpha: bool = True) -> None:
+        super().__init__()
+        self.log_sharpness = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.alpha = nn.Parameter(torch.zeros(1, channels, 1, 1)) if alpha else None
+
+    def weights(self, target: Tensor, source: Tensor) -> Tensor:
+        """Two `(B, C, h, w)` to `(B, C, C)`: of each target channel, shares of the source's."""
+        query, key = (
+            F.normalize(x - x.mean(2, keepdim=True), dim=2)
+            for x in (target.flatten(2), source.flatten(2))
+        )
+        # Below a temperature of 0.01 a softmax only chooses, and learns no more.
+        sharpness = self.log_sharpness.exp().clamp_max(100.0)
+        return torch.softmax(sharpness * (query @ key.transpose(1, 2)), dim=-1)
 
     def forward(self, target: Tensor, source: Tensor) -> Tensor:
         """Two `(B, C, h, w)` to one."""
-        query = F.normalize(target.flatten(2), dim=2)
-        key = F.normalize(source.flatten(2), dim=2)
-        weights = torch.softmax(query @ key.transpose(1, 2), dim=-1)
-        return (weights @ source.flatten(2)).reshape(target.shape)
+        found = (self.weights(target, source) @ source.flatten(2)).reshape(target.shape)
+        return found if self.alpha is None else found * self.alpha

@@ -51,7 +51,7 @@ class CrossTaskAttention(nn.Module):
         self.extract = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU())
         self.self_attention = SelfAttention(channels, channels // 2) if self_attention else None
         self.spatial = SpatialCrossTaskAttention(channels, scale, alpha) if spatial else None
-        self.channel = ChannelCrossTaskAttention() if channel else None
+        self.channel = ChannelCrossTaskAttention(channels, alpha) if channel else None
         self.project = projection(width, channels)
 
     def forward(self, target: Tensor, source: Tensor) -> Tensor:

@@ -34,6 +34,8 @@ def test_edges_by_hand() -> None:
     values = evaluator.result(0).values["edges"]
     assert values["pixels"] == 7
     assert (values["precision"], values["recall"], values["f1"]) == (2 / 3, 2 / 3, 2 / 3)
+    # Of those without an edge 3 are right: 2 * 3 / (2 * 3 + 1 + 1).
+    assert values["f1_mean"] == pytest.approx((2 / 3 + 3 / 4) / 2)
     assert values["best_f1"] == pytest.approx(6 / 7) and 0.2 < values["best_threshold"] <= 0.3
 
 

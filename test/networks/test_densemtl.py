@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from emu_perception.networks.attention import SpatialCrossTaskAttention
+from emu_perception.networks.attention import ChannelCrossTaskAttention, SpatialCrossTaskAttention
 from emu_perception.networks.densemtl import DenseMTL
-from emu_perception.networks.exchange import ExchangeBlock
+from emu_perception.networks.exchange import FUSIONS, ExchangeBlock
 from emu_perception.networks.multitask import TASKS
 from emu_perception.networks.padnet import PADNet
 
@@ -43,6 +43,20 @@ def test_attention_equals_its_definition() -> None:
     expected = (value @ weights.transpose(1, 2)).reshape(2, 8, 2, 3)
     expected = expected.repeat_interleave(2, 2).repeat_interleave(2, 3) * module.alpha
     assert torch.allclose(module(target, source), expected, atol=1e-5)
+
+
+def test_channels_attend_to_their_like() -> None:
+    torch.manual_seed(0)
+    module = ChannelCrossTaskAttention(128)
+    source = torch.rand(2, 128, 12, 16)
+    order = torch.randperm(128)
+    target = 3 * source[:, order] + 5  # the same channels in another order, scaled and shifted
+    weights = module.weights(target, source)
+    assert torch.equal(weights.argmax(-1), order.expand(2, 128))
+    assert weights.amax(-1).min() > 0.9  # where all 128 alike would be 0.008
+    assert (module(target, source) == 0).all()  # alpha starts at 0
+    nn.init.constant_(module.alpha, 2.0)
+    assert (module(target, source) / 2 - source[:, order]).abs().max() < 0.1
 
 
 @pytest.mark.parametrize("variance", [True, False])
@@ -91,6 +105,23 @@ def test_switches(switches: dict) -> None:
     assert raw.depth.shape[1] == 1 + switches.get("depth_variance", False)
 
 
+def test_what_is_heard_is_added_multiplied_or_concatenated() -> None:
+    torch.manual_seed(0)
+    features = {task: torch.randn(2, 8, 4, 8) for task in TASKS[:2]}
+    own = features["semantic"]
+    blocks = {fusion: ExchangeBlock(TASKS[:2], 8, 2, fusion).eval() for fusion in FUSIONS}
+    add, product, concatenate = (blocks[name] for name in ("add", "product", "concatenate"))
+    product.load_state_dict(add.state_dict())
+    concatenate.directions.load_state_dict(add.directions.state_dict())
+    heard = add.directions["semantic"]["depth"](own, features["depth"])
+    fused = add.fuse["semantic"](heard)
+    assert heard.std() > 0 and fused.std() > 0
+    torch.testing.assert_close(add.enrich("semantic", features), own + fused)
+    torch.testing.assert_close(product.enrich("semantic", features), own * fused)
+    both = concatenate.fuse["semantic"](torch.cat([own, heard], 1))
+    torch.testing.assert_close(concatenate.enrich("semantic", features), both)
+
+
 def test_wrong_switches_are_named() -> None:
     with pytest.raises(ValueError, match="exchange must be"):
         DenseMTL("resnet10t", 5, exchange="gossip", dilated=False)
@@ -130,11 +161,15 @@ def test_attention_on_a_large_image_takes_little_memory() -> None:
     # 480 x 640 at scale 1: without downscaling, 76800^2 correlations per direction.
     program = (
         "import torch; torch.set_num_threads(1)\n"
+        "import torch.nn.functional as F; fused, seen = F.scaled_dot_product_attention, []\n"
+        "def attend(*parts): seen.append([tuple(p.shape) for p in parts]); return fused(*parts)\n"
+        "F.scaled_dot_product_attention = attend\n"
         "from emu_perception.networks.exchange import ExchangeBlock\n"
         "block = ExchangeBlock(('semantic', 'depth'), 128, 4).eval()\n"
         "maps = {t: torch.randn(1, 128, 240, 320) for t in block.directions}\n"
         "with torch.inference_mode():\n"
         "    assert block(maps)['depth'].shape == (1, 128, 240, 320)\n"
+        "assert seen == [[(1, 1, 60 * 80, 128)] * 3] * 2, seen\n"
         # Not getrusage: a child's figure there begins at its parent's.
         "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"
     )

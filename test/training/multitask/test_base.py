@@ -86,6 +86,23 @@ def test_berhu_by_hand() -> None:
     assert find_loss("depth")(*both, alone).item() == 7.25
 
 
+def test_cosine_and_balanced_cross_entropy_by_hand() -> None:
+    # 60 degrees, any length: 1 - 0.5; the opposite: 2; the third has no label.
+    said = torch.tensor([[3.0, 0.0, 3**1.5], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])
+    truth = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    maps = [x.T[None, :, None] for x in (said, truth)]
+    valid = torch.tensor([[[True, True, False]]])
+    assert find_loss("normals")(*maps, valid).item() == pytest.approx((0.5 + 2) / 2)
+    # p(edge) = 3/4 everywhere: -ln 3/4 at the edge, -ln 1/4 twice beside it, and one unknown.
+    scores = torch.tensor([0.0, np.log(3.0)])[None, :, None, None].expand(1, 2, 1, 4).float()
+    edges = torch.tensor([[[1, 0, 0, 255]]])
+    plain = (np.log(4 / 3) + 2 * np.log(4)) / 3
+    assert find_loss("edges")(scores, edges, edges < 2).item() == pytest.approx(plain)
+    balanced = (0.95 * np.log(4 / 3) + 2 * 0.05 * np.log(4)) / (0.95 + 2 * 0.05)
+    found = find_loss("edges", "balanced_cross_entropy")(scores, edges, edges < 2).item()
+    assert found == pytest.approx(balanced)
+
+
 def test_a_loss_without_labels_is_zero_and_has_a_gradient_of_zero() -> None:
     shapes = {"semantic": 5, "depth": 1, "normals": 3, "edges": 2}
     for task, channels in shapes.items():
@@ -194,6 +211,29 @@ def test_tasks_that_the_data_cannot_supervise_are_refused(tmp_path: Path) -> Non
     )
     with pytest.raises(ValueError, match=r"asks for depth, normals.*camvid train has semantic"):
         run.train(settings, progress=False)
+
+
+def test_deep_supervision_is_the_mean_over_the_scales_of_a_task(tmp_path: Path) -> None:
+    settings = config(tmp_path, ["depth", "edges"], multitask={"losses": {"depth": "l1"}})
+    spec = run.describe_model(settings, None)
+    module = MultiTaskModule(settings, spec, spec.build())
+    target = module.network.unit.encode(torch.tensor(5.0))
+    fine, coarse = (
+        {"depth": torch.full((1, 2, *size), target.item() + off)}
+        for size, off in (((4, 6), 2.0), ((2, 3), 30.0))
+    )
+    # p(edge) = 1/4 everywhere; edges are predicted at the fine scale only.
+    fine["edges"] = torch.tensor([np.log(3.0), 0.0])[None, :, None, None].expand(1, 2, 4, 6).float()
+    batch = {
+        "image": torch.zeros(1, 3, 4, 6),
+        "depth": torch.full((1, 4, 6), 5.0),
+        "depth_valid": torch.ones(1, 4, 6, dtype=torch.bool),
+        "edges": torch.ones(1, 4, 6, dtype=torch.int64),
+        "edges_valid": torch.ones(1, 4, 6, dtype=torch.bool),
+    }
+    found = module.task_losses(DenseOutputs((fine, coarse), {}), batch)
+    assert found["depth"].item() == pytest.approx((2 + 30) / 2, rel=1e-4)
+    assert found["edges"].item() == pytest.approx(np.log(4))
 
 
 def test_an_unknown_architecture_is_named(tmp_path: Path) -> None:

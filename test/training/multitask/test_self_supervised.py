@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
 pytest.importorskip("lightning")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from emu_perception.evaluation.median import scaled_to_median
+from emu_perception.labels import load_label_set
 from emu_perception.model_file import load_model
+from emu_perception.networks.multitask import DenseOutputs
 from emu_perception.networks.pose import rigid_transform
 from emu_perception.prediction import Prediction
 from emu_perception.resources import find_resource
@@ -21,6 +23,7 @@ from emu_perception.training import run
 from emu_perception.training.augmentation import Augmentation
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.data import build_dataset, collate
+from emu_perception.training.multitask.self_supervised import SelfSupervisedModule
 from emu_perception.training.multitask.view_synthesis import (
     dissimilarity,
     photometric_error,
@@ -97,6 +100,49 @@ def test_errors_of_images() -> None:
     flat = torch.zeros(1, 3, 24, 40)
     assert smoothness(1 / plane, flat).item() == pytest.approx(1 / 39 / 1.5, rel=1e-4)
     assert smoothness(1 / plane, first).item() < smoothness(1 / plane, flat).item()
+
+
+class KnownPose(nn.Module):
+    """The camera moves to the right by a known step from image to image."""
+
+    def __init__(self, images: list[Tensor], step: float) -> None:
+        super().__init__()
+        self.images, self.step = images, step
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        here, there = (
+            next(i for i, known in enumerate(self.images) if torch.equal(image, known))
+            for image in (first, second)
+        )
+        # What the camera comes nearer to on its right lies further left in its frame.
+        return rigid_transform(
+            torch.zeros(1, 3), torch.tensor([[-self.step * (there - here), 0.0, 0.0]])
+        )
+
+
+@pytest.mark.parametrize("only", ["before", "after"])
+def test_each_neighbour_is_related_by_the_motion_that_led_to_it(tmp_path: Path, only: str) -> None:
+    config = TrainConfig.model_validate(settings(tmp_path, tmp_path / "run"))
+    spec = run.describe_model(config, load_label_set("camvid"))
+    module = SelfSupervisedModule(config, spec, spec.build())
+    # A wall 4 m ahead: at 50 pixels of focal length, 0.16 m to the right move it 2 pixels left.
+    wide = torch.nn.functional.pad(texture(), (4, 4, 0, 0), mode="replicate")
+    views = {"before": wide[..., 2:-6], "here": wide[..., 4:-4], "after": wide[..., 6:-2]}
+    # One neighbour alone has to explain the image; the other shows something else.
+    views[{"before": "after", "after": "before"}[only]] = texture(1)
+    images = {name: (255 * view).to(torch.uint8) for name, view in views.items()}
+    module.pose = KnownPose([module.normalization(image) for image in images.values()], 0.16)
+    batch = {
+        "image": images["here"],
+        "neighbours": torch.stack([images["before"], images["after"]], 1),
+        "intrinsics": CAMERA,
+        "has_intrinsics": torch.tensor([True]),
+    }
+    losses = {}
+    for metres in (2.0, 4.0, 8.0):
+        raw = module.network.unit.encode(torch.full((1, 1, 24, 40), metres))
+        losses[metres] = module.depth_loss(DenseOutputs(({"depth": raw},), {}), batch).item()
+    assert losses[4.0] < 0.3 * min(losses[2.0], losses[8.0])
 
 
 @pytest.fixture(scope="module")
