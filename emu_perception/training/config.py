@@ -270,6 +270,8 @@ class SelfSupervisionConfig(Strict):
 
     pose_backbone: str = "resnet18"
     """Of the network that tells how the camera moved; it is not part of the model file."""
+    learning_rate: float | None = Field(None, gt=0)
+    """Of that network; None: the encoder's."""
     ssim_share: float = Field(0.85, ge=0, le=1)
     """Of the photometric error; the rest is the absolute difference."""
     smoothness: float = Field(1e-3, ge=0)

@@ -7,6 +7,7 @@ import tiny
 import torch
 import yaml
 
+from emu_perception.labels import load_label_set
 from emu_perception.networks.registry import build_network
 from emu_perception.resources import find_resource
 from emu_perception.training.config import (
@@ -71,31 +72,60 @@ def test_paper_settings() -> None:
         assert config.data.augmentation.scale == (0.5, 2.0)
 
 
-@pytest.mark.parametrize(
-    ("name", "weights", "rates"),
-    [
-        ("vkitti2_sd", (50, 1), (2e-4, 3e-4)),
-        ("vkitti2_sdn", (50, 1, 100), (2e-4, 3e-4)),
-        ("synthia_sd", (50, 1), (2e-4, 3e-4)),
-        ("synthia_sdn", (50, 1, 100), (2e-4, 3e-4)),
-        ("cityscapes_sd", (100, 1), (2e-4, 3e-4)),
-        ("cityscapes_sdn", (100, 1, 100), (1e-5, 1e-4)),
-        ("nyuv2_sdn", (100, 1, 100), (2e-4, 3e-4)),
-        ("nyuv2_sdne", (100, 1, 100, 50), (2e-4, 3e-4)),
-    ],
-)
-def test_settings_of_densemtl(name: str, weights: tuple, rates: tuple) -> None:
+# Of the authors' code (astra-vision/DenseMTL, configs/): classes, height and width in training,
+# weights of the tasks, learning rates of encoder and decoders.
+DENSEMTL = {
+    "vkitti2_sd": (14, (320, 1024), (50, 1), (2e-4, 3e-4)),
+    "vkitti2_sdn": (14, (320, 1024), (100, 1, 100), (2e-4, 3e-4)),
+    "synthia_sd": (16, (512, 1024), (50, 1), (2e-4, 3e-4)),
+    "synthia_sdn": (16, (512, 1024), (100, 1, 100), (2e-4, 3e-4)),
+    "cityscapes_sd": (16, (512, 1024), (50, 1), (1e-5, 1e-4)),
+    "cityscapes_sdn": (16, (512, 1024), (100, 1, 100), (1e-5, 1e-4)),
+    "cityscapes_sd_sequences": (16, (512, 512), (1, 1), (1e-5, 5e-5)),
+    "nyuv2_sdn": (40, (448, 576), (100, 1, 100), (2e-4, 3e-4)),
+    "nyuv2_sdne": (40, (448, 576), (100, 1, 100, 50), (2e-4, 3e-4)),
+    "synthia_to_cityscapes": (16, (512, 1024), (50, 1), (1.5e-5, 2.5e-4)),
+    "vkitti2_to_cityscapes": (8, (512, 1024), (50, 1), (1.5e-5, 2.5e-4)),
+}
+
+
+@pytest.mark.parametrize("name", DENSEMTL)
+def test_settings_of_densemtl(name: str) -> None:
+    classes, crop, weights, rates = DENSEMTL[name]
     config = load_config(find_resource("config", "train", f"densemtl_{name}.yaml"))
     tasks, optimizer, data = config.model.tasks, config.optimizer, config.data
     assert tuple(config.multitask.weighting.weights[task] for task in tasks) == weights
     learning_rate = optimizer.learning_rate
-    assert (learning_rate, learning_rate * optimizer.head_factor) == pytest.approx(rates)
-    assert (optimizer.betas, optimizer.clip_norm) == ((0.9, 0.98), 10)
-    assert (optimizer.step_size, optimizer.step_factor) == (30_000, 0.1)
+    assert (learning_rate, learning_rate * optimizer.head_factor) == pytest.approx(rates, rel=1e-4)
+    assert optimizer.betas == ((0.9, 0.999) if "sequences" in name else (0.9, 0.98))
+    assert (optimizer.name, optimizer.weight_decay, data.crop) == ("adam", 0, crop)
+    for each in (data.train[0], data.validation):
+        own = {"virtual_kitti_2": "virtual_kitti_2", "nyuv2": "nyuv2_40"}.get(each.name)
+        label_set = load_label_set(each.label_set or own)
+        assert len(label_set) == classes
+        assert set(each.renamed.values()) <= set(label_set.names)
+    size = native_size(data.train[0])
+    assert size[0] * data.augmentation.scale[0] == crop[0]
+    assert data.augmentation.scale[0] == data.augmentation.scale[1]
     steps = config.trainer.epochs * data.samples_per_epoch // data.batch_size
-    assert (data.batch_size, steps) == (2, 40_000)
+    adapted = config.multitask.adaptation
+    if adapted is None:
+        assert (optimizer.schedule, optimizer.step_size) == ("step", 30_000)
+        assert (optimizer.clip_norm, optimizer.step_factor) == (10, 0.1)
+        assert (data.batch_size, steps) == (2, 40_000)
+    else:
+        assert (optimizer.schedule, optimizer.clip_norm) == ("constant", None)
+        assert (data.batch_size, steps) == (4, 90_000)
+        assert (adapted.weight, adapted.learning_rate) == (0.005, 1e-4)
     for task in tasks:
         assert find_loss(task, config.multitask.losses.get(task)) is not None
+    if name in ("cityscapes_sd", "synthia_sd"):
+        with torch.device("meta"):
+            network = build_network(
+                config.model.architecture, backbone=config.model.backbone, classes=classes,
+                tasks=tasks, **config.model.arguments,
+            )  # fmt: skip
+        assert sum(p.numel() for p in network.parameters()) == 87_399_458
 
 
 def native_size(data: DatasetConfig) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn as nn
 from torch import Tensor
 
@@ -88,3 +89,10 @@ class MultiTaskModule(SupervisedModule):
         raw = self.network.raw_outputs(dense.scales[0])
         size = (image.shape[-2], image.shape[-1])
         return activate(raw, size, self.classes), sum(found[1:], start=found[0])
+
+    def on_validation_epoch_end(self) -> None:
+        super().on_validation_epoch_end()
+        gates = [p for name, p in self.network.named_parameters() if name.endswith(".alpha")]
+        if gates:  # how far the exchange between tasks has opened
+            mean = torch.cat([gate.detach().abs().flatten() for gate in gates]).mean()
+            self.log("validation/mean_gate", mean)

@@ -102,8 +102,12 @@ class SelfSupervisedModule(MultiTaskModule):
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
         encoder, heads = super().optimizer_groups()
-        # The pose network is an encoder too.
-        inside = {id(p) for p in self.pose.parameters()}
+        pose = list(self.pose.parameters())
+        inside = {id(p) for p in pose}
         heads["params"] = [p for p in heads["params"] if id(p) not in inside]
-        encoder["params"] = [*encoder["params"], *self.pose.parameters()]
-        return [encoder, heads]
+        # The pose network is an encoder too.
+        return [
+            encoder,
+            heads,
+            {"params": pose, "lr": self.settings.learning_rate or encoder["lr"]},
+        ]

@@ -73,6 +73,12 @@ def test_emu_evaluate_scores_three_tasks(trained: Path, scenes: Path, tmp_path: 
     assert found["frames"] == 4
     assert 0 < found["semantic"]["miou"] < 1 and found["depth"]["rmse"] > 0
     assert 0 < found["normals"]["mean_angular_error"] < 180
+    model = load_model(trained)
+    gates = [p.abs().mean() for n, p in model.network.named_parameters() if n.endswith(".alpha")]
+    logged = model.spec.metrics["scenes val"]["mean_gate"]
+    assert (
+        len(gates) == 6 and logged == pytest.approx(float(sum(gates)) / 6, rel=0.01) and logged > 0
+    )
 
 
 def test_openvino_equals_pytorch(trained: Path) -> None:
