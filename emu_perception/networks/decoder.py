@@ -1,11 +1,12 @@
 """The all-MLP decoder of SegFormer, and its exact folding for inference.
 
-As trained, each scale is projected to a common width, upsampled to 1/4 of the image, concatenated,
-fused by a 1x1 convolution with batch-norm and ReLU, and classified (SegFormer, arXiv 2105.15203,
-section 3.2). Up to the batch-norm all of this is linear, and bilinear upsampling commutes with a
-1x1 convolution: its weights sum to one at every pixel, so biases pass through too. A scale's
-projection, its slice of the fusion and the batch-norm therefore fold into one small matrix that is
-applied at the scale's own resolution; what remains at 1/4 is a sum, a ReLU and the classifier.
+As published, each scale is projected to a common width, upsampled to 1/4 of the image,
+concatenated, fused by a 1x1 convolution with batch-norm and ReLU, and classified (SegFormer, arXiv
+2105.15203, section 3.2). Up to the batch-norm all of this is linear, and bilinear upsampling
+commutes with a 1x1 convolution: its weights sum to one at every pixel, so biases pass through too.
+A scale's projection and its slice of the fusion are therefore one small matrix, applied at the
+scale's own resolution, in training too; a trained decoder folds the batch-norm into it as well.
+What remains at 1/4 is a sum, a ReLU and the classifier.
 """
 
 from __future__ import annotations
@@ -47,14 +48,25 @@ class MLPDecoder(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """`[(B, C_i, h_i, w_i), …]`, finest first, to `(B, out_channels, h_0, w_0)`."""
         size = features[0].shape[-2:]
-        features = [innermost_channels(feature) for feature in features]
-        projected = [
-            resize(project(feature), size)
-            for project, feature in zip(self.projections, features, strict=True)
-        ]
+        total: Tensor | None = None
+        for feature, (weight, bias) in zip(features, self._scales(), strict=True):
+            part = F.conv2d(innermost_channels(feature), weight, bias)
+            total = part if total is None else total + resize(part, size)
+        assert total is not None
+        return self.predict(self.dropout(torch.relu(self.norm(total))))
+
+    def _scales(self) -> list[tuple[Tensor, Tensor]]:
+        """Weight `(width, C_i, 1, 1)` and bias `(width,)` of each scale's projection and fusion as
+        one convolution, the finest first."""
+        width = self.fuse.out_channels
         # SegFormer concatenates from coarse to fine; its published weights rely on the order.
-        fused = torch.relu(self.norm(self.fuse(torch.cat(projected[::-1], dim=1))))
-        return self.predict(self.dropout(fused))
+        slices = self.fuse.weight.flatten(1).split(width, dim=1)[::-1]
+        found = []
+        for part, project in zip(slices, self.projections, strict=True):
+            assert isinstance(project, nn.Conv2d) and project.bias is not None
+            weight = part @ project.weight.flatten(1)
+            found.append((weight[..., None, None], part @ project.bias))
+        return found
 
 
 class FoldedDecoders(nn.Module):

@@ -191,10 +191,6 @@ class OptimizerConfig(Strict):
 class LossConfig(Strict):
     """The loss and its weights: cross-entropy + w1 depth, for students + w2 KL + w3 RMSLE."""
 
-    stride: int = Field(1, ge=1)
-    """Every how many-th row and column of the labels is learnt: neighbours say nearly the same, and
-    on a CPU 2 takes a third off a step."""
-
     depth: Literal["gaussian", "mse", "huber"] = "gaussian"
     """`mse` and `huber` train no variance (EMUFormer, Tables 9 and 10): they want
     `model.arguments.depth_variance: false`, except of a student, who learns it from its teacher."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from emu_perception.model_file import ModelSpec
 from emu_perception.training import losses
 from emu_perception.training.config import TrainConfig
-from emu_perception.training.data import Batch, map_size
+from emu_perception.training.data import Batch
 from emu_perception.training.modules import SupervisedModule
 from emu_perception.training.targets import Outputs, Targets, Teacher
 
@@ -40,14 +40,13 @@ class DistillationModule(SupervisedModule):
         found = super().terms(outputs, batch)
         asked = outputs.mutual_information is not None
         seen, camera = batch["image"], batch["intrinsics"]
-        size = map_size(batch)
-        targets = self.teacher(seen, batch["seed"], camera, size=size, information=asked)
+        targets = self.teacher(seen, batch["seed"], camera, information=asked)
         weights = self.config.loss
         if outputs.logits is not None:
             assert targets.probabilities is not None
             divergence = losses.kl_divergence(targets.probabilities, outputs.logits)
             found["kl"] = weights.kl_weight * divergence
-        everywhere = torch.ones(len(seen), *size, dtype=torch.bool, device=seen.device)
+        everywhere = torch.ones_like(seen[:, 0], dtype=torch.bool)
         if outputs.normals is not None:
             assert targets.normals is not None
             distance = losses.cosine_distance(targets.normals, outputs.normals, everywhere)

@@ -21,7 +21,7 @@ from emu_perception.networks.segdepthformer import RawOutputs
 from emu_perception.prediction import UNLABELLED
 from emu_perception.training import losses
 from emu_perception.training.config import TrainConfig
-from emu_perception.training.data import Batch, map_size, thinned
+from emu_perception.training.data import Batch
 from emu_perception.training.ground_plane import fit_ground_plane
 from emu_perception.training.multitask import balancing  # noqa: F401  (registers weightings)
 from emu_perception.training.multitask.weighting import build_weighting, negative_losses
@@ -78,7 +78,7 @@ class SupervisedModule(L.LightningModule):
         return self.network(image)
 
     def outputs(self, batch: Batch) -> Outputs:
-        """Activated maps of a batch at the size of its labels."""
+        """Activated maps of a batch at the size of its images."""
         image = batch["image"]
         if self.spec.rays and not bool(batch["has_intrinsics"].all()):
             unknown = [
@@ -89,7 +89,7 @@ class SupervisedModule(L.LightningModule):
                 "without model.arguments.rays, or give its data set a camera (CamVid: focal_ratio)"
             )
         raw = self.run_network(self.normalization(image, batch["intrinsics"]))
-        return activate(raw, map_size(batch), self.classes)
+        return activate(raw, (image.shape[-2], image.shape[-1]), self.classes)
 
     def depth_target(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """`(B, H, W)` depth in the network's unit, and where it is valid."""
@@ -191,7 +191,6 @@ class SupervisedModule(L.LightningModule):
         road = batch["labels"] == self.spec.label_set.index(settings.ground_class)
         road = road & ~batch["has_depth"][:, None, None]
         height, width = mean.shape[-2:]
-        stride = batch["image"].shape[-1] // width
         known = batch["has_intrinsics"]
         unit = mean.new_tensor([[1.0, 1.0, 0.0, 0.0]])  # any rays will do for the plane itself
         intrinsics = torch.where(known[:, None], batch["intrinsics"].nan_to_num(0.0), unit)
@@ -200,10 +199,7 @@ class SupervisedModule(L.LightningModule):
             focal = torch.sqrt(intrinsics[:, 0] * intrinsics[:, 1])
             ratio = focal / self.spec.camera.canonical_focal_length
             metres = mean * torch.where(known, ratio, 1.0)[:, None, None]
-        # Of the pixels that `thinned` keeps.
-        rays = pixel_rays(intrinsics, height * stride, width * stride)
-        every = slice(stride // 2, None, stride)
-        found = fit_ground_plane(metres, road, rays[:, every, every])
+        found = fit_ground_plane(metres, road, pixel_rays(intrinsics, height, width))
         loss = found.residual.sum()
         if settings.camera_height is not None:
             expected, deviation = settings.camera_height
@@ -224,7 +220,6 @@ class SupervisedModule(L.LightningModule):
         torch.manual_seed((self.config.seed * _STEP_SEED + step) * 1024 + self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        batch = thinned(batch, self.config.loss.stride)
         outputs = self.outputs(batch)
         terms = self.terms(outputs, batch)
         of_tasks = {_TASK_OF_TERM[k]: term for k, term in terms.items() if k in _TASK_OF_TERM}

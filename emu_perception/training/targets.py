@@ -167,7 +167,6 @@ class Teacher:
         seeds: Tensor,
         camera: Tensor | None = None,
         *,
-        size: tuple[int, int] | None = None,
         information: bool = True,
     ) -> Targets:
         """What it says of images.
@@ -176,11 +175,10 @@ class Teacher:
             image: `(B, 3, H, W)` uint8.
             seeds: `(B,)`, of the colour jitter.
             camera: `(B, 4)` fx, fy, cx, cy, for a teacher that takes rays.
-            size: height and width of the targets; by default those of the images.
             information: of `pool_members`.
         """
         factors = self.jitter.draw(seeds.tolist()).to(image.device)
         jittered = colour_jitter(image.float() / 255, factors) * 255
-        size = size or (image.shape[-2], image.shape[-1])
+        size = (image.shape[-2], image.shape[-1])
         raw = self._network(self._normalization(jittered, camera))
         return pool_members(raw, size, information=information)

@@ -17,7 +17,7 @@ import tiny
 from emu_perception.model_file import LoadedModel
 from emu_perception.networks.rays import pixel_rays
 from emu_perception.training import run
-from emu_perception.training.data import Batch, map_size, thinned
+from emu_perception.training.data import Batch
 from emu_perception.training.data_module import DataModule
 from emu_perception.training.modules import SupervisedModule
 from emu_perception.training.photometric import ColourJitter
@@ -163,23 +163,6 @@ def test_norms_keep_their_statistics_once_they_are_frozen(data: Path, tmp_path: 
         statistics[share] = [v for k, v in state.items() if k.endswith("running_mean")]
     assert statistics[0.0] and all((each == 0).all() for each in statistics[0.0])
     assert not any((each == 0).all() for each in statistics[None])
-
-
-def test_thinned_labels(data: Path, tmp_path: Path) -> None:
-    module, batch = built(data, tmp_path, loss={"stride": 2})
-    batch["depth"][:] = 0
-    batch["depth"][:, 10, 20] = 4.0  # in the block of the kept pixel (11, 21)
-    batch["depth"][:, 11, 23] = 6.0
-    batch["depth"][:, 10, 22] = 9.0  # behind one that was kept
-    few = thinned(batch, 2)
-    assert map_size(few) == (16, 32) and few["image"] is batch["image"]
-    assert torch.equal(few["labels"], batch["labels"][:, 1::2, 1::2])
-    assert torch.equal(few["depth_valid"], few["depth"] > 0)
-    assert few["depth"][0, 5, 10] == 4 and few["depth"][0, 5, 11] == 6
-    assert few["depth"][0].count_nonzero() == 2
-    outputs = module.outputs(few)
-    assert outputs.logits.shape[-2:] == outputs.mean.shape[-2:] == (16, 32)
-    assert thinned(batch, 1) is batch
 
 
 def test_rays_reach_network_and_teacher(data: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from emu_perception.training.data import (  # noqa: F401  (registers them)
     synthia,
     virtual_kitti,
 )
-from emu_perception.training.data.batch import Batch, collate, map_size, thinned
+from emu_perception.training.data.batch import Batch, collate
 from emu_perception.training.data.dataset import Dataset, Problem, Subset, Wrapper
 from emu_perception.training.data.loader import EpochSampler, make_loader
 from emu_perception.training.data.mixture import Mixture, Source
@@ -51,7 +51,5 @@ __all__ = [
     "dataset_names",
     "derive",
     "make_loader",
-    "map_size",
     "register_dataset",
-    "thinned",
 ]

@@ -7,7 +7,6 @@ from typing import TypedDict
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from emu_perception.prediction import UNLABELLED
 from emu_perception.training.sample import TASK_FIELDS, DataError, Sample
@@ -130,39 +129,6 @@ def collate(samples: Sequence[Sample], tasks: Sequence[str]) -> Batch:
         batch["neighbours"] = torch.stack(images)
         batch["has_neighbours"] = torch.tensor([pair is not None for pair in pairs])
     return batch  # type: ignore[return-value]
-
-
-def map_size(batch: Batch) -> tuple[int, int]:
-    """Height and width of the batch's labels: those of its images, unless it is `thinned`."""
-    for field in TASK_FIELDS.values():
-        if field in batch:
-            found: torch.Tensor = batch[field]  # type: ignore[literal-required]
-            return found.shape[-2], found.shape[-1]
-    return batch["image"].shape[-2], batch["image"].shape[-1]
-
-
-def thinned(batch: Batch, stride: int) -> Batch:
-    """The same images with labels at every `stride`-th row and column, from the middle of the first
-    `stride` on.
-
-    Depth that was measured at few pixels is not lost: where there is none, the farthest of the
-    pixel's block stands in.
-    """
-    if stride == 1:
-        return batch
-    found = dict(batch)
-    every = slice(stride // 2, None, stride)
-    for field in TASK_FIELDS.values():
-        for name in (field, f"{field}_valid"):
-            if name in found:
-                found[name] = found[name][..., every, every]  # type: ignore[index]
-    if "depth" in found:
-        height, width = map_size(found)  # type: ignore[arg-type]
-        block = F.max_pool2d(batch["depth"], stride, ceil_mode=True)[..., :height, :width]
-        depth: torch.Tensor = found["depth"]  # type: ignore[assignment]
-        found["depth"] = torch.where(depth > 0, depth, block)
-        found["depth_valid"] = found["depth"] > 0  # type: ignore[operator]
-    return found  # type: ignore[return-value]
 
 
 def _channels_first(arrays: Sequence[np.ndarray]) -> torch.Tensor:
