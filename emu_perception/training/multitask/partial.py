@@ -13,7 +13,7 @@ from emu_perception.model_file import ModelSpec
 from emu_perception.networks.decoder import resize
 from emu_perception.networks.multitask import DenseOutputs
 from emu_perception.training.config import TrainConfig
-from emu_perception.training.data import Batch, map_size
+from emu_perception.training.data import Batch
 from emu_perception.training.modules import SupervisedModule
 from emu_perception.training.multitask.losses import choose_losses
 from emu_perception.training.multitask.module import MultiTaskModule
@@ -82,7 +82,7 @@ class PartialLosses(nn.Module):
 
         Args:
             module: that trains the network.
-            first: the first view's predictions at the labels' size, by task, before a softmax.
+            first: the first view's predictions at the images' size, by task, before a softmax.
             batch: of the first view.
         """
         network: Any = module.network
@@ -91,8 +91,7 @@ class PartialLosses(nn.Module):
         view = closer_view(batch, windows, knows_camera=module.spec.camera is not None)
         image = module.normalization(view["image"], view["intrinsics"])
         seen: DenseOutputs = network.dense(image)
-        maps = map_size(batch)
-        second = {task: resize(raw.float(), maps) for task, raw in seen.scales[0].items()}
+        second = {task: resize(raw.float(), size) for task, raw in seen.scales[0].items()}
         if isinstance(self.method, Perturbation):
             loss = self._perturbation(module, first, second, windows, batch)
         else:
@@ -142,15 +141,14 @@ class PartialLosses(nn.Module):
         windows: Sequence[Window],
         batch: Batch,
     ) -> Tensor:
-        image = batch["image"]
-        size = (image.shape[-2], image.shape[-1])
-        total, count = image.new_zeros((), dtype=torch.float32), len(image)
+        total = batch["image"].new_zeros((), dtype=torch.float32)
+        count = len(batch["image"])
         for task, student in second.items():
             without = ~batch[f"has_{TASK_FIELDS[task]}"]  # type: ignore[literal-required]
             if without.any():
-                teacher = look_into(first[task].detach(), windows, of=size)
+                teacher = look_into(first[task].detach(), windows)
                 if task == "depth":
-                    teacher = closer_depth(module.network, teacher, zooms(windows, size))
+                    teacher = closer_depth(module.network, teacher, windows)
                 loss = self.method(task, student[without], teacher[without])
                 total = total + module.factor(task) * loss * (without.sum() / count)
         return total
@@ -175,17 +173,18 @@ class PartialLosses(nn.Module):
         return [*factors[:-1], lambda step: 0.5 ** (step // steps)]
 
 
-def closer_depth(network: Any, depth: Tensor, zoom: Tensor) -> Tensor:
-    """What a network that sees parts of images enlarged should say of their depth.
+def closer_depth(network: Any, depth: Tensor, windows: Sequence[Window]) -> Tensor:
+    """What a network that sees windows of images enlarged should say of their depth.
 
     It takes them for nearer by the zoom: it knows no camera, or gives a canonical one's depth.
 
     Args:
         network: of `unit`.
-        depth: `(B, C, H, W)`, what it says of these parts before they are enlarged.
-        zoom: `(B, 2)`, as `zooms` gives it.
+        depth: `(B, C, H, W)`, what it says of the windows before they are enlarged, at full size.
+        windows: one per image.
     """
-    nearer = zoom.to(depth.device).prod(1).sqrt()[:, None, None, None]
+    zoom = zooms(windows, (depth.shape[-2], depth.shape[-1])).to(depth.device)
+    nearer = zoom.prod(1).sqrt()[:, None, None, None]
     return network.unit.encode(network.unit.decode(depth[:, :1]) / nearer)
 
 
@@ -211,7 +210,7 @@ class PartialModule(MultiTaskModule):
         self.leaves_parameters_unused = bool(list(self.partial.parameters()))  # of absent pairs
 
     def extra_terms(self, dense: DenseOutputs, batch: Batch) -> dict[str, Tensor]:
-        size = map_size(batch)
+        size = (batch["image"].shape[-2], batch["image"].shape[-1])
         first = {task: resize(raw.float(), size) for task, raw in dense.scales[0].items()}
         return self.partial(self, first, batch)
 

@@ -40,23 +40,14 @@ def draw_windows(
     return windows
 
 
-def look_into(
-    maps: Tensor, windows: Sequence[Window], *, of: tuple[int, int], nearest: bool = False
-) -> Tensor:
-    """Each map's window at the size of the whole map: `(B, C, h, w)` of any type to the same.
+def look_into(maps: Tensor, windows: Sequence[Window], *, nearest: bool = False) -> Tensor:
+    """Each map's window at the size of the whole map: `(B, C, H, W)` of any type to the same.
 
     Nearest leaves values as they are; bilinear rounds where the type is an integer.
-
-    Args:
-        maps: of images, perhaps at another size than theirs.
-        windows: one per image, in the images' pixels.
-        of: height and width of the images.
     """
     size = maps.shape[-2:]
     found = []
-    for each, window in zip(maps, windows, strict=True):
-        scaled = (round(side * size[i % 2] / of[i % 2]) for i, side in enumerate(window))
-        top, left, height, width = scaled
+    for each, (top, left, height, width) in zip(maps, windows, strict=True):
         part = each[None, :, top : top + height, left : left + width]
         if part.shape[-2:] != size:
             kind = part.dtype
@@ -80,24 +71,23 @@ def closer_view(batch: Batch, windows: Sequence[Window], *, knows_camera: bool) 
     """A batch of the windows, enlarged to the images' size.
 
     Args:
-        batch: its images and labels of any tasks, `thinned` or not.
+        batch: its images and labels of any tasks.
         windows: one per image.
         knows_camera: whether the network's depth is that of a canonical camera. Then an enlarged
             image has a longer focal length and the same depth, where its camera is known. To any
             other network a part of an image, enlarged, looks like a scene so much nearer: its depth
             is divided by the zoom, as MTPSL's authors do.
     """
-    size = (batch["image"].shape[-2], batch["image"].shape[-1])
-    view: dict[str, Any] = {**batch, "image": look_into(batch["image"], windows, of=size)}
+    view: dict[str, Any] = {**batch, "image": look_into(batch["image"], windows)}
     for field in _LABELS:
         if field not in batch:
             continue
         values: Tensor = batch[field]  # type: ignore[literal-required]
         flat = values if values.dim() == 4 else values[:, None]
-        view[field] = look_into(flat, windows, of=size, nearest=True).view_as(values)
+        view[field] = look_into(flat, windows, nearest=True).view_as(values)
         known: Tensor = batch[f"{field}_valid"]  # type: ignore[literal-required]
-        seen = look_into(known[:, None].byte(), windows, of=size, nearest=True)
-        view[f"{field}_valid"] = seen[:, 0] > 0
+        view[f"{field}_valid"] = look_into(known[:, None].byte(), windows, nearest=True)[:, 0] > 0
+    size = (batch["image"].shape[-2], batch["image"].shape[-1])
     device = batch["image"].device
     zoom = zooms(windows, size).to(device)
     corner = torch.tensor([[w.left, w.top] for w in windows], device=device)

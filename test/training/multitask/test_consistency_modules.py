@@ -19,7 +19,7 @@ import tiny
 from emu_perception.labels import load_label_set
 from emu_perception.model_file import save_model
 from emu_perception.networks.multitask import DenseOutputs
-from emu_perception.training.data import Batch, collate, thinned
+from emu_perception.training.data import Batch, collate
 from emu_perception.training.multitask.pairs import METHODS
 from emu_perception.training.multitask.partial import PartialModule
 from emu_perception.training.multitask.transfer import TransferModule, disagreement
@@ -293,9 +293,6 @@ def test_segdepthformer_trains_with_losses_between_tasks_too(method: str) -> Non
     found = torch.autograd.grad(terms[method], decoders, allow_unused=True, retain_graph=True)
     assert sum(each is not None and each.abs().sum() > 0 for each in found) > len(decoders) / 2
     trained.training_step(given, 0).backward()
-    every_second = thinned(given, 2)
-    terms = trained.terms(trained.outputs(every_second), every_second)
-    assert torch.isfinite(terms[method]) and terms[method] > 0
 
 
 def test_sparse_depth_only_supervises() -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from emu_perception.networks.depth_unit import depth_unit
 from emu_perception.training.multitask.partial import closer_depth
-from emu_perception.training.multitask.views import Window, closer_view, look_into, zooms
+from emu_perception.training.multitask.views import Window, closer_view, look_into
 
 WINDOWS = [Window(0, 2, 2, 2), Window(2, 0, 2, 2)]
 """The upper right and the lower left quarter: enlarged twice."""
@@ -35,13 +35,10 @@ def batch() -> Any:
 
 def test_a_window_fills_the_view() -> None:
     labels = torch.arange(16).view(1, 1, 4, 4)
-    view = look_into(labels, WINDOWS[:1], of=(4, 4), nearest=True)
+    view = look_into(labels, WINDOWS[:1], nearest=True)
     assert view[0, 0].tolist() == [[2, 2, 3, 3], [2, 2, 3, 3], [6, 6, 7, 7], [6, 6, 7, 7]]
     image = torch.full((1, 3, 4, 4), 200, dtype=torch.uint8)
-    assert F.mse_loss(look_into(image, [Window(1, 1, 2, 2)], of=(4, 4)).float(), image.float()) == 0
-    # The same part of images twice as large.
-    window = Window(0, 4, 4, 4)
-    torch.testing.assert_close(look_into(labels, [window], of=(8, 8), nearest=True), view)
+    assert F.mse_loss(look_into(image, [Window(1, 1, 2, 2)]).float(), image.float()) == 0
 
 
 @pytest.mark.parametrize("knows_camera", [True, False])
@@ -65,6 +62,6 @@ def test_what_is_said_of_a_closer_view_is_nearer(unit: str, factor: float) -> No
     network = SimpleNamespace(unit=depth_unit(unit))
     depth = torch.full((2, 1, 4, 4), 0.8)
     windows = [WINDOWS[0], Window(0, 0, 4, 4)]
-    found = closer_depth(network, depth, zooms(windows, (4, 4)))
+    found = closer_depth(network, depth, windows)
     torch.testing.assert_close(found[0], factor * depth[0])
     torch.testing.assert_close(found[1], depth[1])
