@@ -26,7 +26,7 @@ from emu_perception.training.ground_plane import fit_ground_plane
 from emu_perception.training.multitask import balancing  # noqa: F401  (registers weightings)
 from emu_perception.training.multitask.weighting import build_weighting, negative_losses
 from emu_perception.training.sample import TASK_FIELDS, DataError
-from emu_perception.training.targets import Outputs, activate
+from emu_perception.training.targets import Outputs, activate, pool_members
 
 _STEP_SEED = 1_000_003
 """A prime, so that the seeds of steps and of processes do not meet."""
@@ -74,8 +74,12 @@ class SupervisedModule(L.LightningModule):
         return "loss.depth: gaussian can be" if likelihood else None
 
     def run_network(self, image: Tensor) -> RawOutputs:
-        """Raw maps `(B, C, h, w)` of a training batch."""
+        """Raw maps `(B, C, h, w)` of a batch; where it is not training, members may lead."""
         return self.network(image)
+
+    def activate(self, raw: RawOutputs, size: tuple[int, int]) -> Outputs:
+        """Raw maps to activated ones at a size."""
+        return activate(raw, size, self.classes)
 
     def outputs(self, batch: Batch) -> Outputs:
         """Activated maps of a batch at the size of its images."""
@@ -89,7 +93,7 @@ class SupervisedModule(L.LightningModule):
                 "without model.arguments.rays, or give its data set a camera (CamVid: focal_ratio)"
             )
         raw = self.run_network(self.normalization(image, batch["intrinsics"]))
-        return activate(raw, (image.shape[-2], image.shape[-1]), self.classes)
+        return self.activate(raw, (image.shape[-2], image.shape[-1]))
 
     def depth_target(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """`(B, H, W)` depth in the network's unit, and where it is valid."""
@@ -355,11 +359,25 @@ class SupervisedModule(L.LightningModule):
 
 
 class SubEnsembleModule(SupervisedModule):
-    """Trains a Deep Sub-Ensemble: step i trains the decoders of member i mod M."""
+    """Trains a Deep Sub-Ensemble: step i trains the decoders of member i mod M.
+
+    It is validated as it predicts: by all members together.
+    """
 
     network: DeepSubEnsemble
     leaves_parameters_unused = True  # those of the other members
 
     def run_network(self, image: Tensor) -> RawOutputs:
-        step = self.trainer.fit_loop.total_batch_idx if self.training else 0
+        if not self.training:
+            return self.network(image)
+        step = self.trainer.fit_loop.total_batch_idx
         return self.network(image, member=step % len(self.network.members))
+
+    def activate(self, raw: RawOutputs, size: tuple[int, int]) -> Outputs:
+        if self.training:
+            return super().activate(raw, size)
+        pooled = pool_members(raw, size, information=False)
+        logits = None
+        if pooled.probabilities is not None:
+            logits = torch.log(pooled.probabilities.clamp_min(1e-30))
+        return Outputs(logits, pooled.mean, pooled.variance)
