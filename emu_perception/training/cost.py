@@ -12,18 +12,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 
+from emu_perception.benchmark.claims import Claim
 from emu_perception.benchmark.measure import peak_resident_bytes
+from emu_perception.camera import Intrinsics
 from emu_perception.labels import load_label_set
 from emu_perception.model_file import LoadedModel
 from emu_perception.training.config import TrainConfig
-from emu_perception.training.data import Batch
+from emu_perception.training.data import Batch, collate
 from emu_perception.training.distillation import DistillationModule
 from emu_perception.training.modules import SupervisedModule
 from emu_perception.training.photometric import ColourJitter
 from emu_perception.training.run import build_network, describe_model
+from emu_perception.training.sample import Sample
 from emu_perception.training.targets import Teacher
+
+LIMIT = 3.0
+"""Plain steps that a step with a teacher of ten may take."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,11 @@ class StepCost:
     def ratio(self) -> float:
         """Time of a distillation step over that of a plain one."""
         return self.distillation_seconds / self.plain_seconds
+
+    def claim(self) -> Claim:
+        """What must hold."""
+        text = f"time of a step with a teacher of {self.members} over that of a plain one"
+        return Claim(text, LIMIT, self.ratio, at_most=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -118,22 +130,28 @@ def _stepper(config: TrainConfig, members: int, device: str) -> Callable[[], flo
 
 
 def _batch(config: TrainConfig, classes: int, device: str) -> Batch:
+    """Random images; every second one is without depth, which some terms are about."""
     height, width = config.data.crop
-    size = (config.data.batch_size, height, width)
-    generator = torch.Generator().manual_seed(0)
+    generator = np.random.default_rng(0)
     low, high = config.model.depth_range
-    tensors = {
-        "image": torch.randint(
-            0, 256, (size[0], 3, height, width), dtype=torch.uint8, generator=generator
-        ),
-        "labels": torch.randint(0, classes, size, generator=generator),
-        "depth": torch.empty(size).uniform_(low, min(high, 80.0), generator=generator),
-        "depth_valid": torch.ones(size, dtype=torch.bool),
-        "intrinsics": torch.tensor([[width, width, width / 2, height / 2]]).repeat(size[0], 1),
-        "has_intrinsics": torch.ones(size[0], dtype=torch.bool),
-        "seed": torch.arange(size[0]),
-    }
-    return cast(Batch, {name: tensor.to(device) for name, tensor in tensors.items()})
+
+    def sample(index: int) -> Sample:
+        depth = generator.uniform(low, min(high, 80.0), (height, width)).astype(np.float32)
+        return Sample(
+            name=str(index),
+            clip="",
+            image=generator.integers(0, 256, (height, width, 3), np.uint8),
+            labels=generator.integers(0, classes, (height, width), np.uint8),
+            depth=None if index % 2 else depth,
+            normals=np.full((height, width, 3), (0.0, 0.0, -1.0), np.float32),
+            edges=generator.integers(0, 2, (height, width), np.uint8),
+            intrinsics=Intrinsics.from_focal_ratio(width, height, 1.0),
+            seed=index,
+        )
+
+    batch = collate([sample(i) for i in range(config.data.batch_size)], config.model.tasks)
+    moved = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+    return cast(Batch, moved)
 
 
 def _now(device: str) -> float:
