@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from emu_perception.commands.options import DataOptions, parse_options
+
 app = typer.Typer(help="Look into data sets.", no_args_is_help=True)
 
 
@@ -27,19 +29,21 @@ def list_() -> None:
 def check(
     name: Annotated[str, typer.Argument(help="See emu data list.")],
     root: Annotated[Path, typer.Argument(help="Folder that the data set lies in.")],
+    option: DataOptions = None,
 ) -> None:
     """Read every file of a data set and say what is missing or broken, file by file."""
     from rich.progress import Progress
 
     from emu_perception.training.data import check_dataset
 
+    options = parse_options(option)
     with Progress(transient=True) as bars:
         task = bars.add_task("Reading", total=None)
 
         def follow(done: int, total: int) -> None:
             bars.update(task, completed=done, total=total)
 
-        problems = check_dataset(name, root, follow)
+        problems = check_dataset(name, root, follow, **options)
     for problem in problems:
         typer.echo(f"{'error' if problem.fatal else 'note'}: {problem}")
     broken = sum(problem.fatal for problem in problems)

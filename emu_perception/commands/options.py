@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +19,25 @@ ModelOption = Annotated[
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 EngineOption = Annotated[str, typer.Option(help="auto, pytorch or openvino.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")]
+
+
+DataOptions = Annotated[
+    list[str] | None,
+    typer.Option("--option", help="NAME=VALUE of the data set, such as count=50; again for more."),
+]
+
+
+def parse_options(texts: list[str] | None) -> dict[str, Any]:
+    """`NAME=VALUE` each, the values as in YAML."""
+    import yaml
+
+    values: dict[str, Any] = {}
+    for text in texts or []:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise typer.BadParameter(f"--option wants NAME=VALUE, got '{text}'")
+        values[name] = yaml.safe_load(value)
+    return values
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -78,6 +78,10 @@ class Dataset(torch.utils.data.Dataset[Sample], ABC):
     def set_epoch(self, epoch: int) -> None:
         """Called before each epoch; reaches worker processes that already run."""
 
+    def stored(self) -> int:
+        """Samples that there are files of: what `problems` reads."""
+        return len(self)
+
     def problems(self, progress: Callable[[int, int], None] | None = None) -> Iterator[Problem]:
         """Read everything and tell what is missing or broken; `progress(done, total)` per
         sample."""

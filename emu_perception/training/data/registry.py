@@ -112,18 +112,30 @@ def check_dataset(
         options: of the data set, in place of those that a check tries on its own.
 
     Returns:
-        The problems, each once; those with `fatal` False do not stop training.
+        The problems, each once; those with `fatal` False do not stop training. That there was
+        nothing to read is one.
     """
     entry = dataset_entry(name)
     found: dict[Problem, None] = {}
+    stored = 0
     for variant in (options,) if options else entry.variants:
         for split in entry.splits:
             try:
                 dataset = build_dataset(name, root, split, **variant)
+                stored += dataset.stored()
                 found.update(dict.fromkeys(dataset.problems(progress)))
             except DataError as error:
                 found[Problem.of(error, root)] = None
+    if not stored and not any(problem.fatal for problem in found):
+        found[Problem(str(root), f"holds nothing to read with {_shown(entry, options)}")] = None
     return list(found)
+
+
+def _shown(entry: DatasetEntry, options: Mapping[str, Any]) -> str:
+    """The options of a data set as they are."""
+    values = {name: options.get(name, p.default) for name, p in entry.options.items()}
+    texts = (f"{name}={value}" for name, value in values.items())
+    return f"the options {', '.join(texts)}; give those that it was made with"
 
 
 def _nearest(name: str, known: Mapping[str, Any]) -> str:

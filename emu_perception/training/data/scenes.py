@@ -167,6 +167,10 @@ class SceneDataset(Dataset):
             if progress is not None:
                 progress(done, len(missing))
 
+    def stored(self) -> int:
+        paths = (self._path(index) for index in range(self.count))
+        return sum(path is not None and path.exists() for path in paths)
+
     def problems(self, progress: Callable[[int, int], None] | None = None) -> Iterator[Problem]:
         """Reads the scenes that were kept; what is not there yet is no problem."""
         for index in range(self.count):

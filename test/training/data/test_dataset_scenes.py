@@ -75,6 +75,9 @@ def test_a_broken_scene_is_named(tmp_path: Path) -> None:
     dataset = SceneDataset("train", size=SIZE, count=2, folder=tmp_path)
     dataset.prepare()
     assert check_dataset("scenes", tmp_path, size=SIZE, count=2) == []
+    (nothing,) = check_dataset("scenes", tmp_path, count=2)
+    assert nothing.fatal and "nothing to read with the options" in nothing.what
+    assert "size=(256, 512), count=2" in nothing.what
     kept = sorted(tmp_path.rglob("*.npz"))
     kept[0].write_bytes(kept[0].read_bytes()[:500])
     problems = check_dataset("scenes", tmp_path, size=SIZE, count=2)
