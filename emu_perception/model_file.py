@@ -24,6 +24,7 @@ from pydantic import (
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from emu_perception.atomic import replacing
 from emu_perception.camera import Intrinsics
 from emu_perception.labels import LabelSet
 from emu_perception.networks.registry import build_network
@@ -191,12 +192,9 @@ class LoadedModel:
 
 def save_model(path: str | Path, network: nn.Module, spec: ModelSpec) -> None:
     """Write a model file; an existing one is replaced only when the new one is complete."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata={HEADER_KEY: spec.model_dump_json()})
-    partial.replace(path)
+    with replacing(Path(path)) as partial:
+        save_file(tensors, partial, metadata={HEADER_KEY: spec.model_dump_json()})
 
 
 def resolve_model_path(path: str | Path) -> Path:

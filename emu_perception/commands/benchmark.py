@@ -81,6 +81,7 @@ def engines(
 
     from rich.console import Console
 
+    from emu_perception.atomic import write_text
     from emu_perception.benchmark.cases import make_cases
     from emu_perception.benchmark.claims import cases_to_check, check_claims, failed
     from emu_perception.benchmark.matrix import run_matrix
@@ -118,8 +119,7 @@ def engines(
     if json_file is not None:
         write_json(json_file, {**matrix.to_dict(), "claims": [c.to_dict() for c in claims]})
     if markdown_file is not None:
-        markdown_file.parent.mkdir(parents=True, exist_ok=True)
-        markdown_file.write_text(text, encoding="utf-8")
+        write_text(markdown_file, text)
     typer.echo(text)
     if failed(claims):
         raise typer.Exit(1)
@@ -172,7 +172,6 @@ def node(
     """
     height_width, camera_height_width = parse_size(size), parse_size(camera_size)
 
-    import json
     import tempfile
 
     from rich.console import Console
@@ -180,6 +179,7 @@ def node(
     from emu_perception.benchmark.cases import Case
     from emu_perception.benchmark.claims import failed
     from emu_perception.benchmark.report import claims_markdown
+    from emu_perception.evaluation.result import write_json
     from emu_perception.model_file import resolve_model_path, save_model
     from emu_perception.ros.benchmark import benchmark_node
 
@@ -209,7 +209,7 @@ def node(
             progress=status.update,
         )
     if json_file is not None:
-        json_file.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_json(json_file, result.to_dict())
     console.print(_table(result))
     if check:
         claims = result.claims()
@@ -227,6 +227,10 @@ def distillation(
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of each kind.")] = 10,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="The exit status is 1 where a step takes over 3 plain ones."),
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="File to write the figures to.")
     ] = None,
@@ -235,6 +239,8 @@ def distillation(
     from rich.console import Console
     from rich.table import Table
 
+    from emu_perception.benchmark.claims import failed
+    from emu_perception.benchmark.report import claims_markdown
     from emu_perception.evaluation.result import write_json
     from emu_perception.training.config_file import load_config
     from emu_perception.training.cost import step_cost
@@ -260,6 +266,11 @@ def distillation(
         f"{found.distillation_bytes / 1e6:.0f}",
     )
     Console().print(table)
+    if check:
+        claims = [found.claim()]
+        typer.echo(claims_markdown(claims))
+        if failed(claims):
+            raise typer.Exit(1)
 
 
 def _table(result: NodeBenchmark) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,6 +43,7 @@ def demo(
 
     from emu_perception.demo import drive, report
     from emu_perception.demo.run import run_demo
+    from emu_perception.evaluation.result import write_json
     from emu_perception.model_file import read_spec, resolve_model_path
 
     model_path = resolve_model_path(model)
@@ -102,9 +102,6 @@ def demo(
         "model": f"{model_path.name} ({spec.architecture}, {spec.backbone})",
         "device": " ".join(diagnostics[k] for k in ("device", "precision") if k in diagnostics),
     }
-    (out / "demo.json").write_text(
-        json.dumps({**about, **result.to_dict(), "node_diagnostics": diagnostics}, indent=2) + "\n",
-        encoding="utf-8",
-    )
+    write_json(out / "demo.json", {**about, **result.to_dict(), "node_diagnostics": diagnostics})
     console.print(report.table(result, about))
     console.print(f"\n{pictures[0]} shows it at a glance; panels, bags and logs lie beside it.")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from emu_perception.commands.options import DeviceOption, EngineOption
+from emu_perception.commands.options import DataOptions, DeviceOption, EngineOption, parse_options
 
 ModelsOption = Annotated[
     list[str] | None,
@@ -15,9 +15,6 @@ ModelsOption = Annotated[
 ]
 DatasetOption = Annotated[str | None, typer.Option("--dataset", "-d", help="See emu data list.")]
 RootOption = Annotated[str | None, typer.Option(help="Folder that the data set lies in.")]
-OptionsOption = Annotated[
-    list[str] | None, typer.Option("--option", help="NAME=VALUE of the data set, such as count=50.")
-]
 LabelSetOption = Annotated[str | None, typer.Option(help="Relabel the data set to these classes.")]
 
 
@@ -26,7 +23,7 @@ def evaluate(
     dataset: DatasetOption = None,
     root: RootOption = None,
     split: Annotated[str | None, typer.Option(help="By default the one to report on.")] = None,
-    option: OptionsOption = None,
+    option: DataOptions = None,
     label_set: LabelSetOption = None,
     normals_window: Annotated[
         int | None,
@@ -70,6 +67,7 @@ def evaluate(
     from rich.console import Console
     from rich.table import Table
 
+    from emu_perception.atomic import write_text
     from emu_perception.evaluation.result import write_json
     from emu_perception.training.config_file import load_config
     from emu_perception.training.table import compare, table_cells
@@ -124,7 +122,7 @@ def evaluate(
             shown.add_row(*line)
     console.print(shown)
     if markdown is not None:
-        markdown.write_text(table_markdown(rows), encoding="utf-8")
+        write_text(markdown, table_markdown(rows))
     if report is not None:
         console.print(f"The report is in {report}.")
     if json is not None:
@@ -139,7 +137,7 @@ def calibrate(
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="See emu data list.")],
     split: Annotated[str, typer.Option(help="Never the one that you report on.")] = "calibration",
     root: RootOption = None,
-    option: OptionsOption = None,
+    option: DataOptions = None,
     label_set: LabelSetOption = None,
     out: Annotated[
         Path | None,
@@ -187,21 +185,18 @@ def _data(
     labels: str | None,
     window: int | None = None,
 ) -> Any:
-    import yaml
-
     from emu_perception.training.config import DatasetConfig
     from emu_perception.training.data import dataset_entry
 
-    values: dict[str, Any] = {}
-    for text in options or []:
-        name, separator, value = text.partition("=")
-        if not separator:
-            raise typer.BadParameter(f"--option wants NAME=VALUE, got '{text}'")
-        values[name] = yaml.safe_load(value)
     chosen = split or dataset_entry(dataset).evaluation_split
     settings: dict[str, Any] = {} if window is None else {"normals_window": window}
     return DatasetConfig(
-        name=dataset, root=root, split=chosen, options=values, label_set=labels, **settings
+        name=dataset,
+        root=root,
+        split=chosen,
+        options=parse_options(options),
+        label_set=labels,
+        **settings,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from emu_perception.atomic import write_text
 from emu_perception.evaluation import figures
 from emu_perception.evaluation.frames import RANKINGS, Frame, FrameLog
 from emu_perception.evaluation.result import Evaluation, write_json
@@ -111,7 +112,7 @@ def write_report(folder: Path, report: Report, result: Evaluation, log: FrameLog
         files=(JSON_FILE, TABLE_FILE),
     )
     path = folder / HTML_FILE
-    path.write_text(html, encoding="utf-8")
+    write_text(path, html)
     return path
 
 

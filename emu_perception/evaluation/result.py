@@ -41,7 +41,9 @@ are None where an input was missing, and `missing` says why.
   `depth_epistemic` (standard deviations in m), over all pixels, with or without ground truth.
 - `camera_height.CLIP.` `mean` (m over the road, by predicted depth and true classes), `variation`
   (deviation / mean over the images), `images`; of data sets scored by `emu evaluate`.
-- `intervals`: 95 % bootstrap intervals of headline figures by dotted key.
+- `intervals`: 95 % bootstrap intervals of headline figures by dotted key; `interval_unit`: what was
+  drawn for them: `clips`, `images`, or, where clips are long and fewer than ten, `blocks of N
+  images`, consecutive ones.
 """
 
 from __future__ import annotations
@@ -54,6 +56,7 @@ from typing import Any
 
 import numpy as np
 
+from emu_perception.atomic import write_text
 from emu_perception.evaluation.depth import NEEDS as DEPTH_NEEDS
 from emu_perception.evaluation.semantic import NEEDS as SEMANTIC_NEEDS
 
@@ -129,10 +132,8 @@ def explain_missing(
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Plain values as JSON; what is not a number becomes null, as JSON has it."""
-    text = json.dumps(_plain(values), indent=2, allow_nan=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text + "\n", encoding="utf-8")
+    """Plain values as JSON, whole or not at all; what is not a number becomes null."""
+    write_text(path, json.dumps(_plain(values), indent=2, allow_nan=False) + "\n")
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,10 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from emu_perception.atomic import replacing
 from emu_perception.panels import contact_sheet
 from emu_perception.prediction import Prediction
+from emu_perception.training.config import ConfigError
 from emu_perception.training.data import Dataset
 from emu_perception.training.data.batch import collate
 from emu_perception.training.modules import SupervisedModule
@@ -28,14 +29,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial")
-        with partial.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with replacing(Path(path)) as partial:
+            torch.save(checkpoint, partial)
 
 
 def epoch_checkpoint(folder: Path) -> ModelCheckpoint:
@@ -52,6 +47,26 @@ def epoch_checkpoint(folder: Path) -> ModelCheckpoint:
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
+
+
+class SameProcesses(Callback):
+    """Refuses to continue a run with more or fewer processes: `data.batch_size` is that of one."""
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["processes"] = trainer.world_size
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        before = checkpoint.get("processes", trainer.world_size)
+        if before != trainer.world_size:
+            raise ConfigError(
+                f"this run began with {before} processes and would go on with "
+                f"{trainer.world_size}, so that a step would see other images: set trainer.devices "
+                "and trainer.nodes to as many, or start anew with --resume never"
+            )
 
 
 class Pictures(Callback):

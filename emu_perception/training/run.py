@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from lightning.pytorch.callbacks.weight_averaging import EMAWeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from pydantic import ValidationError
 
+from emu_perception.atomic import write_text
 from emu_perception.labels import LabelSet
 from emu_perception.methods import deep_ensemble
 from emu_perception.model_file import Camera, ModelFileError, ModelSpec, load_model, save_model
@@ -26,18 +26,25 @@ from emu_perception.networks.pretrained import (
     read_state,
     widen_input,
 )
-from emu_perception.training.callbacks import AtomicCheckpointIO, Pictures, epoch_checkpoint
+from emu_perception.training.callbacks import (
+    AtomicCheckpointIO,
+    Pictures,
+    SameProcesses,
+    epoch_checkpoint,
+)
 from emu_perception.training.config import ConfigError, TrainConfig, expand
 from emu_perception.training.data_module import ANNOTATION_FILE, DataModule
 from emu_perception.training.modules import SupervisedModule
 from emu_perception.training.registry import build_module
 
 MODEL_FILE = "model.safetensors"
+CONFIG_FILE = "config.yaml"
 ENSEMBLE_FILE = "ensemble.safetensors"
 _MEMBER_SEED = 7919
 """A prime: members of different runs do not share a seed."""
 _WITHOUT_EFFECT = ("accelerator", "devices", "nodes", "strategy", "log_every", "picture_every")
-"""Settings of the trainer that may change between a run and its continuation."""
+"""Settings of the trainer that may change between a run and its continuation, as long as they make
+as many processes: see `SameProcesses`."""
 
 
 def describe_model(config: TrainConfig, label_set: LabelSet | None) -> ModelSpec:
@@ -124,8 +131,8 @@ def _start_from(network: nn.Module, path: Path) -> None:
         given = state[name]
         if given.shape == value.shape:
             value.copy_(given)
-        elif given.shape[1:] == value.shape[1:] and given.shape[0] == value.shape[0] - 1:
-            value[:-1] = given  # the last channel is the epistemic one
+        elif given.shape[1:] == value.shape[1:] and 1 <= value.shape[0] - given.shape[0] <= 2:
+            value[: len(given)] = given  # the last channels are the variance, the epistemic part
         else:
             raise ValueError(f"{path}: {name} is {tuple(given.shape)}, needed {tuple(value.shape)}")
 
@@ -135,7 +142,8 @@ def train(config: TrainConfig, resume: str = "auto", *, progress: bool = True) -
 
     Args:
         config: of the run.
-        resume: `auto` continues an interrupted run; `never` starts anew; else a checkpoint's path.
+        resume: `auto` continues an interrupted run; `never` starts anew; else a checkpoint's path:
+            goes on from there, also where the run was finished.
         progress: show bars.
 
     Returns:
@@ -146,15 +154,21 @@ def train(config: TrainConfig, resume: str = "auto", *, progress: bool = True) -
         ValueError: data, weights or teacher do not suit.
     """
     folder = expand(config.output)
-    result = folder / MODEL_FILE
-    if resume != "never":
-        _check_same(config, folder)
-        if result.is_file():
-            return result
-    model = config.model
+    result, checkpoint = folder / MODEL_FILE, folder / "checkpoints" / "last.ckpt"
+    start: Path | None = None
     if resume == "never":
         for number in range(len(config.data.train)):
             (folder / ANNOTATION_FILE.format(number)).unlink(missing_ok=True)
+    else:
+        _check_same(config, folder)
+        if resume == "auto" and result.is_file():
+            return result
+        start = checkpoint if resume == "auto" else Path(resume)
+        if not start.is_file():
+            if resume != "auto":
+                raise ConfigError(f"there is no checkpoint '{start}' to resume from")
+            start = None
+    model = config.model
     learnt = ("depth",) if config.multitask.self_supervision else ()
     data = DataModule(
         *(config.data, model.tasks, model.input_size, config.seed, folder, learnt),
@@ -164,16 +178,13 @@ def train(config: TrainConfig, resume: str = "auto", *, progress: bool = True) -
     module = build_module(config, spec, build_network(config, spec))
     folder.mkdir(parents=True, exist_ok=True)
     trainer = _trainer(config, module, data, folder, progress)
-    checkpoint = folder / "checkpoints" / "last.ckpt"
-    if resume == "auto":
-        start = checkpoint if checkpoint.is_file() else None
-    else:
-        start = None if resume == "never" else Path(resume)
-        if start is not None and not start.is_file():
-            raise ConfigError(f"there is no checkpoint '{start}' to resume from")
     if trainer.is_global_zero:
+        # What an earlier run left would be taken for this one's, were this one cut off early.
+        for path in (result, checkpoint, *folder.rglob("*.partial")):
+            if start is None or path.resolve() != start.resolve():
+                path.unlink(missing_ok=True)
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        (folder / "config.yaml").write_text(text, encoding="utf-8")
+        write_text(folder / CONFIG_FILE, text)
     trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=False)
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -206,6 +217,8 @@ def train_ensemble(
     config = config.with_annotation_seed(config.seed)
     if members < 2:
         raise ValueError(f"an ensemble needs at least two members, got {members}")
+    if resume not in ("auto", "never"):
+        raise ConfigError("each member has a checkpoint of its own: --resume auto, or never")
     files = []
     for index in range(members):
         seed = config.seed + _MEMBER_SEED * (index + 1)
@@ -229,6 +242,7 @@ def _trainer(
     callbacks: list[Callback] = [
         epoch_checkpoint(folder / "checkpoints"),
         LearningRateMonitor("step"),
+        SameProcesses(),
     ]
     if settings.ema_decay is not None:
         callbacks.append(EMAWeightAveraging(decay=settings.ema_decay))
@@ -264,13 +278,18 @@ def _trainer(
 
 def _check_same(config: TrainConfig, folder: Path) -> None:
     """Refuse to continue a run whose settings were others."""
-    file = folder / "config.yaml"
+    file = folder / CONFIG_FILE
     if not file.is_file():
         return
-    before = yaml.safe_load(file.read_text(encoding="utf-8"))
-    with contextlib.suppress(ValidationError):  # settings that are newer than the run: defaults
-        before = json.loads(TrainConfig.model_validate(before).model_dump_json())
-    now = json.loads(config.model_dump_json())
+    try:
+        # Settings that are newer than the run have their defaults.
+        known = TrainConfig.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{file} does not hold a run's settings; was it cut short? Put the run's own back, "
+            "choose another output, or start anew with --resume never"
+        ) from error
+    before, now = (json.loads(each.model_dump_json()) for each in (known, config))
     for values in (before, now):
         values.pop("output", None)
         for name in _WITHOUT_EFFECT:

@@ -5,7 +5,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from emu_perception.predictor import Predictor
 from emu_perception.training import run
 from emu_perception.training.config import ConfigError
 from emu_perception.training.data_module import DataModule, open_dataset
+from emu_perception.training.modules import SupervisedModule
 from emu_perception.training.registry import build_module
 
 
@@ -80,9 +80,31 @@ def test_a_run_gives_a_model_file_that_predicts(data: Path, tmp_path: Path) -> N
     with pytest.raises(ConfigError, match=r"other settings \(seed\)"):
         run.train(other, progress=False)
 
+    # A checkpoint that is named is gone on from, whatever the folder holds.
+    before, last = weights(file), file.parent / "checkpoints" / "last.ckpt"
+    run.train(config, str(last), progress=False)
+    after = weights(file)
+    assert file.stat().st_mtime_ns > written
+    assert all(torch.equal(v, after[k]) for k, v in before.items())
+    checkpoint = torch.load(last, weights_only=False)
+    torch.save({**checkpoint, "processes": 2}, last)
+    with pytest.raises(ConfigError, match="began with 2 processes and would go on with 1"):
+        run.train(config, str(last), progress=False)
+    with pytest.raises(ConfigError, match="no checkpoint"):
+        run.train(config, str(last.with_name("first.ckpt")), progress=False)
+    with pytest.raises(ConfigError, match="a checkpoint of its own"):
+        run.train_ensemble(config, 2, str(last), progress=False)
+
+
+@pytest.mark.parametrize("text", ["", "output: x\nmodel:\n", "output: [1"])
+def test_settings_that_were_cut_short_are_named(data: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / run.CONFIG_FILE).write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.yaml does not hold a run's settings"):
+        run.train(tiny.config(data, tmp_path), progress=False)
+
 
 def test_killed_at_any_moment_and_resumed_gives_the_same_weights(
-    data: Path, tmp_path: Path
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     epochs = {"trainer": {"epochs": 4, "ema_decay": 0.9}}
     reference = run.train(tiny.config(data, tmp_path / "whole", **epochs), progress=False)
@@ -90,22 +112,30 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_weights(
     cut = tmp_path / "cut"
     file = tmp_path / "cut.yaml"
     file.write_text(yaml.safe_dump(tiny.values(data, cut, **epochs)), encoding="utf-8")
+    # In one of the steps after the first checkpoint, or a moment later.
+    step, delay = random.randrange(3, 9), random.random() * 0.02
     code = (
-        "import torch, sys; torch.set_num_threads(1);"
-        "from emu_perception.training.run import train;"
+        "import os, signal, sys, threading, torch; torch.set_num_threads(1);"
         "from emu_perception.training.config_file import load_config;"
+        "from emu_perception.training.modules import SupervisedModule as Module;"
+        "from emu_perception.training.run import train;"
+        "begin = Module.on_train_batch_start;"
+        f"kill = threading.Timer({delay}, os.kill, (os.getpid(), signal.SIGKILL));"
+        "Module.on_train_batch_start = lambda self, *args: ("
+        f"self.trainer.global_step == {step} and kill.start(), begin(self, *args))[1];"
         "train(load_config(sys.argv[1]), progress=False)"
     )
-    victim = subprocess.Popen([sys.executable, "-c", code, str(file)])
-    checkpoint = cut / "checkpoints" / "last.ckpt"
-    while not checkpoint.exists() and victim.poll() is None:
-        time.sleep(0.002)
-    time.sleep(random.random() * 0.3)
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
-    assert checkpoint.exists()
+    victim = subprocess.run([sys.executable, "-c", code, str(file)], check=False)
+    assert victim.returncode == -signal.SIGKILL and not (cut / run.MODEL_FILE).exists()
+    done = torch.load(cut / "checkpoints" / "last.ckpt", weights_only=False)["global_step"]
+    steps = []
+    begin = SupervisedModule.on_train_batch_start
+    monkeypatch.setattr(
+        SupervisedModule, "on_train_batch_start", lambda *args: (steps.append(1), begin(*args))[1]
+    )
     continued = run.train(tiny.config(data, cut, **epochs), progress=False)
     assert same(reference, continued)
+    assert 0 < done < 12 and len(steps) == 12 - done
     continued.unlink()  # as if cut between the last checkpoint and the model file
     assert same(reference, run.train(tiny.config(data, cut, **epochs), progress=False))
 
@@ -221,6 +251,33 @@ def test_a_step_of_the_sub_ensemble_trains_one_pair(data: Path, tmp_path: Path) 
         for name in (f"members.{i}.semantic.predict.weight" for i in range(4))
     ]
     assert changed == [True, True, True, False]  # three steps
+
+
+def test_a_sub_ensemble_is_validated_by_all_members(data: Path, tmp_path: Path) -> None:
+    config = tiny.config(
+        data,
+        tmp_path,
+        model={"architecture": "deep_sub_ensemble", "arguments": {"width": 8, "members": 2}},
+    )
+    batches = DataModule(config.data, ("semantic", "depth"), (64, 96), 0)
+    spec = run.describe_model(config, batches.training.label_set)
+    network = run.build_network(config, spec)
+    inverse_softplus = torch.log(torch.expm1(torch.tensor([0.5, 0.7])))
+    for i, mean in enumerate((1.0, 3.0)):
+        head = network.decoders_of("depth")[i].predict
+        head.weight.data.zero_()
+        head.bias.data.copy_(torch.stack([torch.tensor(mean), inverse_softplus[i]]))
+        scores = network.decoders_of("semantic")[i].predict
+        scores.weight.data.zero_()
+        scores.bias.data.zero_()
+        scores.bias.data[i] = 50.0  # each is sure of another class
+    module = build_module(config, spec, network).eval()
+    with torch.no_grad():
+        outputs = module.outputs(next(iter(batches.train_dataloader())))
+    assert torch.allclose(outputs.mean, torch.tensor(2.0))
+    assert torch.allclose(outputs.variance, torch.tensor(1.6))
+    chances = torch.softmax(outputs.logits, dim=1)[0, :, 0, 0]
+    assert chances[:3].tolist() == pytest.approx([0.5, 0.5, 0.0], abs=1e-6)
 
 
 def test_what_cannot_be_started_from_is_refused(data: Path, tmp_path: Path) -> None:

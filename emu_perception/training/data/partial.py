@@ -7,13 +7,13 @@ The regimes of Li et al., "Learning Multiple Dense Prediction Tasks from Partial
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from emu_perception.atomic import write_text
 from emu_perception.training.data.dataset import Dataset, Wrapper
 from emu_perception.training.sample import TASKS, DataError, Sample
 
@@ -129,10 +129,7 @@ def _keep(
 ) -> dict[str, tuple[str, ...]]:
     """The annotation of the file, or this one, written to it."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}")
-        partial.write_text(json.dumps({**drawn, "images": annotation}, indent=1) + "\n")
-        partial.replace(path)
+        write_text(path, json.dumps({**drawn, "images": annotation}, indent=1) + "\n")
         return annotation
     try:
         kept = json.loads(path.read_text())
