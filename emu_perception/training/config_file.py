@@ -1,8 +1,12 @@
-"""Reads configurations from YAML files. An unknown key is an error with a suggestion."""
+"""Reads configurations from YAML files. An unknown key is an error with a suggestion.
+
+A file may name another one beside it, `extends: other.yaml`, and then holds what differs.
+"""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,15 +29,41 @@ def load_config(path: str | Path, kind: type[BaseModel] = TrainConfig, **overrid
     """
     path = Path(path)
     try:
+        return kind.model_validate({**read_values(path), **overrides})
+    except ValidationError as error:
+        raise ConfigError(f"{path} cannot be used:\n{explain(kind, error)}") from error
+
+
+def read_values(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The keys and values of a YAML file, over those of the file that it `extends`, if it does.
+
+    Raises:
+        ConfigError: not a mapping, or what it extends is not there, or extends it in turn.
+    """
+    try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold keys and values, such as 'seed: 0'")
-    try:
-        return kind.model_validate({**values, **overrides})
-    except ValidationError as error:
-        raise ConfigError(f"{path} cannot be used:\n{explain(kind, error)}") from error
+    if "extends" not in values:
+        return values
+    parent = path.parent / str(values.pop("extends"))
+    if parent in (path, *below):
+        raise ConfigError(f"{path} extends {parent}, which extends it")
+    if not parent.is_file():
+        raise ConfigError(f"{path} extends {parent}, which is not there")
+    return merged(read_values(parent, (path, *below)), values)
+
+
+def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `change`; groups are merged, other values replaced."""
+    found = dict(base)
+    for name, value in change.items():
+        before = found.get(name)
+        both = isinstance(before, Mapping) and isinstance(value, Mapping)
+        found[name] = merged(before, value) if both else value  # type: ignore[arg-type]
+    return found
 
 
 def explain(kind: type[BaseModel], error: ValidationError) -> str:

@@ -16,7 +16,7 @@ from emu_perception.training.config import (
     TrainConfig,
     expand,
 )
-from emu_perception.training.config_file import explain
+from emu_perception.training.config_file import explain, merged
 from emu_perception.training.run import MODEL_FILE
 
 MEMBER_SEED = 7919
@@ -103,6 +103,8 @@ class Gain(Strict):
     """Task -> the row that has learnt it alone."""
     test: str
     """Of `tests`: what all are judged on, by the figures of `relative_gain.FIGURES`."""
+    figures: dict[Task, str] = Field(default_factory=dict)
+    """Other figures of tasks, such as `edges: edges.ods_f` for PASCAL-Context."""
 
 
 class StudyConfig(Strict):
@@ -244,16 +246,6 @@ class StudyConfig(Strict):
             return None
         output = str(expand(self.output) / "pretraining")
         return TrainConfig.model_validate({**merged(self.base, self.pretraining), "output": output})
-
-
-def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `change`; groups are merged, other values replaced."""
-    found = dict(base)
-    for name, value in change.items():
-        before = found.get(name)
-        both = isinstance(before, Mapping) and isinstance(value, Mapping)
-        found[name] = merged(before, value) if both else value  # type: ignore[arg-type]
-    return found
 
 
 def in_fold(values: Any, fold: str | None) -> Any:

@@ -92,7 +92,7 @@ def _gains(config: StudyConfig, gain: Gain, results: Results) -> dict[Unit, floa
         mine: dict[str, float] = {}
         reference: dict[str, float] = {}
         for task, name in gain.against.items():
-            key = f"{gain.test}.{FIGURES[task][0]}"
+            key = f"{gain.test}.{gain.figures.get(task, FIGURES[task][0])}"
             own, its = (look_up(figures(each, unit) or {}, key) for each in (gain.row, name))
             if own is None or its is None:
                 lacking = gain.row if own is None else name

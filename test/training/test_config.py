@@ -19,6 +19,8 @@ from emu_perception.training.config import (
 from emu_perception.training.config_file import load_config
 from emu_perception.training.data import dataset_entry
 from emu_perception.training.multitask.losses import find_loss
+from emu_perception.training.registry import build_module
+from emu_perception.training.run import describe_model
 from emu_perception.training.study_config import StudyConfig
 from emu_perception.training.table_config import TableConfig
 
@@ -142,6 +144,35 @@ def runs_of_all_studies() -> list[tuple[str, TrainConfig]]:
     studies = [load_config(path, StudyConfig) for path in STUDIES]
     return [(f"{s.output}: {row.name}", s.training(row, s.units()[0]))
             for s in studies for row in s.rows if row.trains]  # fmt: skip
+
+
+def test_every_row_of_a_study_builds_the_module_that_trains_it() -> None:
+    """The module, which may refuse what a network does not."""
+    labels, networks, built = load_label_set("camvid"), {}, set()
+    for name, config in runs_of_all_studies():
+        spec = describe_model(config, labels if "semantic" in config.model.tasks else None)
+        model = spec.model_dump_json(include={"architecture", "backbone", "tasks", "arguments"})
+        kind = model + config.model_dump_json(include={"multitask", "loss"})
+        if config.distillation is not None or kind in built:  # a teacher is a file
+            continue
+        built.add(kind)
+        if model not in networks:  # what takes time
+            networks[model] = spec.build()
+        module = build_module(config, spec, networks[model])
+        assert len(module.optimizer_groups()) >= 2, name
+
+
+def test_a_file_may_extend_another(tmp_path: Path) -> None:
+    base = write(tmp_path / "base.yaml", tiny.values(tmp_path, tmp_path))
+    values = {"extends": "base.yaml", "trainer": {"epochs": 7}, "data": {"crop": [64, 96]}}
+    config, plain = load_config(write(tmp_path / "more.yaml", values)), load_config(base)
+    assert (config.trainer.epochs, config.data.crop) == (7, (64, 96))
+    assert (config.trainer.log_every, config.model) == (plain.trainer.log_every, plain.model)
+    write(base, {"extends": "more.yaml"})
+    with pytest.raises(ConfigError, match=r"extends .*base.yaml, which extends it"):
+        load_config(base)
+    with pytest.raises(ConfigError, match="which is not there"):
+        load_config(write(base, {"extends": "nowhere.yaml"}))
 
 
 def test_no_training_image_is_smaller_than_the_crop() -> None:

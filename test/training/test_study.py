@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from emu_perception.cli import app
 from emu_perception.model_file import load_model, read_spec
 from emu_perception.training.config import ConfigError
-from emu_perception.training.config_file import load_config
+from emu_perception.training.config_file import load_config, merged
 from emu_perception.training.study import _score
-from emu_perception.training.study_config import StudyConfig, Unit, data_in_fold, merged
+from emu_perception.training.study_config import StudyConfig, Unit, data_in_fold
 from emu_perception.training.study_report import markdown
 from emu_perception.training.study_summary import student_interval, summarise
 
@@ -286,6 +286,22 @@ def test_a_row_that_is_blind_to_the_image(tmp_path: Path) -> None:
     figures = _score(study, study.rows[1], Unit(0), "cpu")
     assert figures["name"] == "blind" and 0 < figures["test"]["depth"]["absrel"] < 5
     assert "parameters" not in figures
+
+
+def test_a_gain_may_count_edges_by_another_figure(tmp_path: Path) -> None:
+    gain = {"row": "both", "against": {"edges": "edges alone"}, "test": "test"}
+    rows = [{"name": name} for name in ("edges alone", "both")]
+    found = []
+    for extra in ({}, {"figures": {"edges": "edges.ods_f"}}):
+        changes = {"rows": rows, "seeds": [0], "gains": [gain | extra]}
+        study = StudyConfig.model_validate(values(tmp_path, tmp_path / "out", **changes))
+        for name, f1, ods_f in (("edges alone", 0.5, 0.4), ("both", 0.6, 0.6)):
+            folder = study.folder(study.row(name), Unit(0))
+            folder.mkdir(parents=True, exist_ok=True)
+            result = {"test": {"edges": {"f1": f1, "ods_f": ods_f}}}
+            (folder / "result.json").write_text(json.dumps(result))
+        found.append(summarise(study)["rows"]["both"]["Δ %"]["mean"])
+    assert found == pytest.approx([20.0, 50.0])
 
 
 def test_a_small_study_from_end_to_end(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ class PartialLosses(nn.Module):
         except TypeError as error:
             raise ValueError(f"multitask.partial.arguments: {error}") from error
         if isinstance(self.method, DirectMap) and "depth" in network.tasks:
-            start = torch.tensor(config.model.initial_depth)
+            start = torch.tensor(config.model.initial_depth, device="cpu")
             self.method.start_depth_at(float(network.unit.encode(start)))
 
     def forward(
