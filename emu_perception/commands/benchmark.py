@@ -273,6 +273,39 @@ def distillation(
             raise typer.Exit(1)
 
 
+@app.command()
+def exchange(
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Again for more.", show_default="semantic and depth"),
+    ] = None,
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the image.")] = "640x480",
+    scale: Annotated[int, typer.Option(min=0, max=4, help="Where the block stands.")] = 1,
+    backbone: Annotated[str, typer.Option(help="Of the network around it.")] = "resnet18",
+    rounds: Annotated[int, typer.Option(min=1, help="Measured calls.")] = 5,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="File to write the figures to.")
+    ] = None,
+) -> None:
+    """What a block of DenseMTL's exchange between tasks costs on the CPU."""
+    from emu_perception.benchmark.exchange import exchange_cost
+    from emu_perception.evaluation.result import write_json
+
+    tasks = task or ["semantic", "depth"]
+    found = exchange_cost(
+        tasks, parse_size(size), scale=scale, backbone=backbone, rounds=rounds, threads=threads
+    )
+    if json_file is not None:
+        write_json(json_file, found.to_dict())
+    typer.echo("| tasks | parameters | GMAC, of the whole | seconds | MiB |")
+    typer.echo("|---|---|---|---|---|")
+    typer.echo(
+        f"| {', '.join(tasks)} | {found.parameters:,} | {found.giga_macs:.1f} of "
+        f"{found.network_giga_macs:.1f} | {found.seconds:.2f} | {found.added_bytes / 2**20:.0f} |"
+    )
+
+
 def _table(result: NodeBenchmark) -> Table:
     from rich.table import Table
 
