@@ -215,7 +215,10 @@ def test_segdepthformer_takes_a_weighting_of_its_tasks(data: Path, tmp_path: Pat
     losses = {}
     for name in ("fixed", "uncertainty", "pcgrad"):
         config = tiny.config(
-            data, tmp_path, loss={"depth": "huber"}, multitask={"weighting": {"name": name}}
+            *(data, tmp_path),
+            model={"arguments": {**tiny.ARGUMENTS, "depth_variance": False}},
+            loss={"depth": "huber"},
+            multitask={"weighting": {"name": name}},
         )
         batches = DataModule(config.data, ("semantic", "depth"), (64, 96), 0)
         spec = run.describe_model(config, batches.training.label_set)
