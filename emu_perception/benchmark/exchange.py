@@ -19,7 +19,8 @@ from emu_perception.networks.aspp import WIDTHS
 from emu_perception.networks.densemtl import DOWNSCALING, DenseMTL
 from emu_perception.networks.exchange import ExchangeBlock
 
-CLASSES = 19
+CLASSES = 40
+"""As of the other networks that are measured with random weights."""
 
 
 @dataclass(frozen=True)
