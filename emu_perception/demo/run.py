@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,16 +22,17 @@ from emu_perception.demo.processes import (
     ros_environment,
     terminated_as_exit,
 )
-from emu_perception.model_file import ModelSpec, read_spec
+from emu_perception.model_file import LoadedModel, load_model
 
 NODE_MODULE = "emu_perception.ros.node"
 NODE = "emu_perception"
 """Its name in the ROS graph."""
+DEPTH_UNCERTAINTY = "/depth/uncertainty"
 MAP_TOPICS = {
     "semantic": ("/semantic/labels", "/semantic/confidence", "/semantic/uncertainty"),
-    "depth": ("/depth/image", "/depth/uncertainty"),
+    "depth": ("/depth/image", DEPTH_UNCERTAINTY),
 }
-"""What is recorded of each task."""
+"""What is recorded of each task that the demo shows."""
 DIAGNOSTICS = ("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
 
 START_SECONDS = 180.0
@@ -89,7 +90,7 @@ def run_demo(
             "ROS 2 is missing: source a ROS 2 installation, or install the package with its "
             "extra `ros`"
         )
-    spec = read_spec(model)
+    topics = recorded_topics(load_model(model))
     with BagReader(bag) as reader:
         source = reader.image_topic(image_topic)
         camera_info = reader.camera_info_topic(source.name)
@@ -114,7 +115,7 @@ def run_demo(
         recorder = children.start(
             "recorder",
             "emu_perception.ros.bag_recorder",
-            _recorder_args(recording, spec),
+            _recorder_args(recording, topics),
             events=True,
         )
         _wait_until_ready(node, recorder, progress)
@@ -136,11 +137,24 @@ def run_demo(
     return _summary(sent, received, node_start)
 
 
-def _recorder_args(recording: Path, spec: ModelSpec) -> list[str]:
+def recorded_topics(model: LoadedModel) -> list[str]:
+    """Those of the maps that the node publishes of a model, as far as the demo shows them.
+
+    Raises:
+        DemoError: there is none.
+    """
+    topics = [topic for task in model.spec.tasks for topic in MAP_TOPICS.get(task, ())]
+    if not getattr(model.network, "depth_variance", True) and DEPTH_UNCERTAINTY in topics:
+        topics.remove(DEPTH_UNCERTAINTY)
+    if not topics:
+        raise DemoError(f"{model.path} predicts neither classes nor depth: nothing to show")
+    return topics
+
+
+def _recorder_args(recording: Path, topics: Sequence[str]) -> list[str]:
     arguments = [str(recording), "--node", NODE, "--also", "=".join(DIAGNOSTICS)]
-    for task in spec.tasks:
-        for topic in MAP_TOPICS[task]:
-            arguments += ["--topic", f"{topic}={IMAGE}"]
+    for topic in topics:
+        arguments += ["--topic", f"{topic}={IMAGE}"]
     return arguments
 
 

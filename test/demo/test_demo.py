@@ -16,6 +16,8 @@ from emu_perception.bags import BagReader
 from emu_perception.bags.messages import header_stamp_ns, stamp_ns
 from emu_perception.demo import DemoError, run
 from emu_perception.demo.drive import write_street_drive
+from emu_perception.labels import load_label_set
+from emu_perception.model_file import LoadedModel, ModelSpec
 from emu_perception.ros.conversion import map_values
 
 pytest.importorskip("rclpy")
@@ -73,6 +75,34 @@ def test_the_demo_from_the_drive_to_the_panels(
     for name in ("overview.png", "panels/frame_00.png", "panels/frame_01.png"):
         assert cv2.imread(str(tmp_path / name)).std() > 10
     assert not (tmp_path / "panels" / "frame_02.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "variance", "topics"),
+    [
+        (["semantic", "depth", "normals"], True, 5),
+        (["semantic", "depth", "normals"], False, 4),
+        (["normals"], False, 0),
+    ],
+)
+def test_what_is_recorded_is_what_the_model_gives(
+    tasks: list[str], variance: bool, topics: int
+) -> None:
+    spec = ModelSpec(
+        architecture="densemtl",
+        backbone="resnet18",
+        tasks=tuple(tasks),
+        arguments={"depth_variance": variance, "width": 0.1, "dilated": False},
+        label_set=load_label_set("camvid"),
+        input_size=(64, 96),
+    )
+    model = LoadedModel(spec.build(), spec, Path("model"))
+    if not topics:
+        with pytest.raises(DemoError, match="neither classes nor depth"):
+            run.recorded_topics(model)
+        return
+    found = run.recorded_topics(model)
+    assert len(found) == topics and ("/depth/uncertainty" in found) == variance
 
 
 @pytest.mark.parametrize(
