@@ -21,7 +21,8 @@ from emu_perception.networks.exchange import (
     Fusion,
     Isolated,
 )
-from emu_perception.networks.multitask import TASKS, DenseOutputs, MultiTaskNetwork
+from emu_perception.networks.multitask import TASKS, MultiTaskNetwork
+from emu_perception.networks.outputs import DenseOutputs
 
 DOWNSCALING = {4: 1, 3: 1, 2: 2, 1: 4, 0: 8}
 """By the scale of an exchange block, of the features inside it."""

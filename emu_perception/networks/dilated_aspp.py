@@ -14,7 +14,8 @@ from torch import Tensor
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from emu_perception.networks.encoder import build_features, feature_widths
-from emu_perception.networks.multitask import DenseOutputs, MultiTaskNetwork
+from emu_perception.networks.multitask import MultiTaskNetwork
+from emu_perception.networks.outputs import DenseOutputs
 
 RATES = (12, 24, 36)
 """Of the dilated convolutions."""

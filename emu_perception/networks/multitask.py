@@ -11,8 +11,8 @@ from torch import Tensor
 
 from emu_perception.labels import HUMAN_PARTS
 from emu_perception.networks.depth_unit import depth_unit
-from emu_perception.networks.segdepthformer import DenseOutputs as DenseOutputs
-from emu_perception.networks.segdepthformer import RawOutputs, inverse_softplus
+from emu_perception.networks.outputs import DenseOutputs, RawOutputs
+from emu_perception.networks.segdepthformer import inverse_softplus
 
 TASKS = ("semantic", "depth", "normals", "edges", "human_parts", "saliency")
 

@@ -18,7 +18,8 @@ from emu_perception.networks.attention import projection
 from emu_perception.networks.decoder import resize
 from emu_perception.networks.encoder import build_encoder, feature_widths
 from emu_perception.networks.exchange import Distillation
-from emu_perception.networks.multitask import TASKS, DenseOutputs, MultiTaskNetwork
+from emu_perception.networks.multitask import TASKS, MultiTaskNetwork
+from emu_perception.networks.outputs import DenseOutputs
 
 
 class PADNet(MultiTaskNetwork):

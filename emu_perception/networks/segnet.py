@@ -15,7 +15,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from emu_perception.networks.multitask import DenseOutputs, MultiTaskNetwork
+from emu_perception.networks.multitask import MultiTaskNetwork
+from emu_perception.networks.outputs import DenseOutputs
 from emu_perception.networks.task_transfer import initialise_xavier
 
 WIDTHS = (64, 128, 256, 512, 512)

@@ -16,8 +16,8 @@ from emu_perception.labels import HUMAN_PARTS
 from emu_perception.model_file import ModelSpec
 from emu_perception.networks.depth_unit import DepthUnit, Metres
 from emu_perception.networks.ensembles import DeepSubEnsemble
+from emu_perception.networks.outputs import RawOutputs
 from emu_perception.networks.rays import pixel_rays
-from emu_perception.networks.segdepthformer import RawOutputs
 from emu_perception.prediction import UNLABELLED
 from emu_perception.training import losses
 from emu_perception.training.config import TrainConfig

@@ -13,7 +13,7 @@ from emu_perception.engines.activation import Normalization
 from emu_perception.engines.base import fold
 from emu_perception.model_file import LoadedModel
 from emu_perception.networks.decoder import resize
-from emu_perception.networks.segdepthformer import RawOutputs
+from emu_perception.networks.outputs import RawOutputs
 from emu_perception.training.photometric import ColourJitter, colour_jitter
 from emu_perception.uncertainty import activate_depth, entropy
 
@@ -142,7 +142,7 @@ class Teacher:
     def __init__(self, model: LoadedModel, jitter: ColourJitter) -> None:
         if model.spec.arguments.get("split_uncertainty"):
             raise ValueError(f"{model.path} has split uncertainty: it is a student, not a teacher")
-        if not getattr(model.network, "depth_variance", True) and "depth" in model.spec.tasks:
+        if not model.depth_variance and "depth" in model.spec.tasks:
             raise ValueError(
                 f"{model.path} predicts no variance of depth: alone it cannot be a teacher; "
                 "several such networks can, by the variance of their means"

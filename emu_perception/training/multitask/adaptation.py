@@ -15,7 +15,7 @@ from torch.func import functional_call
 from emu_perception.model_file import ModelSpec
 from emu_perception.networks.decoder import resize
 from emu_perception.networks.discriminator import Discriminator
-from emu_perception.networks.multitask import DenseOutputs
+from emu_perception.networks.outputs import DenseOutputs
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.data import Batch
 from emu_perception.training.multitask.module import MultiTaskModule

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from emu_perception.model_file import ModelSpec
 from emu_perception.networks.decoder import resize
-from emu_perception.networks.multitask import DenseOutputs, MultiTaskNetwork
+from emu_perception.networks.multitask import MultiTaskNetwork
+from emu_perception.networks.outputs import DenseOutputs
 from emu_perception.training import losses
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.data import Batch

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from emu_perception.model_file import ModelSpec
 from emu_perception.networks.decoder import resize
-from emu_perception.networks.multitask import DenseOutputs
+from emu_perception.networks.outputs import DenseOutputs
+from emu_perception.networks.segdepthformer import input_channels
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.data import Batch
 from emu_perception.training.modules import SupervisedModule
@@ -192,7 +193,7 @@ def closer_depth(network: Any, depth: Tensor, windows: Sequence[Window]) -> Tens
 def _shared_channels(spec: ModelSpec, network: Any) -> int:
     """Channels of the features that all tasks share."""
     training = network.training
-    shared = network.eval().dense(torch.zeros(1, 5 if spec.rays else 3, 64, 64)).shared
+    shared = network.eval().dense(torch.zeros(1, input_channels(spec.rays), 64, 64)).shared
     network.train(training)
     if shared is None:
         raise ValueError(
@@ -201,41 +202,34 @@ def _shared_channels(spec: ModelSpec, network: Any) -> int:
     return shared.shape[1]
 
 
-class PartialModule(MultiTaskModule):
-    """Trains a `MultiTaskNetwork` with labels and with `PartialLosses`."""
+class _WithPartialLosses(SupervisedModule):
+    """A module whose optimiser learns what `PartialLosses` has to learn, too."""
 
     def __init__(self, config: TrainConfig, spec: ModelSpec, network: nn.Module) -> None:
         super().__init__(config, spec, network)
         self.partial = PartialLosses(config, spec, network)
         self.leaves_parameters_unused = bool(list(self.partial.parameters()))  # of absent pairs
+
+    def optimizer_groups(self) -> list[dict[str, Any]]:
+        return self.partial.with_film_group(super().optimizer_groups())
+
+    def rate_factors(self, steps: int) -> list[RateFactor]:
+        return self.partial.film_factors(super().rate_factors(steps))
+
+
+class PartialModule(_WithPartialLosses, MultiTaskModule):
+    """Trains a `MultiTaskNetwork` with labels and with `PartialLosses`."""
 
     def extra_terms(self, dense: DenseOutputs, batch: Batch) -> dict[str, Tensor]:
         size = (batch["image"].shape[-2], batch["image"].shape[-1])
         first = {task: resize(raw.float(), size) for task, raw in dense.scales[0].items()}
         return self.partial(self, first, batch)
 
-    def optimizer_groups(self) -> list[dict[str, Any]]:
-        return self.partial.with_film_group(super().optimizer_groups())
 
-    def rate_factors(self, steps: int) -> list[RateFactor]:
-        return self.partial.film_factors(super().rate_factors(steps))
-
-
-class PartialSupervisedModule(SupervisedModule):
+class PartialSupervisedModule(_WithPartialLosses):
     """Trains a SegDepthFormer with its own losses and with `PartialLosses`."""
-
-    def __init__(self, config: TrainConfig, spec: ModelSpec, network: nn.Module) -> None:
-        super().__init__(config, spec, network)
-        self.partial = PartialLosses(config, spec, network)
-        self.leaves_parameters_unused = bool(list(self.partial.parameters()))  # of absent pairs
 
     def terms(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         assert outputs.logits is not None and outputs.mean is not None
         first = {"semantic": outputs.logits, "depth": outputs.mean[:, None]}
         return super().terms(outputs, batch) | self.partial(self, first, batch)
-
-    def optimizer_groups(self) -> list[dict[str, Any]]:
-        return self.partial.with_film_group(super().optimizer_groups())
-
-    def rate_factors(self, steps: int) -> list[RateFactor]:
-        return self.partial.film_factors(super().rate_factors(steps))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from emu_perception.model_file import ModelSpec
 from emu_perception.networks.decoder import resize
-from emu_perception.networks.multitask import DenseOutputs
+from emu_perception.networks.outputs import DenseOutputs
 from emu_perception.networks.pose import PoseNetwork
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.data import Batch

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from emu_perception.model_file import ModelSpec, load_model
-from emu_perception.networks.multitask import DenseOutputs
+from emu_perception.networks.outputs import DenseOutputs
 from emu_perception.networks.xtasc import XTasCNet
 from emu_perception.training.config import ConfigError, TrainConfig, expand
 from emu_perception.training.data import Batch

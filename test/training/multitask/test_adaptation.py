@@ -16,7 +16,7 @@ import tiny
 from emu_perception.labels import load_label_set
 from emu_perception.model_file import load_model
 from emu_perception.networks.discriminator import Discriminator
-from emu_perception.networks.multitask import DenseOutputs
+from emu_perception.networks.outputs import DenseOutputs
 from emu_perception.resources import find_resource
 from emu_perception.training import run
 from emu_perception.training.config import TrainConfig

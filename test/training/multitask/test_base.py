@@ -22,7 +22,8 @@ from emu_perception.cli import app
 from emu_perception.model_file import LoadedModel, ModelSpec, load_model
 from emu_perception.networks.depth_unit import DEPTH_UNITS
 from emu_perception.networks.encoder import build_encoder, feature_widths
-from emu_perception.networks.multitask import DenseOutputs, MultiTaskNetwork
+from emu_perception.networks.multitask import MultiTaskNetwork
+from emu_perception.networks.outputs import DenseOutputs
 from emu_perception.networks.registry import register_architecture
 from emu_perception.predictor import Predictor
 from emu_perception.training import assess, run, table

@@ -18,7 +18,7 @@ import tiny
 
 from emu_perception.labels import load_label_set
 from emu_perception.model_file import save_model
-from emu_perception.networks.multitask import DenseOutputs
+from emu_perception.networks.outputs import DenseOutputs
 from emu_perception.training.data import Batch, collate
 from emu_perception.training.multitask.pairs import METHODS
 from emu_perception.training.multitask.partial import PartialModule

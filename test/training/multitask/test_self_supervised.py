@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from emu_perception.evaluation.median import scaled_to_median
 from emu_perception.labels import load_label_set
 from emu_perception.model_file import load_model
-from emu_perception.networks.multitask import DenseOutputs
+from emu_perception.networks.outputs import DenseOutputs
 from emu_perception.networks.pose import rigid_transform
 from emu_perception.prediction import Prediction
 from emu_perception.resources import find_resource
