@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn as nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from emu_perception.benchmark.measure import peak_resident_bytes, resident_bytes
+from emu_perception.benchmark.measure import (
+    forget_peak,
+    peak_resident_bytes,
+    resident_bytes,
+    take_turns,
+)
 from emu_perception.networks.aspp import WIDTHS
 from emu_perception.networks.densemtl import DOWNSCALING, DenseMTL
 from emu_perception.networks.exchange import ExchangeBlock
@@ -102,12 +103,7 @@ def _giga_macs(module: nn.Module, given: Any) -> float:
 def _run(block: nn.Module, features: dict[str, torch.Tensor], rounds: int) -> tuple[float, int]:
     """Seconds of a call, and the bytes that it adds at most."""
     before = resident_bytes()
-    with contextlib.suppress(OSError):  # the peak so far is forgotten, where the system allows it
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    times = []
+    forget_peak()
     with torch.inference_mode():
-        for _ in range(1 + rounds):
-            start = time.perf_counter()
-            block(features)
-            times.append(time.perf_counter() - start)
-    return statistics.median(times[1:]), max(0, peak_resident_bytes() - before)
+        times = take_turns({"": lambda: block(features)}, rounds=rounds, warm_up=1, device="cpu")
+    return times[""].summary()["median"] / 1e3, max(0, peak_resident_bytes() - before)

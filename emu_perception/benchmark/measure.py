@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import time
@@ -81,9 +82,15 @@ def ratio(slower: Times, faster: Times) -> float:
 
 
 def peak_resident_bytes() -> int:
-    """The highest resident memory of this process so far."""
+    """The highest resident memory of this process since it began, or since `forget_peak`."""
     # Not getrusage: a child's figure there begins at its parent's.
     return _status_bytes("VmHWM")
+
+
+def forget_peak() -> None:
+    """From here on `peak_resident_bytes` counts anew, where the system allows it."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def resident_bytes(process: int | str = "self") -> int:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from emu_perception.benchmark.claims import Claim
 from emu_perception.benchmark.matrix import Matrix, Row
+from emu_perception.markdown import markdown_table
 
 BUSY = 0.5
 """Load average per core from which on a machine is not quiet."""
@@ -35,32 +36,28 @@ def markdown(matrix: Matrix) -> str:
     head = ["network", "size", "engine", "precision", "median (p95), ms"]
     head += ["on the GPU, ms"] if on_gpu else []
     head += ["frames/s", "x eager peer", "x compiled peer", "memory, MB"]
-    lines = [_line(head), _line(["---"] * len(head))]
+    lines = []
     for peer in matrix.peers:
         cells = [f"peer: {peer.model}, class scores at 1/4", _size(peer.size), peer.kind]
         cells += [peer.precision, _time(peer.times), *([""] if on_gpu else [])]
-        lines.append(_line([*cells, f"{peer.times['per_second']:.1f}", "", "", ""]))
+        lines.append([*cells, f"{peer.times['per_second']:.1f}", "", "", ""])
     for row in matrix.rows:
         cells = [row.case.name, _size(row.case.size), row.engine, row.case.precision]
         cells += [_time(row.host), *([_time(row.best)] if on_gpu else [])]
         cells += [f"{row.best['per_second']:.1f}"]
         cells += [_ratio(row, "eager"), _ratio(row, "compiled"), _memory(row)]
-        lines.append(_line(cells))
-    return "\n".join(lines) + "\n"
+        lines.append(cells)
+    return markdown_table(head, lines)
 
 
 def claims_markdown(claims: Sequence[Claim]) -> str:
     """What must hold, as a table."""
-    lines = [_line(["must hold", "limit", "measured", "outcome"]), _line(["---"] * 4)]
+    lines = []
     for claim in claims:
         figure = "" if claim.figure is None else f"{claim.figure:.3g}"
         sign = "≤" if claim.at_most else "≥"
-        lines.append(_line([claim.text, f"{sign} {claim.limit:g}", figure, claim.outcome]))
-    return "\n".join(lines) + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+        lines.append([claim.text, f"{sign} {claim.limit:g}", figure, claim.outcome])
+    return markdown_table(["must hold", "limit", "measured", "outcome"], lines)
 
 
 def _size(size: tuple[int, int]) -> str:

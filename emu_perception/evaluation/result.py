@@ -131,6 +131,14 @@ def explain_missing(
     return missing
 
 
+def look_up(values: Mapping[str, Any], key: str) -> Any:
+    """A figure by its dotted key; None where it or a part of the way is missing."""
+    found: Any = values
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
 def write_json(path: Path, values: Any) -> None:
     """Plain values as JSON, whole or not at all; what is not a number becomes null."""
     write_text(path, json.dumps(_plain(values), indent=2, allow_nan=False) + "\n")

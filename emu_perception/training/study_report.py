@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from emu_perception.markdown import markdown_table
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
@@ -14,13 +16,13 @@ def markdown(summary: Mapping[str, Any]) -> str:
     lines = [
         [name, *(_spread(row.get(head)) for head in heads)] for name, row in rows.items() if row
     ]
-    text = _table(["method", *heads], lines)
+    text = markdown_table(["method", *heads], lines)
     folds = [name for name in _units(rows) if "," in name]
     for head in heads if folds else ():
         lines = [
             [name, *(_value(row.get(head), fold) for fold in folds)] for name, row in rows.items()
         ]
-        text += f"\n{head}:\n\n" + _table(["method", *folds], lines)
+        text += f"\n{head}:\n\n" + markdown_table(["method", *folds], lines)
     if summary["differences"]:
         lines = [
             [
@@ -30,16 +32,10 @@ def markdown(summary: Mapping[str, Any]) -> str:
             for pair in summary["differences"]
         ]
         head = "difference [95 % interval over seeds] how many seeds agree"
-        text += "\n" + _table([head, *heads], lines)
+        text += "\n" + markdown_table([head, *heads], lines)
     if summary["unfinished"]:
         text += f"\nNot finished: {', '.join(summary['unfinished'])}.\n"
     return text
-
-
-def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [heads, ["---"] * len(heads), *lines]
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    return "".join("| " + " | ".join(row) + " |\n" for row in escaped)
 
 
 def _number(value: float) -> str:

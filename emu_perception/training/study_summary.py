@@ -11,7 +11,7 @@ from typing import Any
 from scipy import stats
 
 from emu_perception.evaluation.relative_gain import FIGURES, relative_gain
-from emu_perception.evaluation.result import write_json
+from emu_perception.evaluation.result import look_up, write_json
 from emu_perception.training.config import ConfigError, expand
 from emu_perception.training.study import RESULT_FILE
 from emu_perception.training.study_config import GAIN, Comparison, Gain, StudyConfig, Unit
@@ -99,14 +99,6 @@ def _gains(config: StudyConfig, gain: Gain, results: Results) -> dict[Unit, floa
                 raise ConfigError(f"gains: the row '{lacking}' has no figure '{key}'")
             mine[task], reference[task] = own, its
         found[unit] = relative_gain(mine, reference)
-    return found
-
-
-def look_up(values: Mapping[str, Any], key: str) -> float | None:
-    """A figure by its dotted key; None where it or a part of the way is missing."""
-    found: Any = values
-    for part in key.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
     return found
 
 

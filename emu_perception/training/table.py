@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ import numpy as np
 from emu_perception.benchmark.measure import take_turns
 from emu_perception.evaluation import Evaluation
 from emu_perception.evaluation.frames import FrameLog
+from emu_perception.evaluation.result import look_up
+from emu_perception.markdown import markdown_table
 from emu_perception.methods import load_models, monte_carlo_dropout, uncalibrated
 from emu_perception.model_file import Calibration, LoadedModel
 from emu_perception.predictor import Predictor
@@ -149,24 +150,21 @@ def _open_row(
     row: TableRow, config: TableConfig, device: str, engine: str, progress: Progress
 ) -> LoadedModel:
     """The model of a row, with the calibration that it is to be scored with."""
-
-    def read() -> LoadedModel:
-        model = load_models([expand(path) for path in row.models])
-        if row.dropout is not None:
-            model = monte_carlo_dropout(model, row.dropout, row.samples)
-        return model if row.calibration == "as stored" else uncalibrated(model)
-
-    if row.calibration != "fitted":
-        return read()
+    model = load_models([expand(path) for path in row.models])
+    if row.dropout is not None:
+        model = monte_carlo_dropout(model, row.dropout, row.samples)
+    if row.calibration == "as stored":
+        return model
+    model = uncalibrated(model)
+    if row.calibration == "none":
+        return model
     assert config.calibration is not None
-    fitted = assess.calibrate(
-        *(read(), config.calibration),
+    return assess.calibrate(
+        *(model, config.calibration),
         device=device,
         engine=engine,
         progress=lambda done, total: progress(f"{row.name}: fitting", done, total),
     )
-    # The predictor that it was fitted with took the network's weights to its own precision.
-    return replace(read(), spec=fitted.spec)
 
 
 def time_apart(predictor: Predictor, dataset: Dataset) -> float:
@@ -226,7 +224,7 @@ def _file_name(name: str) -> str:
 
 def table_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Heads and cells; columns that no row has a figure for are left out."""
-    values = [[_look_up(row, key) for key in COLUMNS.values()] for row in rows]
+    values = [[look_up(row, key) for key in COLUMNS.values()] for row in rows]
     kept = [i for i in range(len(COLUMNS)) if any(line[i] is not None for line in values)]
     heads = ["method", *(list(COLUMNS)[i] for i in kept)]
     return heads, [
@@ -236,17 +234,7 @@ def table_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """The table in Markdown."""
-    heads, cells = table_cells(rows)
-    lines = [heads, ["---"] * len(heads), *cells]
-    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-    return "\n".join("| " + " | ".join(line) + " |" for line in escaped) + "\n"
-
-
-def _look_up(row: dict[str, Any], key: str) -> float | str | None:
-    value: Any = row
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
+    return markdown_table(*table_cells(rows))
 
 
 def _format(value: float | str | None) -> str:
