@@ -168,8 +168,7 @@ def calibrate(
             bars.update(task, completed=done, total=total)
 
         fitted = assess.calibrate(loaded, data, device=device, engine=engine, progress=follow)
-    # The predictor runs a folded copy; the weights that are written are those that were read.
-    save_model(out or loaded.path, load_models(model).network, fitted.spec)
+    save_model(out or fitted.path, fitted.network, fitted.spec)
     found = fitted.spec.calibration
     typer.echo(
         f"temperature {found.temperature:.4f}, depth variance x {found.depth_variance_scale:.4f}, "

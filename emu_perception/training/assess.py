@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Any
@@ -205,7 +206,9 @@ def calibrate(
             "another one, such as 'calibration'"
         )
     dataset = open_dataset(data)
-    predictor = Predictor(uncalibrated(model), device, engine=engine)
+    # Predictors fold a network and take it to their own precision: the model's stays as it is.
+    plain = replace(uncalibrated(model), network=copy.deepcopy(model.network))
+    predictor = Predictor(plain, device, engine=engine)
     predictor.masks_depth = False  # as `score`
     label_set = _common_classes(predictor, dataset)
     temperature = TemperatureFit() if label_set is not None else None

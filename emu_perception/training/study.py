@@ -89,6 +89,8 @@ def _score(config: StudyConfig, row: StudyRow, unit: Unit, device: str) -> dict[
             },
         }
     model = _model(config, row, unit, device)
+    for data in tests.values():
+        assess.check_not_fitted_on(model, data, open_dataset(data))
     about["parameters"] = assess.count_parameters(model)
     about["calibration"] = model.spec.calibration.model_dump()
     predictor = Predictor(model, device, engine="pytorch")

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +88,7 @@ def test_calibration_lowers_both_losses(model: Path, data: Path) -> None:
     dataset = open_dataset(config)
     raw, calibrated = (
         assess.score(Predictor(m, "cpu", engine="pytorch"), dataset, replicates=0)
-        for m in (load_model(model), replace(load_model(model), spec=fitted.spec))
+        for m in (load_model(model), fitted)
     )
     assert calibrated["semantic.nll"] < raw["semantic.nll"]
     assert calibrated["depth.nll"] < raw["depth.nll"]

@@ -317,6 +317,8 @@ def test_a_small_study_from_end_to_end(tmp_path: Path) -> None:
     pairs = [{"row": "student", "against": "baseline"}]
     out = tmp_path / "out"
     content = values(data, out, rows=rows, compare=pairs, seeds=[0], pretraining={"seed": 9})
+    # Not those that it is calibrated on.
+    content["tests"]["test"] = {**content["tests"]["test"], "split": "test"}
     content["base"]["data"]["validation"] = content["tests"]["test"]
     content["columns"]["watched"] = "validation.miou"
     file = write(tmp_path / "study.yaml", content)
@@ -341,7 +343,7 @@ def test_a_small_study_from_end_to_end(tmp_path: Path) -> None:
     assert figures["calibration"]["fitted_on"].startswith("nyuv2 train")
     # The trained file itself stays as it was.
     assert read_spec(folder / "student" / "model.safetensors").calibration.fitted_on == ""
-    assert figures["test"]["frames"] == 3
+    assert figures["test"]["frames"] == 2
     once = load_model(folder / "student" / "model.safetensors").network.state_dict()
     before = (folder / "student" / "model.safetensors").stat().st_mtime_ns
 
@@ -352,7 +354,10 @@ def test_a_small_study_from_end_to_end(tmp_path: Path) -> None:
     assert any(not once[name].equal(start[name]) for name in once)
 
     # Another test set: figures are made anew, networks are not.
-    content["tests"]["test"] = {**content["tests"]["test"], "split": "test"}
+    content["tests"]["test"] = {**content["tests"]["test"], "split": "all"}
+    wider = StudyConfig.model_validate(content)
+    with pytest.raises(ValueError, match="would flatter"):
+        _score(wider, wider.row("calibrated"), Unit(0), "cpu")
     content["rows"] = rows[:1]
     content["compare"] = []
     other = write(tmp_path / "other.yaml", content)
