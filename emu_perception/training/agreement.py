@@ -17,6 +17,11 @@ def check_agreement(config: TrainConfig) -> None:
     _check_depth_variance(config)
     _check_methods(config)
     _check_cameras(config)
+    for data in config.data.train:
+        if data.pasted is not None:
+            raise ValueError(
+                f"data.train: {data.title} has things pasted in, which is for data to judge by"
+            )
 
 
 def _check_student(config: TrainConfig) -> None:

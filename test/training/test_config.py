@@ -223,6 +223,10 @@ def test_unknown_keys_deep_inside(file: Path) -> None:
     assert "did you mean 'hue'" in str(caught.value)
 
 
+SCENES = {"name": "scenes", "split": "test"}
+PASTED = {**SCENES, "pasted": {"odd": SCENES, "known": SCENES, "classes": ["car"]}}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -232,6 +236,7 @@ def test_unknown_keys_deep_inside(file: Path) -> None:
         ({"model": {"arguments": {"depth_variance": False}}}, r"take mse or huber"),
         ({"trainer": {"epochs": 0}}, r"trainer\.epochs: .*greater than 0"),
         ({"loss": {"depth": "l1"}}, r"loss\.depth: .*'gaussian', 'mse' or 'huber'"),
+        ({"data": {"train": [PASTED]}}, "has things pasted in, which is for data to judge by"),
     ],
 )
 def test_values_that_do_not_suit(file: Path, change: dict, message: str) -> None:

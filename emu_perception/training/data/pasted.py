@@ -152,7 +152,8 @@ def _fitted(thing: Cutout, size: tuple[int, int], rng: np.random.Generator) -> C
     scale *= min(1.0, (MAX_SHARE * size[0] * size[1] / area) ** 0.5)
     scale = min(scale, size[0] / height, size[1] / width)
     new = (max(1, int(width * scale)), max(1, int(height * scale)))
-    image = cv2.resize(thing.image, new, interpolation=cv2.INTER_AREA if scale < 1 else 1)
+    smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    image = cv2.resize(thing.image, new, interpolation=smooth)
     mask = cv2.resize(thing.mask, new, interpolation=cv2.INTER_NEAREST)
     if rng.random() < 0.5:
         image, mask = image[:, ::-1], mask[:, ::-1]
