@@ -189,6 +189,21 @@ class LoadedModel:
     spec: ModelSpec
     path: Path
 
+    @property
+    def depth_variance(self) -> bool:
+        """Whether its depth, where it predicts one, comes with a variance."""
+        return bool(getattr(self.network, "depth_variance", True))
+
+    @property
+    def epistemic(self) -> bool:
+        """Whether it tells the epistemic part of its uncertainties apart."""
+        return bool(getattr(self.network, "epistemic", False))
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether it samples its dropout at inference."""
+        return bool(getattr(self.network, "stochastic", False))
+
 
 def save_model(path: str | Path, network: nn.Module, spec: ModelSpec) -> None:
     """Write a model file; an existing one is replaced only when the new one is complete."""

@@ -84,10 +84,8 @@ class Predictor:
         self.min_confidence = 0.0
         self.max_depth_std = math.inf
         self.masks_depth = True
-        stochastic = bool(getattr(model.network, "stochastic", False))
-        self.engine = choose_engine(engine, self.device, stochastic)
-        self._epistemic = bool(getattr(model.network, "epistemic", False))
-        self._variance = bool(getattr(model.network, "depth_variance", True))
+        self.engine = choose_engine(engine, self.device, model.stochastic)
+        self._epistemic, self._variance = model.epistemic, model.depth_variance
         self._engine = make_engine(self.engine, model, self.device, self.precision)
 
     @classmethod
@@ -188,7 +186,7 @@ class Predictor:
             self.network_size(height, width),
             size,
             self._engine_maps(wanted),
-            camera,
+            camera if self.spec.rays else None,
         )
         if "mean" in found:
             found.update(self._metric_depth(found, self._focal_ratio(camera), intrinsics is None))
@@ -249,28 +247,30 @@ class Predictor:
     ) -> dict[str, Tensor]:
         """Canonical mean and variance to metres; see `masks_depth`."""
         depth = found["mean"] * focal_ratio
+        maps = {"depth": depth if self.masks_depth else depth.clamp(*self.spec.depth_range)}
+        if "variance" in found:
+            maps["depth_variance"] = found["variance"] * focal_ratio**2
+            if unknown_camera and self.spec.camera is not None:
+                assumed = self.spec.camera.assumed_focal_std * maps["depth"]
+                maps["depth_variance"] = maps["depth_variance"] + assumed**2
+        if "epistemic_variance" in found:
+            maps["depth_epistemic"] = found["epistemic_variance"] * focal_ratio**2
+        if not self.masks_depth:
+            return maps
+        invalid = self._without_depth(maps, found.get("classes"))
+        return {name: value.masked_fill(invalid, math.nan) for name, value in maps.items()}
+
+    def _without_depth(self, maps: dict[str, Tensor], classes: Tensor | None) -> Tensor:
+        """Where depth says nothing: beyond the range, too uncertain, or of a class without one."""
+        depth = maps["depth"]
         nearest, farthest = self.spec.depth_range
         invalid = (depth <= 0) | (depth < nearest) | (depth > farthest)
-        if not self.masks_depth:
-            depth = depth.clamp(nearest, farthest)
-            invalid = torch.zeros_like(invalid)
-        spread = None
-        if "variance" in found:
-            spread = found["variance"] * focal_ratio**2
-            if unknown_camera and self.spec.camera is not None:
-                spread = spread + (self.spec.camera.assumed_focal_std * depth) ** 2
-            if self.masks_depth and self.max_depth_std < math.inf:
-                invalid |= spread > self.max_depth_std**2
-        if self.masks_depth and self.label_set is not None and "classes" in found:
+        if self.max_depth_std < math.inf and "depth_variance" in maps:
+            invalid |= maps["depth_variance"] > self.max_depth_std**2
+        if self.label_set is not None and classes is not None:
             for index in self.label_set.without_depth_ids:
-                invalid |= found["classes"] == index
-        maps = {"depth": depth.masked_fill(invalid, math.nan)}
-        if spread is not None:
-            maps["depth_variance"] = spread.masked_fill(invalid, math.nan)
-        if "epistemic_variance" in found:
-            epistemic = found["epistemic_variance"] * focal_ratio**2
-            maps["depth_epistemic"] = epistemic.masked_fill(invalid, math.nan)
-        return maps
+                invalid |= classes == index
+        return invalid
 
 
 def _check_image(image: np.ndarray) -> None:

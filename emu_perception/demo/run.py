@@ -144,7 +144,7 @@ def recorded_topics(model: LoadedModel) -> list[str]:
         DemoError: there is none.
     """
     topics = [topic for task in model.spec.tasks for topic in MAP_TOPICS.get(task, ())]
-    if not getattr(model.network, "depth_variance", True) and DEPTH_UNCERTAINTY in topics:
+    if not model.depth_variance and DEPTH_UNCERTAINTY in topics:
         topics.remove(DEPTH_UNCERTAINTY)
     if not topics:
         raise DemoError(f"{model.path} predicts neither classes nor depth: nothing to show")

@@ -42,7 +42,7 @@ class Engine(Protocol):
             network_size: height and width at which the network sees it.
             output_size: height and width of the maps.
             wanted: some of `activation.MAPS`; nothing else is computed.
-            camera: of the network's input; a network that takes rays needs it.
+            camera: of the network's input, for a network that takes rays; other ones get None.
 
         Returns:
             The wanted maps `(H, W)` by name (`probabilities` with a leading class axis); those of

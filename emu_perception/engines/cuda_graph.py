@@ -37,8 +37,8 @@ class _Recording:
     graph: torch.cuda.CUDAGraph
     image: Tensor
     """`(H, W, 3)` uint8 in pinned memory of the host."""
-    camera: Tensor
-    """`(1, 4)` float32, likewise."""
+    camera: Tensor | None
+    """`(1, 4)` float32, likewise, of a network that takes rays."""
     maps: dict[str, Tensor]
 
 
@@ -70,7 +70,8 @@ class CUDAGraphEngine(PyTorchEngine):
             size = (image.shape[0], image.shape[1])
             recording = self._recording(size, network_size, output_size, wanted)
             recording.image.copy_(torch.from_numpy(image))
-            if camera is not None:
+            if recording.camera is not None:
+                assert camera is not None, "a network that takes rays needs a camera"
                 recording.camera.copy_(camera_tensor(camera))
             current = torch.cuda.current_stream()
             with torch.cuda.stream(self._stream):
@@ -99,12 +100,12 @@ class CUDAGraphEngine(PyTorchEngine):
         wanted: frozenset[str],
     ) -> _Recording:
         host = torch.zeros((*size, 3), dtype=torch.uint8, pin_memory=True)
-        camera = torch.ones((1, 4), pin_memory=True)
+        camera = torch.ones((1, 4), pin_memory=True) if self._spec.rays else None
         modules: dict[str, nn.Module] = dict(activations(self._spec, wanted, output_size))
 
         def frame() -> dict[str, Tensor]:
             pixels = host.to(self._device, non_blocking=True)
-            seen = camera.to(self._device, non_blocking=True)
+            seen = None if camera is None else camera.to(self._device, non_blocking=True)
             return self._maps(prepare_pixels(pixels, network_size), seen, modules)
 
         self._stream.wait_stream(torch.cuda.current_stream())
