@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -91,7 +92,8 @@ class PartialLosses(nn.Module):
         windows = draw_windows(len(batch["image"]), size)
         view = closer_view(batch, windows, knows_camera=module.spec.camera is not None)
         image = module.normalization(view["image"], view["intrinsics"])
-        seen: DenseOutputs = network.dense(image)
+        with statistics_kept(network):
+            seen: DenseOutputs = network.dense(image)
         second = {task: resize(raw.float(), size) for task, raw in seen.scales[0].items()}
         if isinstance(self.method, Perturbation):
             loss = self._perturbation(module, first, second, windows, batch)
@@ -172,6 +174,24 @@ class PartialLosses(nn.Module):
         if len(factors) == 2 or steps is None:
             return factors
         return [*factors[:-1], lambda step: 0.5 ** (step // steps)]
+
+
+@contextmanager
+def statistics_kept(network: nn.Module) -> Iterator[None]:
+    """Batch norms see a batch as ever, but their running statistics stay as they are.
+
+    Otherwise those that a network is used with are half those of closer views, which no camera
+    takes: absolute depth suffers.
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
 
 
 def closer_depth(network: Any, depth: Tensor, windows: Sequence[Window]) -> Tensor:

@@ -243,6 +243,21 @@ def test_every_method_trains_under_one_label_each(method: str) -> None:
         assert sum(each.abs().sum() for each in found) > 0
 
 
+def test_a_closer_view_leaves_the_running_statistics_alone() -> None:
+    trained = module({"method": "perturbation"})
+    given = batch("depth", "semantic")
+    dense = trained.network.dense(trained.normalization(given["image"]))
+    before = {name: value.clone() for name, value in trained.network.named_buffers()}
+    momenta = [getattr(each, "momentum", None) for each in trained.network.modules()]
+    trained.extra_terms(dense, given)
+    after = dict(trained.network.named_buffers())
+    kept = [name for name in before if name.endswith(("running_mean", "running_var"))]
+    assert kept and all(torch.equal(before[name], after[name]) for name in kept)
+    assert [getattr(each, "momentum", None) for each in trained.network.modules()] == momenta
+    trained.network.dense(trained.normalization(given["image"]))
+    assert any(not torch.equal(before[name], after[name]) for name in kept)
+
+
 def test_the_semi_supervised_rival_weighs_its_terms_as_the_labels() -> None:
     partial = {"method": "perturbation", "arguments": {"confidence": 0.0, "tolerance": 1e9}}
     given = batch("depth", "depth")
