@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
@@ -23,7 +24,7 @@ class DepthUnit(ABC):
 
     @abstractmethod
     def decode(self, value: Tensor) -> Tensor:
-        """The network's unit, any number, to metres; at most `FARTHEST` for an inverse unit."""
+        """The network's unit, any number, to metres; at most `FARTHEST`, except for metres."""
 
 
 class Metres(DepthUnit):
@@ -36,6 +37,18 @@ class Metres(DepthUnit):
 
     def decode(self, value: Tensor) -> Tensor:
         return value
+
+
+class Logarithm(DepthUnit):
+    """The natural logarithm of metres: what is twice as far is as much farther everywhere."""
+
+    name = "logarithm"
+
+    def encode(self, metres: Tensor) -> Tensor:
+        return torch.log(metres.clamp_min(1e-3))
+
+    def decode(self, value: Tensor) -> Tensor:
+        return torch.exp(value.clamp(max=math.log(FARTHEST)))
 
 
 class Inverse(DepthUnit):
@@ -78,7 +91,8 @@ class NormalizedInverse(DepthUnit):
 
 
 DEPTH_UNITS: dict[str, DepthUnit] = {
-    unit.name: unit for unit in (Metres(), Inverse(), SigmoidInverse(), NormalizedInverse())
+    unit.name: unit
+    for unit in (Metres(), Logarithm(), Inverse(), SigmoidInverse(), NormalizedInverse())
 }
 
 
