@@ -95,7 +95,13 @@ def test_single_task_xtasc_has_nothing_to_transfer() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "unit"),
-    [(XTasCNet, "metres"), (XTasCNet, "inverse"), (SegNet, "metres"), (DilatedASPP, "metres")],
+    [
+        (XTasCNet, "metres"),
+        (XTasCNet, "logarithm"),
+        (XTasCNet, "inverse"),
+        (SegNet, "metres"),
+        (DilatedASPP, "metres"),
+    ],
 )
 def test_a_fresh_network_predicts_the_initial_depth(kind: type, unit: str) -> None:
     torch.manual_seed(0)
