@@ -1,4 +1,4 @@
-"""What a depth channel stands for: metres, or an inverse of them that a network learns better."""
+"""What a depth channel stands for: metres, their logarithm, or an inverse of them."""
 
 from __future__ import annotations
 
