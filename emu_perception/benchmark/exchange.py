@@ -16,6 +16,7 @@ from emu_perception.benchmark.measure import (
     resident_bytes,
     take_turns,
 )
+from emu_perception.markdown import markdown_table
 from emu_perception.networks.aspp import WIDTHS
 from emu_perception.networks.densemtl import DOWNSCALING, DenseMTL
 from emu_perception.networks.exchange import ExchangeBlock
@@ -46,6 +47,18 @@ class ExchangeCost:
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
+
+    def markdown(self) -> str:
+        """As a table of one row."""
+        cells = [
+            ", ".join(self.tasks),
+            f"{self.parameters:,}",
+            f"{self.giga_macs:.1f} of {self.network_giga_macs:.1f}",
+            f"{self.seconds:.2f}",
+            f"{self.added_bytes / 2**20:.0f}",
+        ]
+        heads = ["tasks", "parameters", "GMAC, of the whole", "seconds", "MiB"]
+        return markdown_table(heads, [cells])
 
 
 def exchange_cost(

@@ -291,23 +291,18 @@ def exchange(
     """What a block of DenseMTL's exchange between tasks costs on the CPU."""
     from emu_perception.benchmark.exchange import exchange_cost
     from emu_perception.evaluation.result import write_json
-    from emu_perception.markdown import markdown_table
 
-    tasks = task or ["semantic", "depth"]
     found = exchange_cost(
-        tasks, parse_size(size), scale=scale, backbone=backbone, rounds=rounds, threads=threads
+        task or ["semantic", "depth"],
+        parse_size(size),
+        scale=scale,
+        backbone=backbone,
+        rounds=rounds,
+        threads=threads,
     )
     if json_file is not None:
         write_json(json_file, found.to_dict())
-    cells = [
-        ", ".join(tasks),
-        f"{found.parameters:,}",
-        f"{found.giga_macs:.1f} of {found.network_giga_macs:.1f}",
-        f"{found.seconds:.2f}",
-        f"{found.added_bytes / 2**20:.0f}",
-    ]
-    heads = ["tasks", "parameters", "GMAC, of the whole", "seconds", "MiB"]
-    typer.echo(markdown_table(heads, [cells]), nl=False)
+    typer.echo(found.markdown(), nl=False)
 
 
 def _table(result: NodeBenchmark) -> Table:

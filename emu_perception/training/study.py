@@ -89,14 +89,15 @@ def _score(config: StudyConfig, row: StudyRow, unit: Unit, device: str) -> dict[
             },
         }
     model = _model(config, row, unit, device)
-    for data in tests.values():
-        assess.check_not_fitted_on(model, data, open_dataset(data))
+    datasets = {name: open_dataset(data) for name, data in tests.items()}
+    for name, data in tests.items():
+        assess.check_not_fitted_on(model, data, datasets[name])
     about["parameters"] = assess.count_parameters(model)
     about["calibration"] = model.spec.calibration.model_dump()
     predictor = Predictor(model, device, engine="pytorch")
     figures = {
-        name: assess.score(predictor, open_dataset(data), replicates=0).values
-        for name, data in tests.items()
+        name: assess.score(predictor, dataset, replicates=0).values
+        for name, dataset in datasets.items()
     }
     predictor.close()
     if row.trains:
