@@ -91,9 +91,9 @@ class ExportedModel(nn.Module):
 def exported_maps(model: LoadedModel) -> frozenset[str]:
     """All maps that the model has but the probabilities, by their names in the engines."""
     maps = {"classes", "confidence", "entropy", "mean", *OTHERS}
-    if model.depth_variance:
+    if model.traits.depth_variance:
         maps.add("variance")
-    if model.epistemic:
+    if model.traits.epistemic:
         maps |= {"mutual_information", "epistemic_variance"}
     return frozenset(maps)
 
@@ -119,7 +119,7 @@ def export(
     """
     if format not in FORMATS:
         raise ExportError(f"format must be {', '.join(FORMATS)}, got '{format}'")
-    if model.stochastic:
+    if model.traits.stochastic:
         raise ExportError(f"{model.path}: a network that samples its dropout cannot be exported")
     size = size or model.spec.input_size
     if size[0] % 32 or size[1] % 32:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from emu_perception.model_file import Calibration, LoadedModel, load_model
@@ -94,4 +93,4 @@ def monte_carlo_dropout(model: LoadedModel, rate: float, samples: int = 10) -> L
 
 def uncalibrated(model: LoadedModel) -> LoadedModel:
     """The model as if it had never been calibrated."""
-    return replace(model, spec=model.spec.model_copy(update={"calibration": Calibration()}))
+    return model.described(model.spec.model_copy(update={"calibration": Calibration()}))

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
 import torch.nn as nn
 from pydantic import (
     BaseModel,
@@ -27,7 +27,6 @@ from safetensors.torch import load_file, save_file
 from emu_perception.atomic import replacing
 from emu_perception.camera import Intrinsics
 from emu_perception.labels import LabelSet
-from emu_perception.networks.registry import build_network
 from emu_perception.resources import find_resource
 
 HEADER_KEY = "emu_perception"
@@ -106,6 +105,25 @@ class Camera(BaseModel):
         return Intrinsics.from_focal_ratio(width, height, self.assumed_focal_ratio)
 
 
+class Traits(BaseModel):
+    """What a network does that its tasks do not tell."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    depth_variance: bool = True
+    """Its depth, where it predicts one, comes with a variance."""
+    epistemic: bool = False
+    """It tells the epistemic part of its uncertainties apart."""
+    stochastic: bool = False
+    """It samples its dropout at inference."""
+
+    @classmethod
+    def of(cls, network: nn.Module) -> Traits:
+        """Those of a network."""
+        found = {name: getattr(network, name, None) for name in cls.model_fields}
+        return cls(**{name: bool(value) for name, value in found.items() if value is not None})
+
+
 class ModelSpec(BaseModel):
     """Everything about a model but its weights."""
 
@@ -136,6 +154,8 @@ class ModelSpec(BaseModel):
     """Terms of the weights, those inherited from the data included."""
     metrics: dict[str, Any] = {}
     """What it reached, by data set and split."""
+    traits: Traits | None = None
+    """Written with the weights; None before that, and in files of older versions."""
 
     @field_validator("label_set", mode="before")
     @classmethod
@@ -171,6 +191,9 @@ class ModelSpec(BaseModel):
 
     def build(self) -> nn.Module:
         """An untrained network of this kind."""
+        # Only now: a runtime that has kept its compiled form needs none of the networks.
+        from emu_perception.networks.registry import build_network
+
         classes = len(self.label_set) if self.label_set and "semantic" in self.tasks else None
         return build_network(
             self.architecture,
@@ -181,35 +204,53 @@ class ModelSpec(BaseModel):
         )
 
 
-@dataclass(frozen=True)
 class LoadedModel:
-    """A network in `eval()` on the CPU, its description, and where it came from."""
+    """A network in `eval()` on the CPU, its description, and where it came from.
 
-    network: nn.Module
-    spec: ModelSpec
-    path: Path
+    Args:
+        network: None: that of the file, built when it is first asked for.
+    """
 
-    @property
-    def depth_variance(self) -> bool:
-        """Whether its depth, where it predicts one, comes with a variance."""
-        return bool(getattr(self.network, "depth_variance", True))
-
-    @property
-    def epistemic(self) -> bool:
-        """Whether it tells the epistemic part of its uncertainties apart."""
-        return bool(getattr(self.network, "epistemic", False))
+    def __init__(self, network: nn.Module | None, spec: ModelSpec, path: Path) -> None:
+        self._network = network
+        self.spec = spec
+        self.path = path
 
     @property
-    def stochastic(self) -> bool:
-        """Whether it samples its dropout at inference."""
-        return bool(getattr(self.network, "stochastic", False))
+    def network(self) -> nn.Module:
+        """The network.
+
+        Raises:
+            ModelFileError: it is only built now, and the weights do not fit the description.
+        """
+        if self._network is None:
+            self._network = _build(self.spec, self.path)
+        return self._network
+
+    @property
+    def traits(self) -> Traits:
+        """The network's; of one that is not built, as the description has them."""
+        if self._network is None and self.spec.traits is not None:
+            return self.spec.traits
+        return Traits.of(self.network)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """By name; of a network that is not built, from the file."""
+        if self._network is None:
+            return _read_weights(self.path)
+        return self._network.state_dict()
+
+    def described(self, spec: ModelSpec) -> LoadedModel:
+        """The same network with another description of its use, such as another calibration."""
+        return LoadedModel(self._network, spec, self.path)
 
 
 def save_model(path: str | Path, network: nn.Module, spec: ModelSpec) -> None:
     """Write a model file; an existing one is replaced only when the new one is complete."""
     tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    described = spec.model_copy(update={"traits": Traits.of(network)})
     with replacing(Path(path)) as partial:
-        save_file(tensors, partial, metadata={HEADER_KEY: spec.model_dump_json()})
+        save_file(tensors, partial, metadata={HEADER_KEY: described.model_dump_json()})
 
 
 def resolve_model_path(path: str | Path) -> Path:
@@ -271,11 +312,31 @@ def load_model(path: str | Path) -> LoadedModel:
     Raises:
         ModelFileError: missing, truncated, of another kind, or weights that do not fit.
     """
+    model = open_model(path)
+    return LoadedModel(model.network, model.spec, model.path)
+
+
+def open_model(path: str | Path) -> LoadedModel:
+    """As `load_model`, but the network is built when it is first asked for.
+
+    Raises:
+        ModelFileError: missing, truncated, or of another kind.
+    """
     path = resolve_model_path(path)
-    spec = read_spec(path)
+    return LoadedModel(None, read_spec(path), path)
+
+
+def _build(spec: ModelSpec, path: Path) -> nn.Module:
     try:
         network = spec.build()
-        network.load_state_dict(load_file(path))
-    except (RuntimeError, ValueError, SafetensorError, OSError) as error:
+        network.load_state_dict(_read_weights(path))
+    except (RuntimeError, ValueError) as error:
         raise ModelFileError(f"{path}: the weights do not fit its description: {error}") from error
-    return LoadedModel(network.eval(), spec, path)
+    return network.eval()
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path}: its weights cannot be read: {error}") from error

@@ -18,7 +18,7 @@ from emu_perception.engines.base import (
     make_engine,
 )
 from emu_perception.labels import LabelSet
-from emu_perception.model_file import LoadedModel, ModelSpec, load_model
+from emu_perception.model_file import LoadedModel, ModelSpec, open_model
 from emu_perception.prediction import UNLABELLED, Prediction
 
 STRIDE = 32
@@ -84,8 +84,9 @@ class Predictor:
         self.min_confidence = 0.0
         self.max_depth_std = math.inf
         self.masks_depth = True
-        self.engine = choose_engine(engine, self.device, model.stochastic)
-        self._epistemic, self._variance = model.epistemic, model.depth_variance
+        traits = model.traits
+        self.engine = choose_engine(engine, self.device, traits.stochastic)
+        self._epistemic, self._variance = traits.epistemic, traits.depth_variance
         self._engine = make_engine(self.engine, model, self.device, self.precision)
 
     @classmethod
@@ -102,7 +103,7 @@ class Predictor:
             ModelFileError: the file is missing, damaged or of another kind.
             ValueError: an unknown or unavailable device, precision or engine.
         """
-        return cls(load_model(path), device, precision, engine)
+        return cls(open_model(path), device, precision, engine)
 
     @property
     def label_set(self) -> LabelSet | None:

@@ -8,10 +8,14 @@ from safetensors.torch import save_file
 
 from emu_perception.labels import load_label_set
 from emu_perception.model_file import (
+    HEADER_KEY,
     Camera,
+    LoadedModel,
     ModelFileError,
     ModelSpec,
+    Traits,
     load_model,
+    open_model,
     read_spec,
     resolve_model_path,
     save_model,
@@ -44,12 +48,42 @@ def path(tmp_path: Path) -> Path:
 
 def test_round_trip(path: Path) -> None:
     loaded = load_model(path)
-    assert loaded.spec == spec() == read_spec(path)
+    assert loaded.spec == spec(traits=Traits()) == read_spec(path)
     assert not loaded.network.training
     torch.manual_seed(0)
     original = spec().build().state_dict()
     assert all(torch.equal(v, original[k]) for k, v in loaded.network.state_dict().items())
     assert [p.name for p in path.parent.iterdir()] == ["small.safetensors"]
+
+
+def test_an_opened_model_is_built_when_it_is_asked_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(ModelSpec, "build", lambda spec: pytest.fail("built too early"))
+        model = open_model(path)
+        again = model.described(model.spec.model_copy(update={"description": "another"}))
+        assert model.traits == again.traits == Traits(depth_variance=True)
+        weights = again.weights()
+    assert not model.network.training and model.network is model.network
+    assert weights.keys() == model.network.state_dict().keys()
+    assert all(torch.equal(v, weights[k]) for k, v in model.weights().items())
+
+
+def test_traits_are_those_of_the_network(path: Path, tmp_path: Path) -> None:
+    """Whatever the description that it was made from says."""
+    kind = spec(architecture="monte_carlo_dropout", traits=Traits(depth_variance=False))
+    network = kind.build()
+    assert LoadedModel(network, kind, path).traits == Traits(epistemic=True, stochastic=True)
+    save_model(path, network, kind)
+    assert open_model(path).traits == Traits(epistemic=True, stochastic=True)
+    plain = spec(arguments={"width": 8, "depth_variance": False})
+    save_model(path, plain.build(), plain)
+    assert open_model(path).traits == Traits(depth_variance=False)
+    older = plain.model_dump_json(exclude={"traits"})
+    save_file(plain.build().state_dict(), path, metadata={HEADER_KEY: older})
+    assert read_spec(path).traits is None
+    assert open_model(path).traits == Traits(depth_variance=False)
 
 
 def test_missing_and_damaged_files(path: Path, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_folded_maps_equal_the_unfolded_ones(image: np.ndarray) -> None:
             return self.network(x)
 
     reference = Predictor(
-        replace(loaded, network=Unfolded()), device="cpu", engine="pytorch"
+        LoadedModel(Unfolded(), loaded.spec, loaded.path), device="cpu", engine="pytorch"
     ).predict(image)
     for name in ("confidence", "semantic_uncertainty", "depth", "depth_variance"):
         a, b = getattr(p, name), getattr(reference, name)

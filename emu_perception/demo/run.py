@@ -22,7 +22,7 @@ from emu_perception.demo.processes import (
     ros_environment,
     terminated_as_exit,
 )
-from emu_perception.model_file import LoadedModel, load_model
+from emu_perception.model_file import LoadedModel, open_model
 
 NODE_MODULE = "emu_perception.ros.node"
 NODE = "emu_perception"
@@ -90,7 +90,7 @@ def run_demo(
             "ROS 2 is missing: source a ROS 2 installation, or install the package with its "
             "extra `ros`"
         )
-    topics = recorded_topics(load_model(model))
+    topics = recorded_topics(open_model(model))
     with BagReader(bag) as reader:
         source = reader.image_topic(image_topic)
         camera_info = reader.camera_info_topic(source.name)
@@ -144,7 +144,7 @@ def recorded_topics(model: LoadedModel) -> list[str]:
         DemoError: there is none.
     """
     topics = [topic for task in model.spec.tasks for topic in MAP_TOPICS.get(task, ())]
-    if not model.depth_variance and DEPTH_UNCERTAINTY in topics:
+    if not model.traits.depth_variance and DEPTH_UNCERTAINTY in topics:
         topics.remove(DEPTH_UNCERTAINTY)
     if not topics:
         raise DemoError(f"{model.path} predicts neither classes nor depth: nothing to show")

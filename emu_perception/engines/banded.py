@@ -1,14 +1,16 @@
 """Semantic maps of a single member, without its class scores at full size ever in memory.
 
-A full-size `(C, H, W)` tensor costs more to write and read back than to compute. Columns are
-therefore upsampled first, at the few rows of the raw output, and the rows in between are blended
-and reduced to maps one band at a time, while the band is in the cache.
+A full-size `(C, H, W)` tensor costs more to write and read back than to compute. Maps are therefore
+made one band of rows at a time, while it is in the cache: the columns of the few raw rows that it
+lies between are upsampled first, then the rows in between are blended and reduced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -23,19 +25,88 @@ ROWS = 32
 """Full-size rows in a band, where it is not."""
 
 
-class BandedSemanticActivation(nn.Module):
-    """The maps of a `SemanticActivation` from the logits of one member.
+class Band(NamedTuple):
+    """Some rows of a map and what they are made from."""
+
+    source: slice | np.ndarray
+    """The raw rows, by their index where one is repeated."""
+    blend: tuple[np.ndarray, ...]
+    """For each row of the band, which of the source lie above and below it `(R,)`, int32, and the
+    share of the one below `(R, 1)`, float32. Empty where the height is upsampled by a whole number:
+    all pairs of neighbours then have the same shares."""
+    rows: slice
+    """Of the map."""
+    inside: slice
+    """The same, of the band's own: the first and the last may reach over the edge."""
+
+
+class Bands:
+    """How a map's rows are cut into bands of one shape, from the top.
+
+    Args:
+        raw_height, height: rows before and after upsampling.
+
+    Attributes:
+        factor: by how much the height is upsampled; 0 where that is no whole number.
+        raw_rows: how many raw rows a band is made from.
+        rows: how many rows it has.
+    """
+
+    def __init__(self, raw_height: int, height: int) -> None:
+        self._raw_height, self._height = raw_height, height
+        factor, remainder = divmod(height, raw_height)
+        self.factor = 0 if remainder else factor
+        if self.factor:
+            pairs = min(PAIRS, raw_height + 1)
+            self.raw_rows, self.rows = pairs + 1, pairs * factor
+            return
+        self.rows = min(ROWS, height)
+        source = ((np.arange(height) + 0.5) * raw_height / height - 0.5).clip(0, raw_height - 1)
+        self._above = np.floor(source).astype(np.int32)
+        self._below = np.minimum(self._above + 1, raw_height - 1)
+        self._share = (source - self._above).astype(np.float32)
+        last = self.rows - 1
+        self.raw_rows = 1 + max(self._below[top + last] - self._above[top] for top in self._tops())
+
+    def __iter__(self) -> Iterator[Band]:
+        if not self.factor:
+            for top in self._tops():
+                rows = slice(top, top + self.rows)
+                first = min(int(self._above[top]), self._raw_height - self.raw_rows)
+                blend = (self._above[rows] - first, self._below[rows] - first)
+                share = self._share[rows, None]
+                yield Band(
+                    slice(first, first + self.raw_rows), (*blend, share), rows, slice(0, self.rows)
+                )
+            return
+        # The edge rows are repeated: half a pair too much comes out at the top and at the bottom.
+        for first in range(-1, self._raw_height, self.raw_rows - 1):
+            source: slice | np.ndarray = slice(first, first + self.raw_rows)
+            if first < 0 or first + self.raw_rows > self._raw_height:
+                source = np.arange(first, first + self.raw_rows).clip(0, self._raw_height - 1)
+            top = first * self.factor + self.factor // 2
+            rows = slice(max(top, 0), min(top + self.rows, self._height))
+            yield Band(source, (), rows, slice(rows.start - top, rows.stop - top))
+
+    def _tops(self) -> list[int]:
+        """The last band overlaps the one before it."""
+        return [min(top, self._height - self.rows) for top in range(0, self._height, self.rows)]
+
+
+class SemanticBand(nn.Module):
+    """The maps of one band.
 
     With `m` the largest logit of a pixel, `q = l - m`, `Z = sum exp(q)` and `S = sum q exp(q)`, the
     confidence is `1 / Z` and the entropy `ln Z - S / Z`: no logarithm per class.
 
     Args:
-        general: what it must equal; its wanted maps may not include the probabilities.
+        general: what bands together must equal; its wanted maps may not include the probabilities.
+        bands: of its maps.
     """
 
-    def __init__(self, general: SemanticActivation) -> None:
+    def __init__(self, general: SemanticActivation, bands: Bands) -> None:
         super().__init__()
-        self.wanted, self.size = general.wanted, general.size
+        self.wanted, self.width, self.bands = general.wanted, general.size[1], bands
         self.temperature, self.classes = general.temperature, general.classes
 
     @staticmethod
@@ -43,61 +114,54 @@ class BandedSemanticActivation(nn.Module):
         """Whether these maps of so many members can be computed this way."""
         return members == 1 and "probabilities" not in wanted
 
-    def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
-        """`(1, C, h, w)`, or `(1, 1, C, h, w)`, to `(H, W)` maps in the order of `wanted`."""
-        raw = raw.flatten(0, -4).float()
+    def forward(self, raw: Tensor, *blend: Tensor) -> tuple[Tensor, ...]:
+        """`(1, C, n, w)` raw rows, and `Band.blend`, to `(R, W)` maps in the order of `wanted`."""
         # Upsampling is linear: the temperature divides as well before it.
-        logits = raw[:, : self.classes] / self.temperature
-        columns = resize(logits, (int(raw.shape[-2]), self.size[1]))[0]
+        logits = self._upsample(raw[:, : self.classes] / self.temperature, blend)
         if self.wanted == ("classes",):
-            labels = [band.argmax(0).to(torch.uint8) for band in self._bands(columns)]
-            return (self._whole(labels, columns),)
-        reduced = zip(*(_reduce(band) for band in self._bands(columns)), strict=True)
-        classes, confidence, expected = (self._whole(bands, columns) for bands in reduced)
+            return (logits.argmax(0).to(torch.uint8).reshape(-1, self.width),)
+        classes, confidence, expected = _reduce(logits)
         maps = {"classes": classes, "confidence": confidence}
         if "entropy" in self.wanted or "mutual_information" in self.wanted:
             maps["entropy"] = -torch.log(confidence) - expected
         if "mutual_information" in self.wanted:
-            full = resize(raw[:, self.classes :], self.size)[0, 0]
-            maps["mutual_information"] = torch.minimum(F.softplus(full), maps["entropy"])
-        return tuple(maps[name] for name in self.wanted)
+            predicted = F.softplus(self._upsample(raw[:, self.classes :], blend)[0])
+            maps["mutual_information"] = torch.minimum(predicted, maps["entropy"])
+        return tuple(maps[name].reshape(-1, self.width) for name in self.wanted)
 
-    def _factor(self, columns: Tensor) -> int:
-        """By how much the height is upsampled; 0 where that is no whole number."""
-        factor, remainder = divmod(self.size[0], int(columns.shape[1]))
-        return factor if remainder == 0 else 0
-
-    def _bands(self, columns: Tensor) -> Iterator[Tensor]:
-        """`(C, h, W)` to bands `(C, …, W)` of upsampled rows, from the top."""
-        height, rows = self.size[0], int(columns.shape[1])
-        factor = self._factor(columns)
-        if factor == 0:
-            source = (torch.arange(height, dtype=torch.float64) + 0.5) * rows / height - 0.5
-            source = source.clamp(0, rows - 1)
-            above = source.floor().long()
-            below = (above + 1).clamp(max=rows - 1)
-            share = (source - above).float()[:, None]
-            for i in range(0, height, ROWS):
-                band = slice(i, i + ROWS)
-                upper = columns.index_select(1, above[band])
-                lower = columns.index_select(1, below[band])
-                yield upper + (lower - upper) * share[band]
-            return
-        # Every pair of neighbours is blended with the same shares: no gathering. The edge rows are
-        # repeated, so that half a pair too much comes out at the top and at the bottom.
-        padded = torch.cat([columns[:, :1], columns, columns[:, -1:]], 1)[:, :, None]
+    def _upsample(self, raw: Tensor, blend: tuple[Tensor, ...]) -> Tensor:
+        """`(1, C, n, w)` to `(C, …, W)`, the R rows of the band along one axis or two."""
+        columns = resize(raw, (self.bands.raw_rows, self.width))[0]
+        if blend:
+            above, below, share = blend
+            upper, lower = columns.index_select(1, above), columns.index_select(1, below)
+            return upper + (lower - upper) * share
+        # No gathering: that takes a fifth of the time.
+        factor = self.bands.factor
         share = ((torch.arange(factor) + 0.5 * (1 - factor % 2)) / factor)[:, None]
-        for i in range(0, rows + 1, PAIRS):
-            end = min(rows + 1, i + PAIRS)
-            upper = padded[:, i:end]
-            yield upper + (padded[:, i + 1 : end + 1] - upper) * share
+        upper = columns[:, :-1, None]
+        return upper + (columns[:, 1:, None] - upper) * share
 
-    def _whole(self, bands: tuple[Tensor, ...] | list[Tensor], columns: Tensor) -> Tensor:
-        """The bands of a map as one `(H, W)`."""
-        height, width = self.size
-        rows = torch.cat([band.reshape(-1, width) for band in bands])
-        start = (self._factor(columns) + 1) // 2
-        return rows[start : start + height] if start else rows
+
+def assemble(
+    raw: np.ndarray, bands: Bands, size: tuple[int, int], run: Callable[..., Sequence[np.ndarray]]
+) -> list[np.ndarray]:
+    """The maps of all bands as whole ones.
+
+    Args:
+        raw: `(1, C, h, w)`, or `(1, 1, C, h, w)`.
+        bands: of h rows to those of `size`.
+        size: height and width of the maps.
+        run: a `SemanticBand` on arrays; may return the same memory each time.
+    """
+    rows = raw.reshape(raw.shape[-4:])
+    maps: list[np.ndarray] = []
+    for source, blend, target, inside in bands:
+        parts = run(rows[:, :, source], *blend)
+        maps = maps or [np.empty(size, part.dtype) for part in parts]
+        for whole, part in zip(maps, parts, strict=True):
+            whole[target] = part[inside]
+    return maps
 
 
 def _reduce(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -67,6 +67,10 @@ class EngineCache:
         if _write(path, make()):
             self._prune(path)
 
+    def holds(self, prefix: str) -> bool:
+        """Whether there is an entry whose name begins so."""
+        return self._folder is not None and any(self._folder.glob(f"{self._key}-{prefix}*{SUFFIX}"))
+
     def _path(self, name: str) -> Path | None:
         return self._folder / f"{self._key}-{name}{SUFFIX}" if self._folder else None
 
@@ -91,7 +95,7 @@ class EngineCache:
 def _digest(model: LoadedModel, runtime: dict[str, object]) -> str:
     digest = hashlib.sha256(json.dumps(runtime, sort_keys=True, default=str).encode())
     digest.update(model.spec.model_dump_json().encode())
-    for name, tensor in sorted(model.network.state_dict().items()):
+    for name, tensor in sorted(model.weights().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:32]

@@ -13,7 +13,8 @@ import io
 import platform
 import sys
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from emu_perception.engines.activation import (
     prepare,
     requested,
 )
-from emu_perception.engines.banded import BandedSemanticActivation
+from emu_perception.engines.banded import Bands, SemanticBand, assemble
 from emu_perception.engines.base import fold
 from emu_perception.engines.cache import EngineCache
 from emu_perception.model_file import LoadedModel
@@ -43,6 +44,10 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 import openvino  # noqa: E402
 
+_Maps: TypeAlias = Callable[[np.ndarray], list[np.ndarray]]
+"""Raw outputs of a task to its maps."""
+NETWORK = "network"
+"""What the kept forms of networks are called by, before their sizes."""
 KEPT_SIZES = 8
 """Compiled networks that are kept, one per size; the least recently used goes first."""
 KEPT_MAPS = 3
@@ -83,8 +88,9 @@ class OpenVINOEngine:
             platform=platform.machine(),
             settings=self._settings,
         )
-        folded = separate_decoders(fold(model.network))
-        self._network: nn.Module | None = _Network(folded, model.spec)
+        self._model: LoadedModel | None = model
+        if not self._cache.holds(NETWORK):
+            _ = model.network  # weights that do not fit are refused here
         self._compile_network = functools.lru_cache(KEPT_SIZES)(self._compile_network_once)
         kept = KEPT_MAPS * len(model.spec.tasks)
         self._compile_maps = functools.lru_cache(kept)(self._compile_maps_once)
@@ -110,22 +116,20 @@ class OpenVINOEngine:
             results = self._compile_maps(task, compiled, network_size, output_size)(raw[task])
             for name, result in zip(compiled, results, strict=True):
                 if name in names:
-                    # The next frame overwrites the request's own memory.
-                    maps[name] = torch.from_numpy(result.copy())
+                    maps[name] = torch.from_numpy(result)
         return maps
 
     def close(self) -> None:
         """Release the compiled networks."""
-        self._network = None
+        self._model = None
         self._compile_network.cache_clear()
         self._compile_maps.cache_clear()
 
     def _compile_network_once(self, size: tuple[int, int]) -> _Request:
-        assert self._network is not None, "the engine was closed"
         example = [torch.zeros((1, 3, *size), dtype=torch.uint8)]
         if self._spec.rays:
             example.append(torch.ones(1, 4))
-        return self._compile(f"network-{_name(size)}", self._network, *example)
+        return self._compile(f"{NETWORK}-{_name(size)}", self._network, *example)
 
     def _compile_maps_once(
         self,
@@ -133,27 +137,46 @@ class OpenVINOEngine:
         names: tuple[str, ...],
         network_size: tuple[int, int],
         size: tuple[int, int],
-    ) -> _Request:
+    ) -> _Maps:
         shape = self._compile_network(network_size).shapes[self._spec.tasks.index(task)]
         activation = activations(self._spec, frozenset(names), size)[task]
-        module: nn.Module = activation
-        if isinstance(activation, SemanticActivation) and _is_banded(task, names, shape):
-            module = BandedSemanticActivation(activation)
         sizes = "-".join(map(_name, (network_size, size)))
-        return self._compile(f"{task}-{sizes}-{'-'.join(names)}", module, torch.zeros(shape))
+        if isinstance(activation, SemanticActivation) and _is_banded(task, names, shape):
+            bands = Bands(shape[-2], size[0])
+            band = SemanticBand(activation, bands)
+            given: list[Tensor] = [torch.zeros(1, shape[-3], bands.raw_rows, shape[-1])]
+            given += [torch.from_numpy(each) for each in next(iter(bands)).blend]
+            request = self._compile(f"{task}_band-{sizes}-{'-'.join(names)}", lambda: band, *given)
+            repeat = request.on_own_arrays()
+            return lambda raw: assemble(raw, bands, size, repeat)
+        request = self._compile(
+            f"{task}-{sizes}-{'-'.join(names)}", lambda: activation, torch.zeros(shape)
+        )
+        # The next frame overwrites the request's own memory.
+        return lambda raw: [each.copy() for each in request(raw)]
 
-    def _compile(self, name: str, module: nn.Module, *example: Tensor) -> _Request:
+    def _network(self) -> nn.Module:
+        """Its form for OpenVINO; where a compiled one was kept, nobody asks for it."""
+        assert self._model is not None, "the engine was closed"
+        return _Network(separate_decoders(fold(self._model.network)), self._spec)
+
+    def _compile(self, name: str, make: Callable[[], nn.Module], *example: Tensor) -> _Request:
         """From the cache where it is there."""
-        kept = self._cache.read(name)
-        if kept is not None:
-            try:
-                compiled = self._core.import_model(io.BytesIO(kept), "CPU", self._settings)
-                return _Request(compiled)
-            except RuntimeError:
-                pass  # damaged: made anew
-        request = _Request(self._compile_anew(name, module, example))
+        compiled = self._from_cache(name)
+        if compiled is None:
+            compiled = self._compile_anew(name, make(), example)
+        request = _Request(compiled)
         _give_back_memory()
         return request
+
+    def _from_cache(self, name: str) -> Any:
+        kept = self._cache.read(name)
+        if kept is None:
+            return None
+        try:
+            return self._core.import_model(io.BytesIO(kept), "CPU", self._settings)
+        except RuntimeError:
+            return None  # damaged: made anew
 
     def _compile_anew(self, name: str, module: nn.Module, example: tuple[Tensor, ...]) -> Any:
         with warnings.catch_warnings(), torch.no_grad():
@@ -168,9 +191,9 @@ class OpenVINOEngine:
 
 
 def _is_banded(task: str, names: tuple[str, ...], shape: tuple[int, ...]) -> bool:
-    """Whether maps are computed by `BandedSemanticActivation` from raw outputs of that shape."""
+    """Whether maps are computed by a `SemanticBand` at a time from raw outputs of that shape."""
     members = 1 if len(shape) == 4 else shape[0]
-    return task == "semantic" and BandedSemanticActivation.serves(names, members)
+    return task == "semantic" and SemanticBand.serves(names, members)
 
 
 def _rounded_up(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -217,3 +240,27 @@ class _Request:
     def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
         result = self._request.infer(list(arrays), share_inputs=True, share_outputs=True)
         return [result[i] for i in range(len(self.shapes))]
+
+    def on_own_arrays(self) -> Callable[..., list[np.ndarray]]:
+        """The same as a function with less to do per call, for a request that is run many times a
+        frame and in no other way: what is given is copied, what is returned is overwritten by the
+        next call.
+        """
+        # OpenVINO takes the arrays' memory as it is, and keeps no reference to them: they live as
+        # long as the function.
+        inputs = [
+            np.empty(tuple(each.shape), each.element_type.to_dtype())
+            for each in self._request.model_inputs
+        ]
+        for index, array in enumerate(inputs):
+            self._request.set_input_tensor(index, openvino.Tensor(array, shared_memory=True))
+        outputs = [self._request.get_output_tensor(i).data for i in range(len(self.shapes))]
+
+        def run(*arrays: np.ndarray) -> list[np.ndarray]:
+            for own, given in zip(inputs, arrays, strict=True):
+                np.copyto(own, given)
+            self._request.start_async()
+            self._request.wait()
+            return outputs
+
+        return run

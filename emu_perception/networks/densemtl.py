@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-import timm
 import torch.nn as nn
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from emu_perception.networks.exchange import (
     Fusion,
     Isolated,
 )
+from emu_perception.networks.lean_import import timm
 from emu_perception.networks.multitask import TASKS, MultiTaskNetwork
 from emu_perception.networks.outputs import DenseOutputs
 

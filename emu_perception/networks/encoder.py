@@ -9,27 +9,22 @@ from __future__ import annotations
 
 from typing import Any
 
-import timm
 import torch.nn as nn
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models import (
-    build_model_with_cfg,
-    generate_default_cfgs,
-    is_model,
-    register_model,
-)
-from timm.models.pvt_v2 import PyramidVisionTransformerV2
+
+from emu_perception.networks.lean_import import timm
+
+PyramidVisionTransformerV2 = timm.models.pvt_v2.PyramidVisionTransformerV2
 
 STAGES = 4
 """Decoders take four scales, at 1/4, 1/8, 1/16 and 1/32 of the image."""
 
-default_cfgs = generate_default_cfgs(
+default_cfgs = timm.models.generate_default_cfgs(
     {
         f"mit_b{size}": {
             "num_classes": 1000,
             "input_size": (3, 224, 224),
-            "mean": IMAGENET_DEFAULT_MEAN,
-            "std": IMAGENET_DEFAULT_STD,
+            "mean": timm.data.IMAGENET_DEFAULT_MEAN,
+            "std": timm.data.IMAGENET_DEFAULT_STD,
             "first_conv": "patch_embed.proj",
             "classifier": "head",
             "fixed_input_size": False,
@@ -52,7 +47,7 @@ def _mix_transformer(
     }
     kwargs.setdefault("out_indices", tuple(range(STAGES)))
     out_indices = kwargs.pop("out_indices")
-    return build_model_with_cfg(
+    return timm.models.build_model_with_cfg(
         PyramidVisionTransformerV2,
         variant,
         pretrained,
@@ -61,37 +56,37 @@ def _mix_transformer(
     )
 
 
-@register_model
+@timm.models.register_model
 def mit_b0(pretrained: bool = False, **kwargs: Any) -> PyramidVisionTransformerV2:
     """Mix Transformer B0: 3.3 million parameters."""
     return _mix_transformer("mit_b0", (2, 2, 2, 2), pretrained, **kwargs)
 
 
-@register_model
+@timm.models.register_model
 def mit_b1(pretrained: bool = False, **kwargs: Any) -> PyramidVisionTransformerV2:
     """Mix Transformer B1: 13.2 million parameters."""
     return _mix_transformer("mit_b1", (2, 2, 2, 2), pretrained, **kwargs)
 
 
-@register_model
+@timm.models.register_model
 def mit_b2(pretrained: bool = False, **kwargs: Any) -> PyramidVisionTransformerV2:
     """Mix Transformer B2: 24.2 million parameters."""
     return _mix_transformer("mit_b2", (3, 4, 6, 3), pretrained, **kwargs)
 
 
-@register_model
+@timm.models.register_model
 def mit_b3(pretrained: bool = False, **kwargs: Any) -> PyramidVisionTransformerV2:
     """Mix Transformer B3: 44.1 million parameters."""
     return _mix_transformer("mit_b3", (3, 4, 18, 3), pretrained, **kwargs)
 
 
-@register_model
+@timm.models.register_model
 def mit_b4(pretrained: bool = False, **kwargs: Any) -> PyramidVisionTransformerV2:
     """Mix Transformer B4: 60.8 million parameters."""
     return _mix_transformer("mit_b4", (3, 8, 27, 3), pretrained, **kwargs)
 
 
-@register_model
+@timm.models.register_model
 def mit_b5(pretrained: bool = False, **kwargs: Any) -> PyramidVisionTransformerV2:
     """Mix Transformer B5: 81.4 million parameters."""
     return _mix_transformer("mit_b5", (3, 6, 40, 3), pretrained, **kwargs)
@@ -115,7 +110,7 @@ def build_encoder(
     Raises:
         ValueError: no such model, or one that does not give these four scales.
     """
-    if not is_model(name.split(".")[0]):
+    if not timm.models.is_model(name.split(".")[0]):
         nearest = timm.list_models(f"{name.split('_')[0]}*")[:5]
         hint = f"; near it: {', '.join(nearest)}" if nearest else ""
         raise ValueError(f"timm has no model named '{name}'{hint}")

@@ -1,4 +1,4 @@
-"""Import timm without PyTorch's compiler, which it loads for two decorators.
+"""timm, imported without PyTorch's compiler, which it loads for two decorators.
 
 They are of torchvision's RoI operations and of timm's NaFlexViT; no network here uses either. A
 node starts seconds earlier without the compiler and needs 140 MB less. Whoever calls what they
@@ -17,8 +17,8 @@ from typing import Any
 COMPILER = "torch._dynamo"
 
 
-def import_timm() -> None:
-    """Import timm; with a stand-in for the compiler, if that is not loaded yet."""
+def _import_timm() -> None:
+    """With a stand-in for the compiler, if that is not loaded yet."""
     if "timm" in sys.modules or COMPILER in sys.modules:
         return
     package, utils = ModuleType(COMPILER), ModuleType(f"{COMPILER}.utils")
@@ -50,3 +50,9 @@ def _disable(function: Any = None, *arguments: Any, **options: Any) -> Any:
 
 def _is_compile_supported(device_type: str) -> bool:
     return importlib.import_module(f"{COMPILER}.utils").is_compile_supported(device_type)
+
+
+_import_timm()
+import timm  # noqa: E402
+
+__all__ = ["timm"]

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn as nn
-from timm.models.resnet import BasicBlock
 from torch import Tensor
 
 from emu_perception.networks.attention import projection
 from emu_perception.networks.decoder import resize
 from emu_perception.networks.encoder import build_encoder, feature_widths
 from emu_perception.networks.exchange import Distillation
+from emu_perception.networks.lean_import import timm
 from emu_perception.networks.multitask import TASKS, MultiTaskNetwork
 from emu_perception.networks.outputs import DenseOutputs
 
@@ -54,11 +54,9 @@ class PADNet(MultiTaskNetwork):
         widths = feature_widths(self.encoder)
         self.project = nn.ModuleList(projection(each, width) for each in widths)
         self.fuse = projection(len(widths) * width, width)
+        block = timm.models.resnet.BasicBlock
         self.initial = nn.ModuleDict(
-            {
-                t: nn.Sequential(BasicBlock(width, width), BasicBlock(width, width))
-                for t in self.tasks
-            }
+            {t: nn.Sequential(block(width, width), block(width, width)) for t in self.tasks}
         )
         self.initial_outputs = self._predictors(width)
         self.distillation = Distillation(self.tasks, width) if len(self.tasks) > 1 else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -207,7 +206,8 @@ def calibrate(
         )
     dataset = open_dataset(data)
     # Predictors fold a network and take it to their own precision: the model's stays as it is.
-    plain = replace(uncalibrated(model), network=copy.deepcopy(model.network))
+    described = uncalibrated(model)
+    plain = LoadedModel(copy.deepcopy(model.network), described.spec, model.path)
     predictor = Predictor(plain, device, engine=engine)
     predictor.masks_depth = False  # as `score`
     label_set = _common_classes(predictor, dataset)
@@ -233,7 +233,7 @@ def calibrate(
     numbers = {"temperature": temperature, "depth_variance_scale": variance}
     found = {name: fit.result() for name, fit in numbers.items() if fit is not None}
     fitted = model.spec.calibration.fitted(provenance(data, dataset), **found)
-    return replace(model, spec=model.spec.model_copy(update={"calibration": fitted}))
+    return model.described(model.spec.model_copy(update={"calibration": fitted}))
 
 
 def _samples(dataset: Dataset) -> Iterator[Sample]:

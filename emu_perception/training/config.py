@@ -331,7 +331,7 @@ class TrainerConfig(Strict):
     freeze_norms_from: float | None = Field(None, ge=0, le=1)
     """Share of the training from which batch norms keep their statistics; None: they never do."""
     ema_decay: float | None = Field(None, gt=0, lt=1)
-    """Average the weights with this decay; None: don't."""
+    """Average the weights with this decay, with less at first; None: don't."""
     validate_every: int = Field(1, gt=0)
     """Epochs."""
     log_every: int = Field(20, gt=0)

@@ -12,7 +12,6 @@ import torch
 import torch.nn as nn
 import yaml
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
-from lightning.pytorch.callbacks.weight_averaging import EMAWeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from pydantic import ValidationError
 
@@ -28,6 +27,7 @@ from emu_perception.networks.pretrained import (
 )
 from emu_perception.training.callbacks import (
     AtomicCheckpointIO,
+    MovingAverage,
     Pictures,
     SameProcesses,
     epoch_checkpoint,
@@ -189,7 +189,7 @@ def train(config: TrainConfig, resume: str = "auto", *, progress: bool = True) -
     if trainer.interrupted:
         raise KeyboardInterrupt
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, EMAWeightAveraging):
+        if isinstance(callback, MovingAverage):
             # Lightning leaves this out where the last epoch's checkpoint was all there was to load.
             callback.on_train_end(trainer, module)
     if trainer.is_global_zero:
@@ -245,7 +245,7 @@ def _trainer(
         SameProcesses(),
     ]
     if settings.ema_decay is not None:
-        callbacks.append(EMAWeightAveraging(decay=settings.ema_decay))
+        callbacks.append(MovingAverage(settings.ema_decay))
     if data.validation is not None:
         callbacks.append(Pictures(data.validation, settings.picture_every))
     strategy = settings.strategy

@@ -142,7 +142,7 @@ class Teacher:
     def __init__(self, model: LoadedModel, jitter: ColourJitter) -> None:
         if model.spec.arguments.get("split_uncertainty"):
             raise ValueError(f"{model.path} has split uncertainty: it is a student, not a teacher")
-        if not model.depth_variance and "depth" in model.spec.tasks:
+        if not model.traits.depth_variance and "depth" in model.spec.tasks:
             raise ValueError(
                 f"{model.path} predicts no variance of depth: alone it cannot be a teacher; "
                 "several such networks can, by the variance of their means"

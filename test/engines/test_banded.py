@@ -10,13 +10,27 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from emu_perception.engines.activation import SemanticActivation
-from emu_perception.engines.banded import BandedSemanticActivation
+from emu_perception.engines.banded import Bands, SemanticBand, assemble
 from emu_perception.labels import load_label_set
 from emu_perception.model_file import Calibration, LoadedModel, ModelSpec
 from emu_perception.predictor import Predictor
 
 CLASSES = 7
 ALL = ("classes", "confidence", "entropy", "mutual_information")
+
+
+def by_bands(general: SemanticActivation, raw: Tensor) -> tuple[Tensor, ...]:
+    size = (general.size[0], general.size[1])
+    bands = Bands(raw.shape[-2], size[0])
+    band = SemanticBand(general, bands)
+
+    def run(rows: np.ndarray, *blend: np.ndarray) -> list[np.ndarray]:
+        assert rows.shape[2] == bands.raw_rows
+        found = band(*map(torch.from_numpy, (np.ascontiguousarray(rows), *blend)))
+        assert all(each.shape == (bands.rows, size[1]) for each in found)
+        return [each.numpy() for each in found]
+
+    return tuple(map(torch.from_numpy, assemble(raw.numpy(), bands, size, run)))
 
 
 def check(names: tuple[str, ...], found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
@@ -55,7 +69,7 @@ def test_equals_the_general_form(
     raw = torch.randn(1, CLASSES + 1, *raw_size, generator=torch.Generator().manual_seed(seed))
     raw = (raw * scale)[None] if members else raw * scale
     general = SemanticActivation(names, size, temperature, CLASSES)
-    check(names, BandedSemanticActivation(general)(raw), general(raw))
+    check(names, by_bands(general, raw), general(raw))
 
 
 @pytest.mark.parametrize("size", [(5, 7), (12, 40), (47, 33), (480, 3), (961, 2)])
@@ -63,9 +77,7 @@ def test_constant_logits_and_shrinking(size: tuple[int, int]) -> None:
     """Shrunk maps and many bands; equal scores give a confidence of 1/C and an entropy of ln C."""
     raw = torch.zeros(1, CLASSES, 30, 24)
     names = ("classes", "confidence", "entropy")
-    _, confidence, entropy = BandedSemanticActivation(SemanticActivation(names, size, 2, CLASSES))(
-        raw
-    )
+    _, confidence, entropy = by_bands(SemanticActivation(names, size, 2, CLASSES), raw)
     assert confidence.shape == size
     assert torch.allclose(confidence, torch.tensor(1 / CLASSES))
     assert torch.allclose(entropy, torch.tensor(float(np.log(CLASSES))))
@@ -74,9 +86,9 @@ def test_constant_logits_and_shrinking(size: tuple[int, int]) -> None:
 def test_members_and_probabilities_are_left_to_the_general_form() -> None:
     maps = SemanticActivation(("classes", "entropy"), (4, 4), 1, CLASSES)
     scores = SemanticActivation(("classes", "probabilities"), (4, 4), 1, CLASSES)
-    assert BandedSemanticActivation.serves(maps.wanted, 1)
-    assert not BandedSemanticActivation.serves(maps.wanted, 2)
-    assert not BandedSemanticActivation.serves(scores.wanted, 1)
+    assert SemanticBand.serves(maps.wanted, 1)
+    assert not SemanticBand.serves(maps.wanted, 2)
+    assert not SemanticBand.serves(scores.wanted, 1)
 
 
 @pytest.fixture(scope="module")

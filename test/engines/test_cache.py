@@ -12,7 +12,13 @@ import torch
 
 from emu_perception.engines import cache
 from emu_perception.engines.cache import EngineCache, recall_image_size, remember_image_size
-from emu_perception.model_file import Calibration, LoadedModel
+from emu_perception.model_file import (
+    Calibration,
+    LoadedModel,
+    ModelFileError,
+    ModelSpec,
+    save_model,
+)
 from emu_perception.networks.decoder import SeparateDecoders, separate_decoders
 from emu_perception.predictor import Predictor
 
@@ -100,6 +106,25 @@ def test_openvino_compiles_once(
     third = Predictor(model, device="cpu", engine="openvino").predict(image)
     assert len(converted) == 1 and np.array_equal(first.labels, third.labels)
     assert len(network.read_bytes()) > len(damaged)  # mended
+
+
+def test_where_a_form_was_kept_no_network_is_built(
+    model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    image = np.random.default_rng(1).integers(0, 256, (64, 96, 3), np.uint8)
+    path = tmp_path / "model.safetensors"
+    save_model(path, model.network, model.spec)
+    first = Predictor.from_file(path, device="cpu", engine="openvino").predict(image)
+    with monkeypatch.context() as patch:
+        patch.setattr(ModelSpec, "build", lambda spec: pytest.fail("built"))
+        second = Predictor.from_file(path, device="cpu", engine="openvino").predict(image)
+    assert np.array_equal(first.depth, second.depth, equal_nan=True)
+    # Weights that fit nothing are refused before the first image: they were never compiled.
+    other = model.spec.model_copy(update={"backbone": "mit_b1"})
+    save_model(path, model.network, other)
+    with pytest.raises(ModelFileError, match="do not fit"):
+        Predictor.from_file(path, device="cpu", engine="openvino")
 
 
 def test_image_sizes_are_remembered_by_model(folder: Path, tmp_path: Path) -> None:
