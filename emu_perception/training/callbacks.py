@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,19 +52,25 @@ def epoch_checkpoint(folder: Path) -> ModelCheckpoint:
 
 
 class MovingAverage(WeightAveraging):
-    """Averages weights, and the running statistics of norms, exponentially.
-
-    A run is short: with a decay of 0.998, 1,500 steps leave a twentieth of what was there at first,
-    and a norm's first variance of one outweighs what it becomes. The decay is therefore smaller at
-    first, (1 + n) / (10 + n) after n steps, as TensorFlow's ExponentialMovingAverage has it.
-    """
+    """Averages weights, and the running statistics of norms: see `moving_average`."""
 
     def __init__(self, decay: float) -> None:
-        def average(before: Tensor, now: Tensor, steps: int | Tensor) -> Tensor:
-            keep = min(decay, (1 + int(steps)) / (10 + int(steps)))
-            return before * keep + now * (1 - keep)
+        super().__init__(use_buffers=True, avg_fn=moving_average(decay))
 
-        super().__init__(use_buffers=True, avg_fn=average)
+
+def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """An exponential average of (average, now, updates so far) that soon forgets its beginning.
+
+    Runs are short: with a decay of 0.998, 1,500 steps leave a twentieth of what was there at first,
+    and a norm's first variance of one outweighs what it becomes. The decay is therefore smaller at
+    first, (1 + n) / (10 + n) after n updates, as in TensorFlow's ExponentialMovingAverage.
+    """
+
+    def average(before: Tensor, now: Tensor, updates: Tensor | int) -> Tensor:
+        keep = min(decay, (1 + int(updates)) / (10 + int(updates)))
+        return before * keep + now * (1 - keep)
+
+    return average
 
 
 class SameProcesses(Callback):

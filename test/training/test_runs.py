@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from torch.optim.swa_utils import AveragedModel
 from typer.testing import CliRunner
 
 pytest.importorskip("lightning")
@@ -22,6 +23,7 @@ from emu_perception.cli import app
 from emu_perception.model_file import load_model
 from emu_perception.predictor import Predictor
 from emu_perception.training import run
+from emu_perception.training.callbacks import moving_average
 from emu_perception.training.config import ConfigError
 from emu_perception.training.data_module import DataModule, open_dataset
 from emu_perception.training.modules import SupervisedModule
@@ -101,6 +103,20 @@ def test_settings_that_were_cut_short_are_named(data: Path, tmp_path: Path, text
     (tmp_path / run.CONFIG_FILE).write_text(text)
     with pytest.raises(ConfigError, match=r"config\.yaml does not hold a run's settings"):
         run.train(tiny.config(data, tmp_path), progress=False)
+
+
+def test_an_average_forgets_its_beginning() -> None:
+    norm = torch.nn.BatchNorm1d(1)  # begins with a variance of one
+    averaged = AveragedModel(norm, avg_fn=moving_average(0.998), use_buffers=True)
+    seen = []
+    for step in range(400):
+        norm.running_var.fill_(0.01 if step else 1.0)
+        averaged.update_parameters(norm)
+        seen.append(averaged.module.running_var.item())
+    assert seen[0] == 1 and seen[20] < 0.05 and seen[-1] == pytest.approx(0.01, rel=1e-3)
+    # Later it averages as it was told to.
+    late = moving_average(0.998)(torch.zeros(()), torch.ones(()), torch.tensor(10_000))
+    assert late == pytest.approx(0.002, rel=1e-4)
 
 
 def test_killed_at_any_moment_and_resumed_gives_the_same_weights(
