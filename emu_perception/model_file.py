@@ -313,7 +313,8 @@ def load_model(path: str | Path) -> LoadedModel:
         ModelFileError: missing, truncated, of another kind, or weights that do not fit.
     """
     model = open_model(path)
-    return LoadedModel(model.network, model.spec, model.path)
+    _ = model.network  # builds it
+    return model
 
 
 def open_model(path: str | Path) -> LoadedModel:

@@ -7,7 +7,7 @@ lies between are upsampled first, then the rows in between are blended and reduc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,57 +40,53 @@ class Band(NamedTuple):
     """The same, of the band's own: the first and the last may reach over the edge."""
 
 
-class Bands:
-    """How a map's rows are cut into bands of one shape, from the top.
+class Bands(NamedTuple):
+    """How a map's rows are cut into bands of one shape, from the top: see `cut`."""
 
-    Args:
-        raw_height, height: rows before and after upsampling.
+    factor: int
+    """By how much the height is upsampled; 0 where that is no whole number."""
+    raw_rows: int
+    """How many raw rows a band is made from."""
+    rows: int
+    """How many rows a band has."""
+    bands: tuple[Band, ...]
 
-    Attributes:
-        factor: by how much the height is upsampled; 0 where that is no whole number.
-        raw_rows: how many raw rows a band is made from.
-        rows: how many rows it has.
-    """
 
-    def __init__(self, raw_height: int, height: int) -> None:
-        self._raw_height, self._height = raw_height, height
-        factor, remainder = divmod(height, raw_height)
-        self.factor = 0 if remainder else factor
-        if self.factor:
-            pairs = min(PAIRS, raw_height + 1)
-            self.raw_rows, self.rows = pairs + 1, pairs * factor
-            return
-        self.rows = min(ROWS, height)
-        source = ((np.arange(height) + 0.5) * raw_height / height - 0.5).clip(0, raw_height - 1)
-        self._above = np.floor(source).astype(np.int32)
-        self._below = np.minimum(self._above + 1, raw_height - 1)
-        self._share = (source - self._above).astype(np.float32)
-        last = self.rows - 1
-        self.raw_rows = 1 + max(self._below[top + last] - self._above[top] for top in self._tops())
+def cut(raw_height: int, height: int) -> Bands:
+    """The bands of a map with so many rows before and after upsampling."""
+    factor, remainder = divmod(height, raw_height)
+    return _cut_anywhere(raw_height, height) if remainder else _cut_by_pairs(raw_height, factor)
 
-    def __iter__(self) -> Iterator[Band]:
-        if not self.factor:
-            for top in self._tops():
-                rows = slice(top, top + self.rows)
-                first = min(int(self._above[top]), self._raw_height - self.raw_rows)
-                blend = (self._above[rows] - first, self._below[rows] - first)
-                share = self._share[rows, None]
-                yield Band(
-                    slice(first, first + self.raw_rows), (*blend, share), rows, slice(0, self.rows)
-                )
-            return
-        # The edge rows are repeated: half a pair too much comes out at the top and at the bottom.
-        for first in range(-1, self._raw_height, self.raw_rows - 1):
-            source: slice | np.ndarray = slice(first, first + self.raw_rows)
-            if first < 0 or first + self.raw_rows > self._raw_height:
-                source = np.arange(first, first + self.raw_rows).clip(0, self._raw_height - 1)
-            top = first * self.factor + self.factor // 2
-            rows = slice(max(top, 0), min(top + self.rows, self._height))
-            yield Band(source, (), rows, slice(rows.start - top, rows.stop - top))
 
-    def _tops(self) -> list[int]:
-        """The last band overlaps the one before it."""
-        return [min(top, self._height - self.rows) for top in range(0, self._height, self.rows)]
+def _cut_by_pairs(raw_height: int, factor: int) -> Bands:
+    """The edge rows are repeated: half a pair too much comes out at the top and at the bottom."""
+    pairs = min(PAIRS, raw_height + 1)
+    raw_rows, rows, bands = pairs + 1, pairs * factor, []
+    for first in range(-1, raw_height, pairs):
+        source: slice | np.ndarray = slice(first, first + raw_rows)
+        if first < 0 or first + raw_rows > raw_height:
+            source = np.arange(first, first + raw_rows).clip(0, raw_height - 1)
+        top = first * factor + factor // 2
+        target = slice(max(top, 0), min(top + rows, raw_height * factor))
+        bands.append(Band(source, (), target, slice(target.start - top, target.stop - top)))
+    return Bands(factor, raw_rows, rows, tuple(bands))
+
+
+def _cut_anywhere(raw_height: int, height: int) -> Bands:
+    """The last band overlaps the one before it."""
+    rows = min(ROWS, height)
+    position = ((np.arange(height) + 0.5) * raw_height / height - 0.5).clip(0, raw_height - 1)
+    above = np.floor(position).astype(np.int32)
+    below = np.minimum(above + 1, raw_height - 1)
+    share = (position - above).astype(np.float32)
+    targets = [slice(top := min(i, height - rows), top + rows) for i in range(0, height, rows)]
+    raw_rows = 1 + max(int(below[t][-1] - above[t][0]) for t in targets)
+    bands = []
+    for target in targets:
+        first = min(int(above[target][0]), raw_height - raw_rows)
+        blend = (above[target] - first, below[target] - first, share[target, None])
+        bands.append(Band(slice(first, first + raw_rows), blend, target, slice(0, rows)))
+    return Bands(0, raw_rows, rows, tuple(bands))
 
 
 class SemanticBand(nn.Module):
@@ -156,7 +152,7 @@ def assemble(
     """
     rows = raw.reshape(raw.shape[-4:])
     maps: list[np.ndarray] = []
-    for source, blend, target, inside in bands:
+    for source, blend, target, inside in bands.bands:
         parts = run(rows[:, :, source], *blend)
         maps = maps or [np.empty(size, part.dtype) for part in parts]
         for whole, part in zip(maps, parts, strict=True):

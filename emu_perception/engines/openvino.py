@@ -32,7 +32,7 @@ from emu_perception.engines.activation import (
     prepare,
     requested,
 )
-from emu_perception.engines.banded import Bands, SemanticBand, assemble
+from emu_perception.engines.banded import SemanticBand, assemble, cut
 from emu_perception.engines.base import fold
 from emu_perception.engines.cache import EngineCache
 from emu_perception.model_file import LoadedModel
@@ -142,10 +142,10 @@ class OpenVINOEngine:
         activation = activations(self._spec, frozenset(names), size)[task]
         sizes = "-".join(map(_name, (network_size, size)))
         if isinstance(activation, SemanticActivation) and _is_banded(task, names, shape):
-            bands = Bands(shape[-2], size[0])
+            bands = cut(shape[-2], size[0])
             band = SemanticBand(activation, bands)
             given: list[Tensor] = [torch.zeros(1, shape[-3], bands.raw_rows, shape[-1])]
-            given += [torch.from_numpy(each) for each in next(iter(bands)).blend]
+            given += [torch.from_numpy(each) for each in bands.bands[0].blend]
             request = self._compile(f"{task}_band-{sizes}-{'-'.join(names)}", lambda: band, *given)
             repeat = request.on_own_arrays()
             return lambda raw: assemble(raw, bands, size, repeat)

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from emu_perception.atomic import replacing
 from emu_perception.panels import contact_sheet
@@ -55,20 +56,20 @@ class MovingAverage(WeightAveraging):
     """Averages weights, and the running statistics of norms: see `moving_average`."""
 
     def __init__(self, decay: float) -> None:
-        super().__init__(use_buffers=True, avg_fn=moving_average(decay))
+        super().__init__(use_buffers=True, multi_avg_fn=moving_average(decay))
 
 
-def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """An exponential average of (average, now, updates so far) that soon forgets its beginning.
+def moving_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
+    """Moves averages towards what is now, after so many updates; soon forgets their beginning.
 
     Runs are short: with a decay of 0.998, 1,500 steps leave a twentieth of what was there at first,
     and a norm's first variance of one outweighs what it becomes. The decay is therefore smaller at
     first, (1 + n) / (10 + n) after n updates, as in TensorFlow's ExponentialMovingAverage.
     """
 
-    def average(before: Tensor, now: Tensor, updates: Tensor | int) -> Tensor:
-        keep = min(decay, (1 + int(updates)) / (10 + int(updates)))
-        return before * keep + now * (1 - keep)
+    def average(averages: Any, now: Any, updates: Tensor | int) -> None:
+        n = int(updates)
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, now, updates)
 
     return average
 

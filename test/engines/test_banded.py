@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from emu_perception.engines.activation import SemanticActivation
-from emu_perception.engines.banded import Bands, SemanticBand, assemble
+from emu_perception.engines.banded import SemanticBand, assemble, cut
 from emu_perception.labels import load_label_set
 from emu_perception.model_file import Calibration, LoadedModel, ModelSpec
 from emu_perception.predictor import Predictor
@@ -21,7 +21,7 @@ ALL = ("classes", "confidence", "entropy", "mutual_information")
 
 def by_bands(general: SemanticActivation, raw: Tensor) -> tuple[Tensor, ...]:
     size = (general.size[0], general.size[1])
-    bands = Bands(raw.shape[-2], size[0])
+    bands = cut(raw.shape[-2], size[0])
     band = SemanticBand(general, bands)
 
     def run(rows: np.ndarray, *blend: np.ndarray) -> list[np.ndarray]:

@@ -180,12 +180,13 @@ def test_autostart_with_a_missing_model_leaves_the_node_up(
     start_node: StartNode, robot: Robot, tmp_path: Path
 ) -> None:
     start_node(model=str(tmp_path / "missing.safetensors"))
-    robot.wait_for_status(
-        lambda level, message, _: level == ERROR[0] and "missing.safetensors" in message,
-        "the reason in diagnostics",
+    _, message, _ = robot.wait_for_status(
+        lambda level, *_: level == ERROR[0], "the reason in diagnostics"
     )
+    assert "no model file" in message and "missing.safetensors" in message
     # It may be told a moment before the transition has ended.
-    wait_for(lambda: robot.state() == "unconfigured", "the node to be unconfigured")
+    wait_for(lambda: robot.state() not in ("configuring", "errorprocessing"), "its end")
+    assert robot.state() == "unconfigured"
 
 
 def test_an_unknown_device_fails_configure_as_a_parameter(

@@ -107,7 +107,7 @@ def test_settings_that_were_cut_short_are_named(data: Path, tmp_path: Path, text
 
 def test_an_average_forgets_its_beginning() -> None:
     norm = torch.nn.BatchNorm1d(1)  # begins with a variance of one
-    averaged = AveragedModel(norm, avg_fn=moving_average(0.998), use_buffers=True)
+    averaged = AveragedModel(norm, multi_avg_fn=moving_average(0.998), use_buffers=True)
     seen = []
     for step in range(400):
         norm.running_var.fill_(0.01 if step else 1.0)
@@ -115,8 +115,9 @@ def test_an_average_forgets_its_beginning() -> None:
         seen.append(averaged.module.running_var.item())
     assert seen[0] == 1 and seen[20] < 0.05 and seen[-1] == pytest.approx(0.01, rel=1e-3)
     # Later it averages as it was told to.
-    late = moving_average(0.998)(torch.zeros(()), torch.ones(()), torch.tensor(10_000))
-    assert late == pytest.approx(0.002, rel=1e-4)
+    late = torch.zeros(3)
+    moving_average(0.998)([late], [torch.ones(3)], torch.tensor(10_000))
+    assert late.tolist() == pytest.approx([0.002] * 3, rel=1e-4)
 
 
 def test_killed_at_any_moment_and_resumed_gives_the_same_weights(
