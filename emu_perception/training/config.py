@@ -216,6 +216,8 @@ class LossConfig(Strict):
     camera_height: tuple[float, float] | None = None
     """Metres, mean and deviation: what the camera's height over that plane is drawn to, where the
     camera is known."""
+    camera_tilt: float = Field(3.0, gt=0)
+    """Degrees, mean 0: the deviation of that plane's roll and pitch, where its height counts."""
 
 
 class WeightingConfig(Strict):

@@ -1,8 +1,9 @@
 """The road as a plane under the camera: what labels of the road teach about depth.
 
 A plane n·P = h in the camera's frame makes the inverse depth of pixel rays (x, y, 1) linear:
-1 / d = q·(x, y, 1) with q = n / h. So a plane can be fitted without the camera's focal length, and
-with it the camera's height over the road is 1 / |q|.
+1 / d = q·(x, y, 1) with q = n / h. So a plane can be fitted without the camera's focal length; with
+it, q tells how high and how level the camera is over the road. Height alone would not do: depth
+that grows towards the bottom of the image lies on a plane as well, overhead.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ class GroundPlane(NamedTuple):
     """`(N,)` int64: which of the batch these are."""
     residual: Tensor
     """`(N,)` mean |ln depth - ln depth of the plane|; 0 on a flat road."""
-    height: Tensor
-    """`(N,)` metres of the camera over the plane, for rays of a known camera."""
+    inverse: Tensor
+    """`(N, 3)` q, 1/m, for rays of a known camera: (0, 1/h, 0) under a level one h metres above."""
 
 
 def fit_ground_plane(depth: Tensor, road: Tensor, rays: Tensor) -> GroundPlane:
     """Planes through the predicted depth of the road.
 
     Relative errors of depth are minimised, so that the far end counts no more than the near one.
-    The residual's gradient moves the depth to the plane, not the plane to the depth; the height's
-    moves both.
+    The residual's gradient moves the depth to the plane, not the plane to the depth; that of the
+    plane moves both.
 
     Args:
         depth: `(B, H, W)` metres, any positive scale.
@@ -42,7 +43,7 @@ def fit_ground_plane(depth: Tensor, road: Tensor, rays: Tensor) -> GroundPlane:
     """
     use = road & (depth > 0)
     images = torch.nonzero(use.flatten(1).sum(1) >= MIN_PIXELS)[:, 0]
-    residuals, heights = [], []
+    residuals, planes = [], []
     for image in images.tolist():
         chosen = use[image]
         d, ray = depth[image][chosen].double(), rays[image][chosen].double()
@@ -54,10 +55,8 @@ def fit_ground_plane(depth: Tensor, road: Tensor, rays: Tensor) -> GroundPlane:
         plane = torch.linalg.solve(normal, target)
         inverse = (ray @ plane.detach()).clamp_min(1e-4)
         residuals.append((torch.log(d) + torch.log(inverse)).abs().mean())
-        heights.append(1 / plane.norm().clamp_min(1e-4))
-    empty = depth.new_zeros(0)
-    return GroundPlane(
-        images,
-        torch.stack(residuals).to(depth.dtype) if residuals else empty,
-        torch.stack(heights).to(depth.dtype) if heights else empty,
-    )
+        planes.append(plane)
+    if not planes:
+        return GroundPlane(images, depth.new_zeros(0), depth.new_zeros(0, 3))
+    stacked = torch.stack(residuals), torch.stack(planes)
+    return GroundPlane(images, *(each.to(depth.dtype) for each in stacked))

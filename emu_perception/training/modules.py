@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -207,9 +208,12 @@ class SupervisedModule(L.LightningModule):
         loss = found.residual.sum()
         if settings.camera_height is not None:
             expected, deviation = settings.camera_height
-            off = (found.height - expected) / deviation
+            tilt = math.tan(math.radians(settings.camera_tilt))
+            level = found.inverse.new_tensor([0.0, 1.0, 0.0])
+            spread = found.inverse.new_tensor([tilt, deviation / expected, tilt])
+            off = (expected * found.inverse - level) / spread
             error = F.huber_loss(off, torch.zeros_like(off), reduction="none")
-            loss = loss + (error * known[found.images]).sum()
+            loss = loss + (error.sum(1) * known[found.images]).sum()
         return loss / max(1, len(found.images))
 
     def on_train_epoch_start(self) -> None:
