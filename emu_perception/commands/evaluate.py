@@ -70,7 +70,7 @@ def evaluate(
     from emu_perception.atomic import write_text
     from emu_perception.evaluation.result import write_json
     from emu_perception.training.config_file import load_config
-    from emu_perception.training.table import compare, table_cells
+    from emu_perception.training.table import compare, difference_cells, table_cells
     from emu_perception.training.table import markdown as table_markdown
     from emu_perception.training.table_config import TableConfig, TableRow
 
@@ -121,6 +121,14 @@ def evaluate(
         for line in cells:
             shown.add_row(*line)
     console.print(shown)
+    heads, cells = difference_cells(rows)
+    if cells:
+        # Figures below one another: intervals are too wide for a terminal's columns.
+        first, *figures = zip(heads, *cells, strict=True)
+        shown = Table(*first)
+        for line in figures:
+            shown.add_row(*line)
+        console.print(shown)
     if markdown is not None:
         write_text(markdown, table_markdown(rows))
     if report is not None:

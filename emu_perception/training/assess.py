@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,13 @@ def provenance(data: DatasetConfig, dataset: Dataset) -> Fit:
     return Fit(title=f"{data.title} ({len(names)} images)", dataset=data.name, samples=names)
 
 
+@dataclass(frozen=True)
+class Assessment(Evaluation):
+    """The figures of a model, and the sums that they came from, to compare it with another."""
+
+    evaluator: Evaluator
+
+
 def score(
     predictor: Predictor,
     dataset: Dataset,
@@ -70,7 +78,7 @@ def score(
     log: FrameLog | None = None,
     median_scaled: bool = False,
     void_as_inaccurate: bool = False,
-) -> Evaluation:
+) -> Assessment:
     """All figures of a model on a data set, one image at a time.
 
     Depth is judged at every pixel whose truth is known, those included that the model takes for sky
@@ -137,7 +145,7 @@ def score(
         if progress is not None:
             progress(index + 1, len(dataset))
     result = evaluator.result(replicates)
-    return Evaluation({**result.values, "camera_height": heights.values()})
+    return Assessment({**result.values, "camera_height": heights.values()}, evaluator)
 
 
 def _add_height(heights: CameraHeights, spec: ModelSpec, sample: Sample, depth: np.ndarray) -> None:
@@ -160,7 +168,7 @@ def score_elevation_table(
     depth_range: tuple[float, float],
     replicates: int = 1000,
     void_as_inaccurate: bool = False,
-) -> Evaluation:
+) -> Assessment:
     """Depth figures of an image-free table, as `score` gives those of a model.
 
     Raises:
@@ -177,7 +185,7 @@ def score_elevation_table(
             evaluator.update(prediction, depth=sample.depth, clip=sample.clip)
     if not evaluator.frames:
         raise ValueError("the data set has no depth with known cameras")
-    return evaluator.result(replicates)
+    return Assessment(evaluator.result(replicates).values, evaluator)
 
 
 def calibrate(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from emu_perception.benchmark.measure import take_turns
-from emu_perception.evaluation import Evaluation
+from emu_perception.evaluation import Evaluation, Evaluator
 from emu_perception.evaluation.frames import FrameLog
 from emu_perception.evaluation.result import look_up
 from emu_perception.markdown import markdown_table
@@ -73,7 +73,9 @@ def compare(
     Each holds the keys of `evaluation.result`, whose `seconds_per_frame` is timed apart from the
     scoring (see `time_apart`), and besides them `name`, `models`, `parameters`, `engine`,
     `device`, `precision`, and `calibration`: its two numbers, what they were `fitted_on`, and how
-    the row was `scored`: `none`, `as stored` or `fitted`. An `elevation_table` has no models.
+    the row was `scored`: `none`, `as stored` or `fitted`. An `elevation_table` has no models. A row
+    that is held `against` another has `differences` too: by how much each headline figure is larger
+    than the other's, and the ends of its 95 % interval, images resampled for both together.
 
     Args:
         progress: called with what is being done, images done and images in all.
@@ -81,17 +83,25 @@ def compare(
             several.
 
     Raises:
-        ValueError: a model was, or is to be, calibrated on images that it is scored on.
+        ValueError: a model was, or is to be, calibrated on images that it is scored on, or a row is
+            held against one of other images.
     """
     dataset = open_dataset(config.data)
     if config.calibration is not None:
         known = open_dataset(config.calibration)
         assess.check_apart(assess.provenance(config.calibration, known), config.data, dataset)
     alone = len(config.rows) == 1
-    rows = []
+    rows, sums = [], {}
     for row in config.rows:
         folder = report if report is None or alone else report / _file_name(row.name)
-        rows.append(_score_row(row, config, dataset, device, engine, replicates, progress, folder))
+        args = row, config, dataset, device, engine, replicates, progress, folder
+        values, sums[row.name] = _score_row(*args)
+        rows.append(values)
+    for row, values in zip(config.rows, rows, strict=True):
+        if row.against is not None and replicates:
+            found = sums[row.against].differences(sums[row.name], replicates)
+            values["against"] = row.against
+            values["differences"] = {key: list(ends) for key, ends in found.items()}
     return rows
 
 
@@ -104,7 +114,8 @@ def _score_row(
     replicates: int,
     progress: Progress,
     folder: Path | None,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Evaluator]:
+    """Its figures and the sums that they came from."""
     about: dict[str, Any] = {"name": row.name, "models": row.models, "parameters": 0}
     if row.elevation_table is not None:
         found = assess.score_elevation_table(
@@ -114,7 +125,7 @@ def _score_row(
             replicates,
             config.void_as_inaccurate,
         )
-        return {**about, "calibration": {"scored": "none"}, **found.values}
+        return {**about, "calibration": {"scored": "none"}, **found.values}, found.evaluator
     model = _open_row(row, config, device, engine, progress)
     assess.check_not_fitted_on(model, config.data, dataset)
     predictor = Predictor(model, device, engine=engine)
@@ -139,11 +150,11 @@ def _score_row(
             median_scaled=row.median_scaled,
             void_as_inaccurate=config.void_as_inaccurate,
         )
-    found = Evaluation({**found.values, "seconds_per_frame": seconds})
+    result = Evaluation({**found.values, "seconds_per_frame": seconds})
     if folder is not None and log is not None:
-        _write_report(folder, config.data, about, predictor, found, log)
+        _write_report(folder, config.data, about, predictor, result, log)
     predictor.close()
-    return {**about, **found.values}
+    return {**about, **result.values}, found.evaluator
 
 
 def _open_row(
@@ -232,9 +243,26 @@ def table_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]
     ]
 
 
+def difference_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Heads and cells of the rows that are held against another; no cells where there are none."""
+    held = [row for row in rows if "differences" in row]
+    kept = {k: v for k, v in COLUMNS.items() if any(v in row["differences"] for row in held)}
+    heads = ["difference (95 % interval)", *kept]
+    cells = []
+    for row in held:
+        found = (row["differences"].get(key) for key in kept.values())
+        cells.append([f"{row['name']} − {row['against']}", *map(_difference, found)])
+    return heads, cells
+
+
+def _difference(ends: list[float] | None) -> str:
+    return "–" if ends is None else "{:+.4f} [{:+.4f}, {:+.4f}]".format(*ends)
+
+
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """The table in Markdown."""
-    return markdown_table(*table_cells(rows))
+    """The table in Markdown, and that of differences."""
+    both = table_cells(rows), difference_cells(rows)
+    return "\n".join(markdown_table(heads, cells) for heads, cells in both if cells)
 
 
 def _format(value: float | str | None) -> str:

@@ -25,6 +25,8 @@ class TableRow(Strict):
     its own, fitted on the table's `calibration`."""
     median_scaled: bool = False
     """Scale each image's depth to its labels' median: for depth that was learnt without labels."""
+    against: str | None = None
+    """Another row: the table tells how this one differs, image by image, with intervals."""
 
     @model_validator(mode="after")
     def _check(self) -> TableRow:
@@ -55,6 +57,8 @@ class TableConfig(Strict):
         for row in self.rows:
             if names.count(row.name) > 1:
                 raise ValueError(f"two rows are named '{row.name}'")
+            if row.against is not None and row.against not in set(names) - {row.name}:
+                raise ValueError(f"row '{row.name}': no other row is named '{row.against}'")
             if row.calibration == "fitted" and self.calibration is None:
                 raise ValueError(f"row '{row.name}' is to be fitted: say on which `calibration`")
         return self

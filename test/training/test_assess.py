@@ -209,6 +209,41 @@ def test_a_table_of_methods(model: Path, data: Path, tmp_path: Path) -> None:
         TableConfig.model_validate(values)
 
 
+def test_rows_of_a_table_against_each_other(model: Path, data: Path, tmp_path: Path) -> None:
+    rows = [
+        {"name": "plain", "models": [str(model)]},
+        {
+            "name": "dropout",
+            "models": [str(model)],
+            "dropout": 0.4,
+            "samples": 2,
+            "against": "plain",
+        },
+        {"name": "the same", "models": [str(model)], "against": "plain"},
+    ]
+    values = {
+        "data": {"name": "nyuv2", "root": str(data), "split": "all", "options": {"classes": 13}},
+        "rows": rows,
+    }
+    table, out, text = (tmp_path / name for name in ("table.yaml", "t.json", "t.md"))
+    table.write_text(yaml.safe_dump(values))
+    shown = invoke(
+        "evaluate", "--table", table, "--json", out, "--markdown", text, "--device", "cpu",
+        "--engine", "pytorch", "--replicates", 20,
+    )  # fmt: skip
+    plain, dropout, same = json.loads(out.read_text())
+    assert "differences" not in plain and dropout["against"] == "plain"
+    difference, low, high = dropout["differences"]["semantic.nll"]
+    assert low <= difference <= high and difference != 0
+    assert difference == pytest.approx(dropout["semantic"]["nll"] - plain["semantic"]["nll"])
+    assert all(ends == [0, 0, 0] for ends in same["differences"].values())
+    assert "| dropout − plain |" in text.read_text()
+    assert f"{difference:+.4f}" in shown
+    rows[1]["against"] = "plane"
+    with pytest.raises(ValueError, match="row 'dropout': no other row is named 'plane'"):
+        TableConfig.model_validate(values)
+
+
 def test_data_check_names_the_broken_file(data: Path) -> None:
     broken = data / "rgb" / "0002.png"
     whole = broken.read_bytes()
