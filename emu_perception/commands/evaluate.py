@@ -124,10 +124,10 @@ def evaluate(
     heads, cells = difference_cells(rows)
     if cells:
         # Figures below one another: intervals are too wide for a terminal's columns.
-        first, *figures = zip(heads, *cells, strict=True)
-        shown = Table(*first)
-        for line in figures:
-            shown.add_row(*line)
+        compared, *figures = zip(heads, *cells, strict=True)
+        shown = Table(*compared)
+        for figure in figures:
+            shown.add_row(*figure)
         console.print(shown)
     if markdown is not None:
         write_text(markdown, table_markdown(rows))

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from emu_perception.training.config import TrainConfig
 
 TRAINED_BY_LOSS = ("segdepthformer", "deep_sub_ensemble")
-"""Architectures whose depth `LossConfig.depth` is about."""
+"""Architectures that `LossConfig` is about."""
 
 
 def check_agreement(config: TrainConfig) -> None:
@@ -17,6 +17,11 @@ def check_agreement(config: TrainConfig) -> None:
     _check_depth_variance(config)
     _check_methods(config)
     _check_cameras(config)
+    if config.loss.class_weights and config.model.architecture not in TRAINED_BY_LOSS:
+        raise ValueError(
+            f"loss.class_weights is for {' and '.join(TRAINED_BY_LOSS)}; {config.model.architecture} "
+            "has its losses in multitask.losses"
+        )
     for data in config.data.train:
         if data.pasted is not None:
             raise ValueError(

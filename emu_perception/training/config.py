@@ -10,6 +10,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PositiveFloat,
     field_validator,
     model_validator,
 )
@@ -195,6 +196,8 @@ class LossConfig(Strict):
     """`mse` and `huber` train no variance (EMUFormer, Tables 9 and 10): they want
     `model.arguments.depth_variance: false`, except of a student, who learns it from its teacher."""
     semantic_weight: float = Field(1.0, ge=0)
+    class_weights: dict[str, PositiveFloat] = {}
+    """How much a pixel of these classes counts, others 1: rare ones are else learnt last."""
     depth_weight: float = Field(1.0, ge=0)
     """w1."""
     normals_weight: float = Field(1.0, ge=0)

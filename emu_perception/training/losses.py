@@ -6,6 +6,8 @@ Those of ground truth ignore pixels without a label. Those of the teacher (EMUFo
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,10 +16,34 @@ from emu_perception.prediction import UNLABELLED
 from emu_perception.uncertainty import MIN_VARIANCE
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of `(B, C, H, W)` logits, int64 `(B, H, W)` labels; 0 if all are 255."""
-    summed = F.cross_entropy(logits.float(), labels, ignore_index=UNLABELLED, reduction="sum")
-    return summed / (labels != UNLABELLED).sum().clamp_min(1)
+def cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy of `(B, C, H, W)` logits, int64 `(B, H, W)` labels; 0 if all are 255.
+
+    Args:
+        weight: `(C,)`, how much a pixel of each class counts; None: all the same.
+    """
+    summed = F.cross_entropy(
+        logits.float(), labels, weight, ignore_index=UNLABELLED, reduction="sum"
+    )
+    known = labels != UNLABELLED
+    if weight is None:
+        return summed / known.sum().clamp_min(1)
+    return summed / (weight[labels * known] * known).sum().clamp_min(1e-6)
+
+
+def class_weights(given: Mapping[str, float], names: Sequence[str]) -> Tensor | None:
+    """`(C,)` for `cross_entropy`, 1 for a class that is not given; None where none is.
+
+    Raises:
+        ValueError: one is given that is none of the names.
+    """
+    if not given:
+        return None
+    for name in given:
+        if name not in names:
+            known = ", ".join(names) or "none"
+            raise ValueError(f"loss.class_weights: there is no class '{name}'; known: {known}")
+    return torch.tensor([given.get(name, 1.0) for name in names])
 
 
 def gaussian_nll(

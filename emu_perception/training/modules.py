@@ -60,6 +60,10 @@ class SupervisedModule(L.LightningModule):
         self.normalization = Normalization(spec)
         self.classes = len(spec.label_set) if spec.label_set and "semantic" in spec.tasks else None
         self._sums: dict[str, Tensor] = {}
+        self._class_weights: Tensor | None
+        names = spec.label_set.names if spec.label_set else ()
+        weights_of_classes = losses.class_weights(config.loss.class_weights, names)
+        self.register_buffer("_class_weights", weights_of_classes, persistent=False)
         chosen = config.multitask.weighting
         weights: dict[str, float] = dict(chosen.weights)  # type: ignore[arg-type]
         self.weighting = build_weighting(chosen.name, spec.tasks, weights, **chosen.arguments)
@@ -146,7 +150,7 @@ class SupervisedModule(L.LightningModule):
         """Those of the ground truth."""
         weights, found = self.config.loss, {}
         if outputs.logits is not None:
-            entropy = losses.cross_entropy(outputs.logits, batch["labels"])
+            entropy = losses.cross_entropy(outputs.logits, batch["labels"], self._class_weights)
             found["cross_entropy"] = weights.semantic_weight * entropy
         if outputs.mean is not None:
             target, valid = self.depth_target(batch)

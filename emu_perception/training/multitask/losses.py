@@ -63,12 +63,7 @@ def balanced_cross_entropy(prediction: Tensor, target: Tensor, valid: Tensor) ->
     DenseMTL's authors' code for NYUv2; the mean is the weighted one, as `F.cross_entropy` takes it.
     """
     weight = prediction.new_tensor([0.05, 0.95], dtype=torch.float32)
-    target = target.masked_fill(~valid, UNLABELLED)
-    summed = F.cross_entropy(
-        prediction.float(), target, weight, ignore_index=UNLABELLED, reduction="sum"
-    )
-    total = (valid * weight[target.masked_fill(~valid, 0)]).sum()
-    return summed / total.clamp_min(1e-6)
+    return losses.cross_entropy(prediction, target.masked_fill(~valid, UNLABELLED), weight)
 
 
 @register_loss("edges", "weighted_cross_entropy")
