@@ -19,8 +19,8 @@ def check_agreement(config: TrainConfig) -> None:
     _check_cameras(config)
     if config.loss.class_weights and config.model.architecture not in TRAINED_BY_LOSS:
         raise ValueError(
-            f"loss.class_weights is for {' and '.join(TRAINED_BY_LOSS)}; {config.model.architecture} "
-            "has its losses in multitask.losses"
+            f"loss.class_weights is for {' and '.join(TRAINED_BY_LOSS)}; what "
+            f"{config.model.architecture} learns by is in multitask.losses"
         )
     for data in config.data.train:
         if data.pasted is not None:

@@ -236,6 +236,10 @@ PASTED = {**SCENES, "pasted": {"odd": SCENES, "known": SCENES, "classes": ["car"
         ({"model": {"arguments": {"depth_variance": False}}}, r"take mse or huber"),
         ({"trainer": {"epochs": 0}}, r"trainer\.epochs: .*greater than 0"),
         ({"loss": {"depth": "l1"}}, r"loss\.depth: .*'gaussian', 'mse' or 'huber'"),
+        (
+            {"model": {"architecture": "densemtl"}, "loss": {"class_weights": {"pole": 2.0}}},
+            "what densemtl learns by is in multitask.losses",
+        ),
         ({"data": {"train": [PASTED]}}, "has things pasted in, which is for data to judge by"),
     ],
 )

@@ -110,6 +110,22 @@ def test_nothing_labelled_is_no_loss() -> None:
     assert losses.gaussian_nll(grid(1.0), grid(1.0), grid(0.0), nothing) == 0
     unlabelled = torch.full((1, 1, 1), 255)
     assert losses.cross_entropy(torch.randn(1, 3, 1, 1), unlabelled) == 0
+    assert losses.cross_entropy(torch.randn(1, 3, 1, 1), unlabelled, torch.ones(3)) == 0
+
+
+def test_weighted_classes_by_hand() -> None:
+    """Two pixels of 'road' with a loss of ln 2, one of 'pole' with ln 4, which counts thrice."""
+    logits = torch.log(torch.tensor([[0.5, 0.5, 0.75, 0.1], [0.5, 0.5, 0.25, 0.9]]))[None, :, None]
+    labels = torch.tensor([[[0, 0, 1, 255]]])
+    weight = losses.class_weights({"pole": 3.0}, ("road", "pole"))
+    assert weight is not None and weight.tolist() == [1, 3]
+    expected = (2 * math.log(2) + 3 * math.log(4)) / 5
+    assert losses.cross_entropy(logits, labels, weight).item() == pytest.approx(expected)
+    plain = (2 * math.log(2) + math.log(4)) / 3
+    assert losses.cross_entropy(logits, labels).item() == pytest.approx(plain)
+    assert losses.class_weights({}, ("road", "pole")) is None
+    with pytest.raises(ValueError, match="no class 'poles'; known: road, pole"):
+        losses.class_weights({"poles": 3.0}, ("road", "pole"))
 
 
 def test_missing_depth_counts_by_how_sure_the_teacher_is() -> None:

@@ -48,6 +48,22 @@ def at(module: SupervisedModule, share: float) -> None:
     module._trainer = stand_in
 
 
+def test_rare_classes_count_more(data: Path, tmp_path: Path) -> None:
+    module, batch = built(data, tmp_path, loss={"class_weights": {"floor": 5.0}})
+    floor = module.spec.label_set.index("floor")
+    batch["labels"][:] = 0 if floor else 1
+    batch["labels"][..., :3, :] = floor
+    logits = torch.zeros(2, 13, *batch["labels"].shape[-2:])
+    logits[:, floor] = -1.0
+    outputs = Outputs(logits, None, None)
+    weight = torch.ones(13)
+    weight[floor] = 5
+    expected = torch.nn.functional.cross_entropy(logits, batch["labels"], weight)
+    assert module.label_terms(outputs, batch)["cross_entropy"] == pytest.approx(expected.item())
+    with pytest.raises(ValueError, match=r"loss\.class_weights: there is no class 'flor'"):
+        built(data, tmp_path, loss={"class_weights": {"flor": 5.0}})
+
+
 def test_the_likelihood_waits_until_there_is_a_mean(data: Path, tmp_path: Path) -> None:
     loss = {"gaussian_ramp": [0.2, 0.6], "log_weight": 2.0, "beta": 0.5}
     module, batch = built(data, tmp_path, loss=loss)
