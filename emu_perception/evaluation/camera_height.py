@@ -50,9 +50,14 @@ class CameraHeights:
         return median
 
     def values(self) -> dict[str, Any] | None:
-        """By clip `mean` (m), `variation` (deviation / mean) and `images`; None without any."""
+        """By clip `mean` (m), `variation` (deviation / mean) and `images`; None without any.
+
+        A clip with one height has none that it could vary from, and is left out.
+        """
         found = {}
         for clip, heights in self._heights.items():
+            if len(heights) < 2:
+                continue
             mean = float(np.mean(heights))
             found[str(clip)] = {
                 "mean": mean,

@@ -40,7 +40,7 @@ are None where an input was missing, and `missing` says why.
 - `mean_uncertainty.` `semantic` and `semantic_epistemic` (as fractions of ln C), `depth` and
   `depth_epistemic` (standard deviations in m), over all pixels, with or without ground truth.
 - `camera_height.CLIP.` `mean` (m over the road, by predicted depth and true classes), `variation`
-  (deviation / mean over the images), `images`; of data sets scored by `emu evaluate`.
+  (deviation / mean over the images), `images`; of clips with several, scored by `emu evaluate`.
 - `intervals`: 95 % bootstrap intervals of headline figures by dotted key; `interval_unit`: what was
   drawn for them: `clips`, `images`, or, where clips are long and fewer than ten, `blocks of N
   images`, consecutive ones.
