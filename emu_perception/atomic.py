@@ -22,7 +22,10 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
+        partial.touch()
+        mode = partial.stat().st_mode
         yield partial
+        partial.chmod(mode)  # safetensors' writer lets only the owner read
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)

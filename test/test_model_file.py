@@ -54,6 +54,9 @@ def test_round_trip(path: Path) -> None:
     original = spec().build().state_dict()
     assert all(torch.equal(v, original[k]) for k, v in loaded.network.state_dict().items())
     assert [p.name for p in path.parent.iterdir()] == ["small.safetensors"]
+    plain = path.with_name("plain")
+    plain.touch()
+    assert path.stat().st_mode == plain.stat().st_mode  # whoever may read files may read this one
 
 
 def test_an_opened_model_is_built_when_it_is_asked_for(
