@@ -23,6 +23,7 @@ from emu_perception.model_file import LoadedModel
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.data import Batch, collate
 from emu_perception.training.distillation import DistillationModule
+from emu_perception.training.memory import keep_freed_memory
 from emu_perception.training.modules import SupervisedModule
 from emu_perception.training.photometric import ColourJitter
 from emu_perception.training.run import build_network, describe_model
@@ -75,6 +76,7 @@ def step_cost(
         steps: of each kind.
         device: `cpu` or `cuda`.
     """
+    keep_freed_memory()  # as training does
     step_plain = _stepper(config, 0, device)
     step_taught = _stepper(config, members, device)
     step_plain(), step_taught()

@@ -34,6 +34,7 @@ from emu_perception.training.callbacks import (
 )
 from emu_perception.training.config import ConfigError, TrainConfig, expand
 from emu_perception.training.data_module import ANNOTATION_FILE, DataModule
+from emu_perception.training.memory import keep_freed_memory
 from emu_perception.training.modules import SupervisedModule
 from emu_perception.training.registry import build_module
 
@@ -168,6 +169,7 @@ def train(config: TrainConfig, resume: str = "auto", *, progress: bool = True) -
             if resume != "auto":
                 raise ConfigError(f"there is no checkpoint '{start}' to resume from")
             start = None
+    keep_freed_memory()
     model = config.model
     learnt = ("depth",) if config.multitask.self_supervision else ()
     data = DataModule(
