@@ -37,6 +37,7 @@ from emu_perception.engines.base import fold
 from emu_perception.engines.cache import EngineCache
 from emu_perception.model_file import LoadedModel
 from emu_perception.networks.decoder import separate_decoders
+from emu_perception.networks.outputs import RawOutputs
 
 # Where its telemetry package can be imported, OpenVINO reports every import and conversion over the
 # network, from a forked process each; a robot does not.
@@ -65,6 +66,41 @@ def _core() -> openvino.Core:
     return openvino.Core()
 
 
+def _settings(precision: str) -> dict[str, Any]:
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": precision,
+        # The threads that torch was given, so that one setting rules both.
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+
+
+def _convert(module: nn.Module, *example: Tensor) -> openvino.Model:
+    with warnings.catch_warnings(), torch.no_grad():
+        # Tracing fixes the sizes, as it should: one compiled form per size.
+        warnings.simplefilter("ignore")
+        return openvino.convert_model(
+            module.eval(), example_input=example, input=[list(each.shape) for each in example]
+        )
+
+
+def compile_forward(network: nn.Module, shape: tuple[int, ...]) -> Callable[[Tensor], RawOutputs]:
+    """A folded network as a function of normalised batches of one shape, on the CPU."""
+    example = torch.zeros(shape)
+    with torch.no_grad():
+        fields = [i for i, raw in enumerate(network(example)) if raw is not None]
+    model = _convert(_Forward(separate_decoders(network)), example)
+    request = _Request(_core().compile_model(model, "CPU", _settings("f32")))
+
+    def forward(image: Tensor) -> RawOutputs:
+        found: list[Tensor | None] = [None] * len(RawOutputs._fields)
+        for index, array in zip(fields, request(image.contiguous().numpy()), strict=True):
+            found[index] = torch.from_numpy(array.copy())  # the next batch overwrites it
+        return RawOutputs(*found)
+
+    return forward
+
+
 class OpenVINOEngine:
     """Runs a network's folded form with OpenVINO on the CPU."""
 
@@ -73,12 +109,7 @@ class OpenVINOEngine:
             raise ValueError("the engine 'openvino' runs fp32 or bf16 on a CPU, not fp16")
         self._spec, self._device = model.spec, device
         self._core = _core()
-        self._settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-            # The threads that torch was given, so that one setting rules both.
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        }
+        self._settings = _settings("bf16" if precision == "bf16" else "f32")
         self._cache = EngineCache(
             model,
             runtime=openvino.get_version(),
@@ -179,13 +210,7 @@ class OpenVINOEngine:
             return None  # damaged: made anew
 
     def _compile_anew(self, name: str, module: nn.Module, example: tuple[Tensor, ...]) -> Any:
-        with warnings.catch_warnings(), torch.no_grad():
-            # Tracing fixes the sizes, as it should: one compiled form per size.
-            warnings.simplefilter("ignore")
-            model = openvino.convert_model(
-                module.eval(), example_input=example, input=[list(each.shape) for each in example]
-            )
-        compiled = self._core.compile_model(model, "CPU", self._settings)
+        compiled = self._core.compile_model(_convert(module, *example), "CPU", self._settings)
         self._cache.write(name, lambda: _exported(compiled))
         return compiled
 
@@ -216,6 +241,17 @@ def _name(size: tuple[int, int]) -> str:
 
 def _exported(compiled: openvino.CompiledModel) -> bytes:
     return compiled.export_model().getvalue()
+
+
+class _Forward(nn.Module):
+    """A network alone, its raw outputs in the order of the tasks."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        return tuple(raw for raw in self.network(image) if raw is not None)
 
 
 class _Network(nn.Module):

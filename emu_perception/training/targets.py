@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
 from emu_perception.engines.activation import Normalization
-from emu_perception.engines.base import fold
+from emu_perception.engines.frozen import FrozenNetwork
 from emu_perception.model_file import LoadedModel
 from emu_perception.networks.decoder import resize
 from emu_perception.networks.outputs import RawOutputs
@@ -149,8 +148,7 @@ class Teacher:
             )
         self.spec, self.jitter = model.spec, jitter
         self._normalization = Normalization(model.spec)
-        self._network: nn.Module = fold(model.network)
-        self._network.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = FrozenNetwork(model.network)
 
     def __deepcopy__(self, memo: object) -> Teacher:
         return self
