@@ -30,7 +30,7 @@ from emu_perception.labels import LabelSet
 from emu_perception.resources import find_resource
 
 HEADER_KEY = "emu_perception"
-DEFAULT_MODEL = "street_lite0.safetensors"
+DEFAULT_MODEL = "street_emuformer_lite0.safetensors"
 Task = Literal["semantic", "depth", "normals", "edges", "human_parts", "saliency"]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -33,17 +33,23 @@ def by_bands(general: SemanticActivation, raw: Tensor) -> tuple[Tensor, ...]:
     return tuple(map(torch.from_numpy, assemble(raw.numpy(), bands, size, run)))
 
 
-def check(names: tuple[str, ...], found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
+def check(
+    names: tuple[str, ...],
+    found: tuple[Tensor, ...],
+    expected: tuple[Tensor, ...],
+    tolerance: float,
+) -> None:
     assert len(found) == len(expected) == len(names)
     for name, a, b in zip(names, found, expected, strict=True):
         assert a.shape == b.shape and a.dtype == b.dtype, name
         if name == "classes":
             assert (a == b).float().mean() >= 0.999
         else:
-            assert torch.allclose(a, b, rtol=0, atol=1e-4), name
+            assert torch.allclose(a, b, rtol=0, atol=tolerance), name
 
 
 @settings(max_examples=60)
+@example((19, 2), 1, (1, 0), 0.5, {"classes", "confidence"}, False, 569)
 @given(
     raw_size=st.tuples(st.integers(1, 19), st.integers(1, 19)),
     factor=st.integers(1, 5),
@@ -69,7 +75,9 @@ def test_equals_the_general_form(
     raw = torch.randn(1, CLASSES + 1, *raw_size, generator=torch.Generator().manual_seed(seed))
     raw = (raw * scale)[None] if members else raw * scale
     general = SemanticActivation(names, size, temperature, CLASSES)
-    check(names, by_bands(general, raw), general(raw))
+    # Single precision rounds scores of some hundreds in their fourth decimal.
+    tolerance = 1e-3 if scale > 10 else 1e-4
+    check(names, by_bands(general, raw), general(raw), tolerance)
 
 
 @pytest.mark.parametrize("size", [(5, 7), (12, 40), (47, 33), (480, 3), (961, 2)])
