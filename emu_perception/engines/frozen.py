@@ -10,6 +10,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from emu_perception.engines.base import fold
+from emu_perception.networks.ensembles import DeepEnsemble, stack_members
 from emu_perception.networks.outputs import RawOutputs
 
 Forward = Callable[[Tensor], RawOutputs]
@@ -51,7 +52,14 @@ class FrozenNetwork:
             found: RawOutputs = self._network(image)
             return found
         if shape not in self._compiled:
-            from emu_perception.engines.openvino import compile_forward
-
-            self._compiled[shape] = compile_forward(self._network, shape)
+            self._compiled[shape] = self._compile(shape)
         return self._compiled[shape](image)
+
+    def _compile(self, shape: tuple[int, ...]) -> Forward:
+        from emu_perception.engines.openvino import compile_forward
+
+        if not isinstance(self._network, DeepEnsemble):
+            return compile_forward(self._network, shape)
+        # One after the other: compiling all members at once takes as many times the memory.
+        members = [compile_forward(member, shape) for member in self._network.members]
+        return lambda image: stack_members([member(image) for member in members])

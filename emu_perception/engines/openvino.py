@@ -91,6 +91,7 @@ def compile_forward(network: nn.Module, shape: tuple[int, ...]) -> Callable[[Ten
         fields = [i for i, raw in enumerate(network(example)) if raw is not None]
     model = _convert(_Forward(separate_decoders(network)), example)
     request = _Request(_core().compile_model(model, "CPU", _settings("f32")))
+    _give_back_memory()
 
     def forward(image: Tensor) -> RawOutputs:
         found: list[Tensor | None] = [None] * len(RawOutputs._fields)
