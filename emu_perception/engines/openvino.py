@@ -260,11 +260,11 @@ class _Network(nn.Module):
 
     def __init__(self, network: nn.Module, spec: Any) -> None:
         super().__init__()
-        self.normalize, self.network = Normalization(spec), network
+        self.normalize, self.network = Normalization(spec), _Forward(network)
 
     def forward(self, image: Tensor, camera: Tensor | None = None) -> tuple[Tensor, ...]:
-        seen = self.normalize(image, camera)
-        return tuple(raw for raw in self.network(seen) if raw is not None)
+        found: tuple[Tensor, ...] = self.network(self.normalize(image, camera))
+        return found
 
 
 class _Request:

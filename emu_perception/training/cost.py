@@ -76,7 +76,6 @@ def step_cost(
         steps: of each kind.
         device: `cpu` or `cuda`.
     """
-    keep_freed_memory()  # as training does
     step_plain = _stepper(config, 0, device)
     step_taught = _stepper(config, members, device)
     step_plain(), step_taught()
@@ -99,6 +98,7 @@ def step_cost(
 
 def _stepper(config: TrainConfig, members: int, device: str) -> Callable[[], float]:
     """A function that trains one step and returns its seconds."""
+    keep_freed_memory()  # as training does
     model = config.model.model_copy(update={"start_from": None, "encoder_weights": None})
     config = config.model_copy(update={"model": model})
     spec = describe_model(config, load_label_set("cityscapes"))
