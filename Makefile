@@ -22,7 +22,7 @@ demo: $(INSTALLED)  ## Drive through a rendered street with the real node (DEMO_
 	$(BIN)/emu demo $(DEMO_ARGS)
 
 test: lint  ## Lint, check types, run the tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
 lint: $(INSTALLED)  ## Check style and types
 	$(BIN)/ruff check .

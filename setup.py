@@ -94,6 +94,7 @@ setup(
         # The test suite. colcon runs it with pytest because it finds pytest under this name.
         "test": [
             "pytest>=8.3",
+            "pytest-xdist>=3.6",  # all cores at once
             "pytest-timeout>=2.3",  # a node that hangs fails its test instead of the whole run
             "hypothesis>=6.115",  # properties instead of hand-picked cases
             "playwright>=1.45",  # opens reports in Chromium, where there is one

@@ -21,6 +21,12 @@ from emu_perception.model_file import LoadedModel, ModelSpec, save_model
 os.environ["EMU_CACHE_DIR"] = tempfile.mkdtemp(prefix="emu_test_cache_")
 atexit.register(shutil.rmtree, os.environ["EMU_CACHE_DIR"], ignore_errors=True)
 
+# Processes that test side by side share the cores; so do their children.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    _threads = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    os.environ["OMP_NUM_THREADS"] = str(_threads)
+    torch.set_num_threads(_threads)
+
 # How long an example takes says how busy the machine is, not whether the code is right.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")

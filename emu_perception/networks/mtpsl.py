@@ -15,6 +15,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
+from torch.func import functional_call
 
 from emu_perception.networks.segnet import DEPTHS, WIDTHS, convolution
 from emu_perception.networks.task_transfer import initialise_xavier
@@ -32,8 +33,11 @@ class ConditionedConvolution(nn.Module):
         self.beta = nn.Parameter(torch.zeros(pairs, out_channels))
 
     def forward(self, x: Tensor, pair: int) -> Tensor:
-        x = self.norm(self.convolution(x))
-        return F.relu(x * self.gamma[pair][:, None, None] + self.beta[pair][:, None, None])
+        # Scaled and shifted by the norm itself: one pass, and no copy kept for the gradient.
+        norm, gamma, beta = self.norm, self.gamma[pair], self.beta[pair]
+        affine = {"weight": norm.weight * gamma, "bias": norm.bias * gamma + beta}
+        x = functional_call(norm, affine, (self.convolution(x),))
+        return F.relu(x, inplace=True)
 
 
 class MappingNetwork(nn.Module):
