@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+DEPTH_MAPS = frozenset({"depth", "depth_variance", "depth_epistemic"})
+"""Fields of `Prediction` that are NaN where the depth is."""
 UNLABELLED = 255
 """Class id of pixels without a label: void in ground truth, too uncertain in a prediction."""
 
@@ -56,3 +58,16 @@ class Prediction:
     def depth_std(self) -> np.ndarray | None:
         """float32 `(H, W)`, standard deviation of the depth in metres."""
         return None if self.depth_variance is None else np.sqrt(self.depth_variance)
+
+    def with_depth_std_up_to(self, limit: float) -> Prediction:
+        """The same, but for depth whose standard deviation is above `limit` metres: NaN in all maps
+        of depth. Without `depth_variance` nothing is known to be."""
+        if self.depth_variance is None:
+            return self
+        uncertain = self.depth_variance > limit**2
+        kept = {
+            name: np.where(uncertain, np.float32(np.nan), value)
+            for name in DEPTH_MAPS
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **kept)

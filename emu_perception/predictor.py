@@ -19,12 +19,11 @@ from emu_perception.engines.base import (
 )
 from emu_perception.labels import LabelSet
 from emu_perception.model_file import LoadedModel, ModelSpec, open_model
-from emu_perception.prediction import UNLABELLED, Prediction
+from emu_perception.prediction import DEPTH_MAPS, UNLABELLED, Prediction
 
 STRIDE = 32
 """Networks take heights and widths that are multiples of their coarsest feature scale."""
 SEMANTIC_MAPS = frozenset({"labels", "confidence", "semantic_uncertainty"})
-DEPTH_MAPS = frozenset({"depth", "depth_variance"})
 OTHER_MAPS = {"normals", "edges", "human_parts", "saliency"}
 """Each named as its task."""
 EPISTEMIC_MAPS = {"semantic": "semantic_epistemic", "depth": "depth_epistemic"}
@@ -62,10 +61,9 @@ class Predictor:
 
     Attributes:
         min_confidence: labels below it become 255 with confidence 0; 0 keeps all of them.
-        max_depth_std: depth with a larger standard deviation, in metres, becomes NaN.
         masks_depth: depth outside the model's range, and of classes without one such as the sky,
-            becomes NaN. False: it is limited to the range and stays, also beyond `max_depth_std`,
-            so that what two models say of the same pixels can be compared.
+            becomes NaN. False: it is limited to the range and stays, so that what two models say
+            of the same pixels can be compared.
 
     All may be changed between calls. A predictor serves one thread at a time.
     """
@@ -82,7 +80,6 @@ class Predictor:
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.min_confidence = 0.0
-        self.max_depth_std = math.inf
         self.masks_depth = True
         traits = model.traits
         self.engine = choose_engine(engine, self.device, traits.stochastic)
@@ -117,7 +114,7 @@ class Predictor:
         if "semantic" in self.spec.tasks:
             maps |= SEMANTIC_MAPS | {"probabilities"}
         if "depth" in self.spec.tasks:
-            maps |= DEPTH_MAPS if self._variance else {"depth"}
+            maps |= {"depth", "depth_variance"} if self._variance else {"depth"}
         maps |= OTHER_MAPS & set(self.spec.tasks)
         if self._epistemic:
             maps |= {m for task, m in EPISTEMIC_MAPS.items() if task in self.spec.tasks}
@@ -216,11 +213,9 @@ class Predictor:
 
     def _engine_maps(self, wanted: frozenset[str]) -> frozenset[str]:
         maps = set().union(*(ENGINE_MAPS[name] for name in wanted))
-        if self.masks_depth and wanted & (DEPTH_MAPS | {"depth_epistemic"}):
-            if self.max_depth_std < math.inf and self._variance:
-                maps.add("variance")
-            if self.label_set is not None and self.label_set.without_depth:
-                maps.add("classes")
+        some_without_depth = self.label_set is not None and self.label_set.without_depth
+        if self.masks_depth and wanted & DEPTH_MAPS and some_without_depth:
+            maps.add("classes")
         if wanted & {"labels"} and self.min_confidence > 0:
             maps.add("confidence")
         return frozenset(maps)
@@ -262,12 +257,10 @@ class Predictor:
         return {name: value.masked_fill(invalid, math.nan) for name, value in maps.items()}
 
     def _without_depth(self, maps: dict[str, Tensor], classes: Tensor | None) -> Tensor:
-        """Where depth says nothing: beyond the range, too uncertain, or of a class without one."""
+        """Where depth says nothing: beyond the range, or of a class without one."""
         depth = maps["depth"]
         nearest, farthest = self.spec.depth_range
         invalid = (depth <= 0) | (depth < nearest) | (depth > farthest)
-        if self.max_depth_std < math.inf and "depth_variance" in maps:
-            invalid |= maps["depth_variance"] > self.max_depth_std**2
         if self.label_set is not None and classes is not None:
             for index in self.label_set.without_depth_ids:
                 invalid |= classes == index

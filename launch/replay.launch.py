@@ -26,7 +26,7 @@ ARGUMENTS = {
     "image_topic": (None, "the recording's image topic, without /compressed"),
     "camera_info_topic": ("camera_info", "the recording's camera_info topic"),
     "image_transport": ("raw", "raw or compressed, as it was recorded"),
-    "model": ("", "model file, or the name of a shipped model; empty: the shipped one"),
+    "model": ("", "model file, or the name of a shipped model; empty: as in params_file"),
     "report": ("report", "folder for the report"),
     "namespace": ("", "namespace of the node and its outputs"),
 }
@@ -50,7 +50,10 @@ def start(context: LaunchContext) -> list[Node]:
         return str(LaunchConfiguration(name).perform(context))
 
     image, transport = given("image_topic"), given("image_transport")
-    common = {"model": given("model"), "image_transport": transport}
+    common = {"image_transport": transport}
+    if given("model"):
+        common["model"] = given("model")
+    params_file = LaunchConfiguration("params_file")
     remappings = [("image", image), ("camera_info", given("camera_info_topic"))]
     options = ["--image-topic", image + ("/compressed" if transport == "compressed" else "")]
     for name in PLAYER_ARGUMENTS:
@@ -63,7 +66,7 @@ def start(context: LaunchContext) -> list[Node]:
             package=PACKAGE,
             executable="emu_node",
             namespace=given("namespace"),
-            parameters=[LaunchConfiguration("params_file"), common],
+            parameters=[params_file, common],
             remappings=remappings,
             output="screen",
         ),
@@ -71,7 +74,8 @@ def start(context: LaunchContext) -> list[Node]:
             package=PACKAGE,
             executable="emu_evaluator",
             namespace=given("namespace"),
-            parameters=[{**common, **scale, "report": given("report")}],
+            # Its model, too, is the one of the parameters' file where none is named.
+            parameters=[params_file, {**common, **scale, "report": given("report")}],
             remappings=remappings,
             output="screen",
             sigterm_timeout=REPORT_SECONDS,
@@ -102,7 +106,7 @@ def generate_launch_description() -> LaunchDescription:
             default_value=PathJoinSubstitution(
                 [FindPackageShare(PACKAGE), "config", "emu_perception.yaml"]
             ),
-            description="YAML file with the node's parameters",
+            description="YAML file with the parameters of node and evaluator, below /**",
         )
     )
     # Fast DDS loses most large images without this.

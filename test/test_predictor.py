@@ -146,11 +146,14 @@ def test_invalid_depth(image: np.ndarray) -> None:
     p = predictor.predict(image)
     sky = p.labels == predictor.label_set.index("sky")
     assert np.isnan(p.depth[sky]).all()
-    predictor.max_depth_std = float(np.nanmedian(p.depth_std))
-    q = predictor.predict(image)
-    assert (
-        np.isnan(q.depth) == (np.isnan(p.depth) | ~(p.depth_std <= predictor.max_depth_std))
-    ).all()
+    limit = float(np.nanmedian(p.depth_std))
+    q = p.with_depth_std_up_to(limit)
+    certain = np.isfinite(p.depth) & (p.depth_std <= limit)
+    assert 0 < certain.mean() < np.isfinite(p.depth).mean()
+    for name in ("depth", "depth_variance"):
+        assert (np.isfinite(getattr(q, name)) == certain).all()
+        assert np.array_equal(getattr(q, name)[certain], getattr(p, name)[certain])
+    assert q.labels is p.labels
     narrow = Predictor(model(depth_range=(0.1, 19.9)), device="cpu", engine="pytorch").predict(
         image
     )
@@ -159,7 +162,6 @@ def test_invalid_depth(image: np.ndarray) -> None:
 
 def test_unmasked_depth_is_everywhere_and_within_the_range(image: np.ndarray) -> None:
     predictor = Predictor(model(depth_range=(0.1, 19.9)), device="cpu", engine="pytorch")
-    predictor.max_depth_std = 0.5
     masked = predictor.predict(image)
     predictor.masks_depth = False
     p = predictor.predict(image)

@@ -9,6 +9,7 @@ so they are given pixels that were checked and packed here.
 from __future__ import annotations
 
 import io
+import math
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -19,8 +20,6 @@ from PIL import Image, UnidentifiedImageError
 
 from emu_perception.ros.errors import BadInput, InputError
 
-MAX_IMAGE_PIXELS = 1 << 24
-"""4096 x 4096: more is taken for a broken message."""
 _COLOR_LAYOUTS = ("rgb", "bgr", "rgba", "bgra")
 _BAYER = ("bayer_rggb", "bayer_bggr", "bayer_gbrg", "bayer_grbg")
 ENCODINGS: dict[str, tuple[str, int]] = {
@@ -38,7 +37,7 @@ _HALF_SIZE_COLOR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV
 """Half as many rows of colour follow the rows of brightness; neither library converts these."""
 
 
-def rgb_from_image(message: Any, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarray:
+def rgb_from_image(message: Any, max_pixels: float = math.inf) -> np.ndarray:
     """An Image as `(H, W, 3)` uint8 RGB; rgb8 without padding is not copied.
 
     Raises:
@@ -65,7 +64,7 @@ def rgb_from_image(message: Any, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarr
         ) from error
 
 
-def _pixels(message: Any, max_pixels: int) -> np.ndarray:
+def _pixels(message: Any, max_pixels: float) -> np.ndarray:
     """`(H, W)` or `(H, W, C)` as stored, packed, in this machine's byte order."""
     height, width, step, encoding = message.height, message.width, message.step, message.encoding
     check_size(height, width, max_pixels)
@@ -90,7 +89,7 @@ def _pixels(message: Any, max_pixels: int) -> np.ndarray:
     return packed.reshape((rows, width, channels) if channels > 1 else (rows, width))
 
 
-def check_size(height: int, width: int, max_pixels: int) -> None:
+def check_size(height: int, width: int, max_pixels: float) -> None:
     """InputError for an image without pixels or with too many."""
     if height < 1 or width < 1:
         raise InputError(BadInput.EMPTY, f"the image is {width} x {height} pixels: it is empty")
@@ -120,7 +119,7 @@ def _convert(pixels: np.ndarray, encoding: str) -> np.ndarray:
     return CvBridge().imgmsg_to_cv2(packed, desired_encoding="rgb8")
 
 
-def rgb_from_compressed(message: Any, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarray:
+def rgb_from_compressed(message: Any, max_pixels: float = math.inf) -> np.ndarray:
     """A CompressedImage (JPEG, PNG, WebP, …) as `(H, W, 3)` uint8 RGB.
 
     Raises:

@@ -10,7 +10,9 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,13 +25,14 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from emu_perception.evaluation.frames import FrameLog
 from emu_perception.evaluation.report import SUMMARY, Report, write_report
 from emu_perception.model_file import read_spec, resolve_model_path
-from emu_perception.replay.matching import Matched, StampMatcher
+from emu_perception.replay.matching import WAITING, Matched, StampMatcher
 from emu_perception.replay.problems import Problems
 from emu_perception.replay.published import MAP_TOPICS, OFFLINE_ONLY
 from emu_perception.replay.scoring import RecordedFrame, Scorer
@@ -37,6 +40,7 @@ from emu_perception.replay.synchronised import published_prediction, truth_of
 from emu_perception.replay.truth import depth_of, labels_of
 from emu_perception.ros.conversion import map_values, rgb_from_compressed, rgb_from_image
 from emu_perception.ros.executor import keep_freed_memory
+from emu_perception.ros.image_input import offered_reliability
 from emu_perception.ros.topics import ANSWERED, TRUTH_TOPICS
 
 NODE_NAME = "emu_evaluator"
@@ -49,6 +53,16 @@ DRAINING = 0.5
 """Seconds for what has arrived when the node is asked to end."""
 IMPERFECT = 3
 """Exit status where something could not be used, as that of `emu bag evaluate`."""
+
+
+@dataclass
+class _Input:
+    """One topic."""
+
+    kind: type
+    topic: str
+    receive: Callable[[Any], None]
+    subscription: Subscription
 
 
 class EvaluatorNode(Node):
@@ -76,16 +90,20 @@ class EvaluatorNode(Node):
         self._publishing: set[str] = set()
         """Maps and kinds of ground truth that somebody publishes or has published."""
         self._answered: Any = None
-        for topic in MAP_TOPICS:
-            self._listen(Image, topic, topic, map_values)
-        scale = self.get_parameter("depth_scale").value
-        self._listen(Image, TRUTH_TOPICS["labels"], "labels", labels_of)
-        self._listen(Image, TRUTH_TOPICS["depth"], "depth", partial(depth_of, scale=scale))
+        self._scored: deque[int] = deque(maxlen=WAITING)
+        """Stamps whose image may still come."""
+        self._inputs: list[_Input] = []
+        # First: of what has arrived, the executor takes that of the oldest subscription.
         if self.get_parameter("image_transport").value == "compressed":
             topic = f"{self.resolve_topic_name(CAMERA)}/compressed"
             self._listen(CompressedImage, topic, CAMERA, rgb_from_compressed)
         else:
             self._listen(Image, CAMERA, CAMERA, rgb_from_image)
+        for topic in MAP_TOPICS:
+            self._listen(Image, topic, topic, map_values)
+        scale = self.get_parameter("depth_scale").value
+        self._listen(Image, TRUTH_TOPICS["labels"], "labels", labels_of)
+        self._listen(Image, TRUTH_TOPICS["depth"], "depth", partial(depth_of, scale=scale))
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DEPTH)
         # The node's own clock stands still when a looping bag jumps back in time.
         self.create_timer(PERIOD, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -116,12 +134,23 @@ class EvaluatorNode(Node):
         return write_report(self.folder, report, result, self._log)
 
     def _listen(self, kind: type, topic: str, source: str, convert: Callable[[Any], Any]) -> None:
-        self.create_subscription(
-            kind,
-            topic,
-            partial(self._receive, source, convert),
-            QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE),
-        )
+        receive = partial(self._receive, source, convert)
+        subscription = self._subscribe(kind, topic, receive, ReliabilityPolicy.RELIABLE)
+        self._inputs.append(_Input(kind, topic, receive, subscription))
+
+    def _subscribe(
+        self, kind: type, topic: str, receive: Callable[[Any], None], reliability: ReliabilityPolicy
+    ) -> Subscription:
+        qos = QoSProfile(depth=DEPTH, reliability=reliability)
+        return self.create_subscription(kind, topic, receive, qos)
+
+    def _adapt_reliability(self) -> None:
+        """Hear those, too, who offer no reliability, as many cameras."""
+        for each in self._inputs:
+            offered = offered_reliability(self, self.resolve_topic_name(each.topic))
+            if offered not in (None, each.subscription.qos_profile.reliability):
+                self.destroy_subscription(each.subscription)
+                each.subscription = self._subscribe(each.kind, each.topic, each.receive, offered)
 
     @property
     def _maps(self) -> list[str]:
@@ -146,6 +175,8 @@ class EvaluatorNode(Node):
     def _receive(self, source: str, convert: Callable[[Any], Any], message: Any) -> None:
         header = message.header
         stamp_ns = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
+        if source == CAMERA and stamp_ns in self._scored:
+            return  # overtaken by its maps: they were scored without a picture
         try:
             part = convert(message)
         except ValueError as error:
@@ -175,8 +206,10 @@ class EvaluatorNode(Node):
             depth=truth.get("depth"),
         )
         self.scorer.add(frame, prediction)
+        self._scored.append(matched.stamp_ns)
 
     def _tick(self) -> None:
+        self._adapt_reliability()
         if self._look_around() and self._answered is None and self._maps:
             # Who paces a recording by the answers begins when this topic is there: until now the
             # node may not have known all of this node's subscriptions.

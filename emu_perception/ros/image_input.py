@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
@@ -27,6 +27,16 @@ RELIABILITY = {
     "best_effort": ReliabilityPolicy.BEST_EFFORT,
 }
 _NO_SEQUENCE_NUMBER = 2**64 - 1
+
+
+def offered_reliability(node: Node, topic: str) -> ReliabilityPolicy | None:
+    """The most reliable that hears all publishers of a topic; None where there is none."""
+    offered = [p.qos_profile.reliability for p in node.get_publishers_info_by_topic(topic)]
+    if not offered:
+        return None
+    if all(reliability == ReliabilityPolicy.RELIABLE for reliability in offered):
+        return ReliabilityPolicy.RELIABLE
+    return ReliabilityPolicy.BEST_EFFORT
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,7 @@ class ImageInput:
         self._lock = threading.Lock()
         self._image: Subscription | None = None
         self._camera_info: Subscription | None = None
+        self._latched = False
         self._newest_info: CameraInfo | None = None
         self._sequence: dict[bytes, int] = {}
 
@@ -97,35 +108,47 @@ class ImageInput:
         return self._image is not None
 
     def open(self) -> None:
-        """Subscribe; if already subscribed, adapt the reliability to the publishers."""
-        reliability = self._choose_reliability()
+        """Subscribe; if already subscribed, adapt to what the publishers offer."""
+        reliability, latched = self._choose_reliability(), self._camera_info_is_latched()
         with self._lock:
-            if self._image is not None:
-                if self._image.qos_profile.reliability == reliability:
-                    return
-                self._node.destroy_subscription(self._image)
-            self._sequence.clear()
-            self._image = self._node.create_subscription(
-                self._message_type,
-                self.topic,
-                self._receive,
-                QoSProfile(depth=1, reliability=reliability),
-                raw=True,
-                # None of their own: events would have to be destroyed under the executor's feet.
-                event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
-                # The reliability has a parameter of its own.
-                qos_overriding_options=QoSOverridingOptions(
-                    (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)
-                ),
-            )
-            if self._camera_info is None:
-                self._camera_info = self._node.create_subscription(
-                    CameraInfo,
-                    CAMERA_INFO_TOPIC,
-                    self._receive_camera_info,
-                    QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
-                    event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
-                )
+            if self._image is None or self._image.qos_profile.reliability != reliability:
+                self._subscribe_image(reliability)
+            if self._camera_info is None or self._latched != latched:
+                self._subscribe_camera_info(latched)
+
+    def _subscribe_image(self, reliability: ReliabilityPolicy) -> None:
+        if self._image is not None:
+            self._node.destroy_subscription(self._image)
+        self._sequence.clear()
+        self._image = self._node.create_subscription(
+            self._message_type,
+            self.topic,
+            self._receive,
+            QoSProfile(depth=1, reliability=reliability),
+            raw=True,
+            # None of their own: events would have to be destroyed under the executor's feet.
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+            # The reliability has a parameter of its own.
+            qos_overriding_options=QoSOverridingOptions(
+                (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)
+            ),
+        )
+
+    def _subscribe_camera_info(self, latched: bool) -> None:
+        if self._camera_info is not None:
+            self._node.destroy_subscription(self._camera_info)
+        qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        if latched:
+            qos.reliability = ReliabilityPolicy.RELIABLE
+            qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
+        self._latched = latched
+        self._camera_info = self._node.create_subscription(
+            CameraInfo,
+            CAMERA_INFO_TOPIC,
+            self._receive_camera_info,
+            qos,
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+        )
 
     def close(self) -> None:
         """Drop the subscriptions; the newest camera_info is kept."""
@@ -138,11 +161,14 @@ class ImageInput:
     def _choose_reliability(self) -> ReliabilityPolicy:
         if self._reliability in RELIABILITY:
             return RELIABILITY[self._reliability]
-        publishers = self._node.get_publishers_info_by_topic(self.topic)
-        offered = [p.qos_profile.reliability for p in publishers]
-        if offered and all(r == ReliabilityPolicy.RELIABLE for r in offered):
-            return ReliabilityPolicy.RELIABLE
-        return ReliabilityPolicy.BEST_EFFORT
+        return offered_reliability(self._node, self.topic) or ReliabilityPolicy.BEST_EFFORT
+
+    def _camera_info_is_latched(self) -> bool:
+        """Whether all who publish it keep it for late subscribers: some drivers do so once."""
+        publishers = self._node.get_publishers_info_by_topic(self.camera_info_topic)
+        return bool(publishers) and all(
+            p.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in publishers
+        )
 
     def _receive(self, serialized: bytes, info: MessageInfo) -> None:
         frame = Frame(serialized, self._message_type, self._newest_info, time.monotonic())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,8 @@ class EmuNode(LifecycleNodeMixin, Node):
         self._statistics = Statistics()
         self._state = "unconfigured"
         self._failure = ""
+        # The executor's thread listens and a transition's stops listening: one at a time.
+        self._listening = threading.RLock()
         self._predictor: Predictor | None = None
         self._outputs: OutputPublishers | None = None
         self._input: ImageInput | None = None
@@ -121,6 +124,7 @@ class EmuNode(LifecycleNodeMixin, Node):
             )
             self._publish_class_names()
 
+        self._state = "configuring"
         if not self._succeeds("configure", configure):
             self._release()
             return TransitionCallbackReturn.FAILURE
@@ -238,10 +242,11 @@ class EmuNode(LifecycleNodeMixin, Node):
         return True
 
     def _stop(self) -> None:
-        self._state = "inactive"
-        if self._input is not None:
-            self._input.close()
-            self._statistics.listening(False)
+        with self._listening:
+            self._state = "inactive"
+            if self._input is not None:
+                self._input.close()
+                self._statistics.listening(False)
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
@@ -260,16 +265,17 @@ class EmuNode(LifecycleNodeMixin, Node):
 
     def _listen_if_wanted(self) -> None:
         """Subscribe to the camera while somebody subscribes to an output, or alarms watch."""
-        source, outputs = self._input, self._outputs
-        if source is None or outputs is None or self._state != "active":
-            return
-        wanted = self._settings.monitor_rate > 0 or bool(outputs.wanted())
-        if wanted != source.is_open:
-            self._statistics.listening(wanted)
-        try:
-            source.open() if wanted else source.close()
-        except Exception as error:  # such as an override that is no QoS
-            self._report(BadInput.PARAMETER, f"cannot subscribe to {source.topic}: {error}")
+        with self._listening:
+            source, outputs = self._input, self._outputs
+            if source is None or outputs is None or self._state != "active":
+                return
+            wanted = self._settings.monitor_rate > 0 or bool(outputs.wanted())
+            if wanted != source.is_open:
+                self._statistics.listening(wanted)
+            try:
+                source.open() if wanted else source.close()
+            except Exception as error:  # such as an override that is no QoS
+                self._report(BadInput.PARAMETER, f"cannot subscribe to {source.topic}: {error}")
 
     def _receive(self, frame: Frame, lost: int) -> None:
         worker = self._worker
@@ -280,7 +286,7 @@ class EmuNode(LifecycleNodeMixin, Node):
             self._statistics.overtaken()
 
     def _check_change(self, changed: list[Parameter[Any]]) -> SetParametersResult:
-        return check_change(changed, configured=self._predictor is not None)
+        return check_change(changed, configured=self._state != "unconfigured")
 
     def _take_settings(self, changed: list[Parameter[Any]]) -> None:
         # Creating a subscription declares parameters too, those that override its QoS.
@@ -320,6 +326,8 @@ class EmuNode(LifecycleNodeMixin, Node):
             )
 
     def _report(self, kind: BadInput, message: str) -> None:
+        if not self.context.ok():  # ended by a signal: what cannot be published is no fault
+            return
         line = self._statistics.bad(kind, message)
         if line is not None:
             self.get_logger().error(line)
@@ -343,7 +351,9 @@ class EmuNode(LifecycleNodeMixin, Node):
                 precision=predictor.precision,
             )
         message = DiagnosticArray(header=Header(stamp=self.get_clock().now().to_msg()))
-        message.status = [diagnose(state, self._statistics.snapshot(), self._settings)]
+        settings = self._settings
+        counts = self._statistics.snapshot(settings.statistics_seconds)
+        message.status = [diagnose(state, counts, settings)]
         self._diagnostics.publish(message)
 
 

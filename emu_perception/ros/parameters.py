@@ -19,10 +19,12 @@ from rclpy.parameter import Parameter
 
 from emu_perception.outputs import Style
 from emu_perception.ros.camera import RECTIFICATIONS
-from emu_perception.ros.conversion import MAX_IMAGE_PIXELS
+from emu_perception.ros.statistics import WINDOW
 from emu_perception.visualization import COLORMAPS
 
 COLORMAP_NAMES = tuple(f"{name}{suffix}" for name in COLORMAPS for suffix in ("", "_r"))
+MAX_IMAGE_PIXELS = 1 << 24
+"""4096 x 4096: more is taken for a broken message."""
 AT_START = "at start"
 UNCONFIGURED = "while unconfigured"
 ANY_TIME = "any time"
@@ -177,8 +179,13 @@ class Settings:
         return max(1, round(height * self.output_scale)), max(1, round(width * self.output_scale))
 
     @property
+    def statistics_seconds(self) -> float:
+        """What diagnostics look back over: a slow watch's last look, until its next, included."""
+        return max(WINDOW, 2 / self.monitor_rate) if self.monitor_rate > 0 else WINDOW
+
+    @property
     def depth_std_limit(self) -> float:
-        """`max_depth_std` as the predictor takes it."""
+        """`max_depth_std`, infinite where it is off."""
         return self.max_depth_std or math.inf
 
 

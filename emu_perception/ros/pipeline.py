@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from emu_perception.outputs import (
     needed_maps,
     point_cloud,
 )
-from emu_perception.prediction import Prediction
+from emu_perception.prediction import DEPTH_MAPS, Prediction
 from emu_perception.ros.camera import CameraFinder, CameraModel
 from emu_perception.ros.conversion import rgb_from_compressed, rgb_from_image
 from emu_perception.ros.errors import BadInput, InputError
@@ -97,13 +98,16 @@ class Pipeline:
         camera = self._find_camera(frame, size, settings)
         published = settings.published_size(*size)
 
-        needed = needed_maps(topics, self._predictor.available_maps)
+        available = self._predictor.available_maps
+        needed = needed_maps(topics, available)
         if watch:
-            needed |= WATCHED & self._predictor.available_maps
+            needed |= WATCHED & available
+        limits_depth = settings.depth_std_limit < math.inf and bool(needed & DEPTH_MAPS)
+        if limits_depth:
+            needed |= {"depth_variance"} & available
         prediction, inference = Prediction(), 0.0
         if needed:
             self._predictor.min_confidence = settings.min_confidence
-            self._predictor.max_depth_std = settings.depth_std_limit
             before = time.monotonic()
             prediction = self._predictor.predict(
                 image,
@@ -114,7 +118,13 @@ class Pipeline:
             inference = time.monotonic() - before
             self._remember_size(size)
         style = settings.style(self._predictor.spec.depth_range[1])
-        maps = Maps(prediction, image, self._predictor.label_set, style)
+        label_set = self._predictor.label_set
+        maps = Maps(prediction, image, label_set, style)
+        # Before the most uncertain depth is taken out: the alarm is about just that.
+        means = {name: _mean(maps, name) for name in ("semantic_uncertainty", "depth_std")}
+        if limits_depth:
+            limited = prediction.with_depth_std_up_to(settings.depth_std_limit)
+            maps = Maps(limited, image, label_set, style)
         for topic in topics:
             message = self._render(topic, maps, frame, camera, size, published)
             if message is not None:
@@ -128,8 +138,8 @@ class Pipeline:
                 latency=end - frame.received,
                 inference=inference,
                 overhead=end - begin - inference,
-                semantic_uncertainty=_mean(maps, "semantic_uncertainty"),
-                depth_uncertainty=_mean(maps, "depth_std"),
+                semantic_uncertainty=means["semantic_uncertainty"],
+                depth_uncertainty=means["depth_std"],
             )
         )
 

@@ -12,7 +12,7 @@ import numpy as np
 from emu_perception.ros.errors import BadInput
 
 WINDOW = 5.0
-"""Seconds over which rates, latencies and means are taken."""
+"""Seconds over which rates, latencies and means are usually taken."""
 LOG_INTERVAL = 1.0
 """Seconds for which a kind of bad input is logged only once."""
 
@@ -40,7 +40,7 @@ class Snapshot:
     """The counters at one moment."""
 
     answers: tuple[Answer, ...]
-    """Of the last `WINDOW` seconds."""
+    """Of the last seconds, the newest last."""
     received: int
     answered: int
     lost: int
@@ -134,10 +134,11 @@ class Statistics:
             self._logged[kind.value] = (now, 0)
             return f"{message} ({silent} more since the last message)" if silent else message
 
-    def snapshot(self) -> Snapshot:
-        """The counters now; starts a new period of `recent_bad`."""
+    def snapshot(self, window: float = WINDOW) -> Snapshot:
+        """The counters now, answers of the last `window` seconds; starts a new period of
+        `recent_bad`."""
         with self._lock:
-            oldest = time.monotonic() - WINDOW
+            oldest = time.monotonic() - window
             while self._answers and self._answers[0].time < oldest:
                 self._answers.popleft()
             recent, self._recent_bad = self._recent_bad, {}

@@ -16,8 +16,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from emu_perception.ros import statistics
 from emu_perception.ros.errors import BadInput
 from emu_perception.ros.node import EmuNode
-from emu_perception.ros.parameters import ParameterError
-from emu_perception.ros.statistics import LOG_INTERVAL, Statistics
+from emu_perception.ros.parameters import ParameterError, Settings
+from emu_perception.ros.statistics import LOG_INTERVAL, Answer, Statistics
 
 from .conftest import SIZE, Robot, StartNode, wait_for
 
@@ -329,3 +329,14 @@ def test_a_kind_is_logged_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch)
     assert snapshot.bad == {BadInput.ENCODING.value: 35, BadInput.LAYOUT.value: 1}
     assert snapshot.recent_bad[BadInput.ENCODING.value] == "alone"
     assert counters.snapshot().recent_bad == {}
+
+
+def test_a_slow_watch_is_remembered_until_its_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(statistics, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    counters = Statistics()
+    counters.answered(Answer(0.0, 0.1, 0.1, 0.0, semantic_uncertainty=0.9))
+    clock.now = 11.0
+    every_ten_seconds = Settings(monitor_rate=0.1).statistics_seconds
+    assert counters.snapshot(every_ten_seconds).mean("semantic_uncertainty") == 0.9
+    assert counters.snapshot(Settings().statistics_seconds).mean("semantic_uncertainty") is None

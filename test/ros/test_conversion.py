@@ -12,13 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from emu_perception.ros.conversion import (
-    ENCODINGS,
-    MAX_IMAGE_PIXELS,
-    rgb_from_compressed,
-    rgb_from_image,
-)
+from emu_perception.ros.conversion import ENCODINGS, rgb_from_compressed, rgb_from_image
 from emu_perception.ros.errors import BadInput, InputError
+from emu_perception.ros.parameters import MAX_IMAGE_PIXELS
 
 COLOR = (200, 60, 110)
 LAYOUTS = ("rgb", "bgr", "rgba", "bgra")
@@ -234,7 +230,7 @@ def test_broken_image(
 ) -> None:
     monkeypatch.setitem(sys.modules, "cv_bridge", None)
     with pytest.raises(InputError, match=text) as caught:
-        rgb_from_image(message)
+        rgb_from_image(message, MAX_IMAGE_PIXELS)
     assert caught.value.kind is kind
 
 
@@ -324,8 +320,10 @@ def test_broken_compressed_image(message: SimpleNamespace, kind: BadInput, text:
 def test_a_small_file_that_unpacks_to_a_huge_picture_is_refused_unread() -> None:
     data = encode(".png", np.zeros((4200, 4200), np.uint8))
     with pytest.raises(InputError, match=r"4200 x 4200.*max_image_pixels") as caught:
-        rgb_from_compressed(compressed(data, "png"))
+        rgb_from_compressed(compressed(data, "png"), MAX_IMAGE_PIXELS)
     assert caught.value.kind is BadInput.TOO_LARGE
+    # Who reads a recording has no such parameter.
+    assert rgb_from_compressed(compressed(data, "png")).shape == (4200, 4200, 3)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])

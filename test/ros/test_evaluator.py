@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ from emu_perception.evaluation import Evaluation
 from emu_perception.replay.truth import TruthFolder
 from emu_perception.ros.bag_player import BagPlayer
 from emu_perception.ros.evaluator import EvaluatorNode
+from emu_perception.ros.messages import image_message as ros_image_message
 
-from .conftest import SIZE, Spinning
+from .conftest import SETTLING, SIZE, Spinning, wait_for
 
 FRAMES = 4
 CAMERA = Intrinsics.from_field_of_view(SIZE[1], SIZE[0], 60)
@@ -62,6 +64,35 @@ def evaluator(tmp_path: Path, model_path: Path) -> Iterator[EvaluatorNode]:
     yield node
     spinning.stop()
     node.destroy_node()
+
+
+@pytest.mark.parametrize("reliability", ["RELIABLE", "BEST_EFFORT"])
+def test_an_image_after_its_maps_is_no_problem(
+    reliability: str, model_path: Path, evaluator: EvaluatorNode, robot: Any
+) -> None:
+    labels = np.zeros(SIZE, np.uint8)
+    entropy = np.full(SIZE, 0.5, np.float32)
+    maps = {"semantic/labels": ("mono8", labels), "semantic/confidence": ("mono8", labels)}
+    maps["semantic/uncertainty"] = ("32FC1", entropy)
+    for topic in (*maps, "/camera/image"):
+        robot.camera(topic, reliability=reliability)
+
+    def adapted() -> bool:
+        found = robot.node.get_subscriptions_info_by_topic("/semantic/labels")
+        return [s.qos_profile.reliability.name for s in found] == [reliability]
+
+    wait_for(adapted, f"a subscription that is {reliability}")
+    image = robot.image()
+    for topic, (encoding, values) in maps.items():
+        robot.send(ros_image_message(image.header, encoding, values), topic)
+    robot.wait_for_status(lambda _, message, __: message.startswith("1 frame"), "a scored frame")
+    robot.send(image, "/camera/image")
+    robot.send(robot.image(), "/camera/image")
+    time.sleep(SETTLING)
+    assert evaluator.finish() is not None
+    problems = evaluator.problems.values()
+    # The image that nobody answered is one.
+    assert {kind: found["count"] for kind, found in problems.items()} == {"image without maps": 1}
 
 
 def scores(report: Path) -> tuple[dict[str, float], dict[str, Any]]:

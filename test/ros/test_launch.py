@@ -225,14 +225,19 @@ def test_a_replay_is_node_evaluator_and_a_player_that_ends_it(
     )
     assert node["remappings"] == evaluator["remappings"]
     assert node["remappings"]["image"] == "/camera/image_raw"
-    common = {"model": "", "image_transport": "compressed"}
+    # The model that the parameters' file names is the evaluator's, too.
+    common = {"image_transport": "compressed"}
     assert node["parameters"][-1] == common
-    assert evaluator["parameters"] == [{**common, "depth_scale": 0.01, "report": "/report"}]
+    own = {**common, "depth_scale": 0.01, "report": "/report"}
+    assert evaluator["parameters"] == [node["parameters"][0], own]
     options = player_options(player["arguments"])
     assert (options.bag, options.image_topic) == ("/drive", "/camera/image_raw/compressed")
     assert (options.labels, options.depth_scale) == (Path("/labels"), 0.01)
     assert options.paced
     assert isinstance(player["on_exit"], Shutdown)
+    named = launch(replay, bag="/drive", image_topic="/camera", model="street_lite0").nodes
+    for name in ("emu_node", "emu_evaluator"):
+        assert named[name]["parameters"][-1]["model"] == "street_lite0"
 
 
 # Files in config/

@@ -213,6 +213,12 @@ def test_max_depth_std_changes_while_running(start_node: StartNode, robot: Robot
     assert set_parameter(node, "max_depth_std", 1e-6)
     dropped = np.frombuffer(robot.answer(robot.image(), "depth/image").data, np.float32)
     assert np.isnan(dropped).all()
+    # The alarm hears of it all the same.
+    assert set_parameter(node, "alarm_depth_uncertainty", 1e-6)
+    robot.wait_for_status(
+        lambda level, message, _: level == WARN[0] and "mean depth uncertainty" in message,
+        "an alarm about depth that is taken out",
+    )
 
 
 def test_stamps_that_jump_back_are_survived(start_node: StartNode, robot: Robot) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from emu_perception.labels import load_label_set
 from emu_perception.outputs import IMAGE_OUTPUTS
 from emu_perception.predictor import Predictor
 from emu_perception.ros.diagnostics import ERROR, OK
+from emu_perception.ros.errors import BadInput
 
-from .conftest import PATIENCE, Robot, StartNode, wait_for
+from .conftest import PATIENCE, SETTLING, Robot, StartNode, wait_for
 
 OUTPUTS = [
     *(topic for topic in IMAGE_OUTPUTS if "epistemic" not in topic),
@@ -243,3 +245,56 @@ def test_shutdown(start_node: StartNode, robot: Robot, state: str) -> None:
 
 def _model(path: Path) -> Parameter:
     return Parameter("model", value=str(path))
+
+
+def test_what_the_load_takes_cannot_change_while_it_lasts(
+    start_node: StartNode, robot: Robot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[Any] = []
+    load = Predictor.from_file
+
+    def change(*arguments: Any, **options: Any) -> Predictor:
+        answers.extend(node.set_parameters([Parameter("device", value="cuda")]))
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(Predictor, "from_file", staticmethod(change))
+    node = start_node(autostart=False)
+    assert robot.change_state("configure")
+    assert [answer.successful for answer in answers] == [False]
+    assert "only while the node is unconfigured" in answers[0].reason
+    assert node.get_parameter("device").value == "cpu"
+
+
+def test_nobody_subscribes_to_the_camera_behind_a_deactivation(
+    start_node: StartNode, robot: Robot
+) -> None:
+    node = start_node()
+    robot.camera()
+    wait_for(lambda: node.state == "active", "the node to become active")
+    source: Any = node._input
+    subscribe, subscribing = source.open, threading.Event()
+
+    def slowly() -> None:
+        subscribing.set()
+        time.sleep(SETTLING)
+        subscribe()
+
+    source.open = slowly
+    robot.listen("semantic/labels")
+    wait_for(subscribing.is_set, "the node to listen")
+    assert robot.change_state("deactivate")
+    assert not source.is_open
+    time.sleep(SETTLING)
+    assert robot.cameras["image"].get_subscription_count() == 0
+
+
+def test_what_fails_after_the_end_is_not_reported(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = start_node(autostart=False)
+    node._report(BadInput.INFERENCE, "a fault")
+    monkeypatch.setattr(node.context, "ok", lambda: False)
+    node._report(BadInput.INFERENCE, "its publisher's context is invalid")
+    monkeypatch.undo()
+    counts = node._statistics.snapshot()
+    assert counts.bad == {BadInput.INFERENCE.value: 1}

@@ -7,6 +7,8 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CameraInfo
 
 from emu_perception.labels import load_label_set
 from emu_perception.outputs import IMAGE_OUTPUTS
@@ -183,6 +185,22 @@ def test_qos_overrides_by_parameter(start_node, robot) -> None:
     (depth,) = robot.node.get_publishers_info_by_topic("/depth/image")
     assert labels.qos_profile.reliability.name == "BEST_EFFORT"
     assert depth.qos_profile.reliability.name == "RELIABLE"
+
+
+def test_a_latched_camera_info_that_came_before_everything(start_node, robot) -> None:
+    qos = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    robot.node.create_publisher(CameraInfo, "camera_info", qos).publish(robot.camera_info())
+    start_node()
+    robot.listen("depth/camera_info")
+    image = robot.image()
+
+    def answered() -> bool:
+        robot.send(image)
+        return any(
+            m.header.stamp == image.header.stamp for m in robot.messages["depth/camera_info"]
+        )
+
+    wait_for(answered, "the camera's info on an output")
 
 
 def test_compressed_images_come_from_the_sibling_of_the_remapped_topic(start_node, robot) -> None:
