@@ -83,7 +83,7 @@ def split_count(bins: np.ndarray, flags: np.ndarray, size: int = BINS) -> np.nda
         bins: `(N,)` uint8 or uint16 below `size`, such as from `quantise`.
         flags: `(N,)` bool.
     """
-    return count(bins * np.uint16(2) + flags, 2 * size).reshape(size, 2)
+    return count(np.multiply(bins, 2, dtype=np.uint16) + flags, 2 * size).reshape(size, 2)
 
 
 def weighted_count(bins: np.ndarray, weights: np.ndarray, size: int = BINS) -> np.ndarray:

@@ -113,7 +113,8 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> 
     side, last = classes + 1, np.uint8(classes)
     # 255 is the only id above the classes: it becomes the last row and column.
     rows, columns = (np.minimum(ids, last).reshape(-1) for ids in (truth, predicted))
-    pairs = ranking.count(rows * np.uint16(side) + columns, side * side)
+    # The type is named: NumPy 1 would keep the ids' own, and overflow.
+    pairs = ranking.count(np.multiply(rows, side, dtype=np.uint16) + columns, side * side)
     return pairs.reshape(side, side)[:classes]
 
 
@@ -130,7 +131,8 @@ def _calibration_sums(
         confidence, chosen, correct, near_boundary = (
             values[given] for values in (confidence, chosen, correct, near_boundary)
         )
-    cells = chosen * np.uint16(calibration.BINS) + calibration.width_bins(confidence)
+    cells = np.multiply(chosen, calibration.BINS, dtype=np.uint16)
+    cells = cells + calibration.width_bins(confidence)
     cells = cells * np.uint16(2) + near_boundary
     shape = (classes, calibration.BINS, 2)
     size = classes * calibration.BINS * 2

@@ -8,7 +8,10 @@ from torch import Tensor
 
 
 class RawOutputs(NamedTuple):
-    """What a network says before any activation, at 1/4 of the input's resolution.
+    """What a network says before any activation, at the resolution that it decodes to.
+
+    That is 1/4 of the input's for SegDepthFormer and its ensembles, 1/8 for ResNet with ASPP, and
+    the full one for the others.
 
     Networks with members lead with the member axis: `(M, B, C, h, w)`. Those with split uncertainty
     have one more channel for each task, the last one.

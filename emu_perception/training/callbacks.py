@@ -118,7 +118,7 @@ class Pictures(Callback):
 
     def _predict(self, module: SupervisedModule, index: int) -> Prediction:
         batch = collate([self._dataset[index]], ())
-        batch["image"] = batch["image"].to(module.device)
+        batch = module.transfer_batch_to_device(batch, module.device, 0)
         outputs = module.outputs(batch)
         maps: dict[str, np.ndarray] = {}
         if outputs.logits is not None:

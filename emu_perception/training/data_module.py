@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -171,6 +172,7 @@ class DataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.config, self.tasks, self.seed = config, tasks, seed
+        self.next_epoch = 0
         self.training = training_set(config, tasks, seed, folder, self_supervised, canonical)
         self.validation: Dataset | None = None
         if config.validation is not None:
@@ -184,8 +186,16 @@ class DataModule(L.LightningDataModule):
                 f"{config.batch_size}: lower data.batch_size"
             )
 
+    def state_dict(self) -> dict[str, Any]:
+        """Of a checkpoint at the end of an epoch."""
+        assert self.trainer is not None
+        return {"next_epoch": self.trainer.current_epoch + 1}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.next_epoch = state_dict["next_epoch"]
+
     def train_dataloader(self) -> DataLoader[Batch]:
-        return make_loader(
+        loader = make_loader(
             self.augmented,
             self.config.batch_size,
             shuffle=True,
@@ -195,6 +205,9 @@ class DataModule(L.LightningDataModule):
             drop_last=True,
             pin_memory=torch.cuda.is_available(),
         )
+        # Lightning has workers begin before it says which epoch it is.
+        loader.sampler.set_epoch(self.next_epoch)  # type: ignore[attr-defined]
+        return loader
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         if self.validation is None:

@@ -7,6 +7,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from emu_perception.model_file import ModelSpec
+from emu_perception.networks.multitask import MultiTaskNetwork
 from emu_perception.training import losses
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.data import Batch
@@ -32,6 +33,8 @@ class DistillationModule(SupervisedModule):
         if untaught:
             raise ValueError(f"a teacher cannot teach {', '.join(sorted(untaught))}")
         self.teacher = teacher
+        # A student is taught by its last maps: those of coarser scales have no part.
+        self.leaves_parameters_unused = isinstance(network, MultiTaskNetwork)
 
     def on_fit_start(self) -> None:
         self.teacher.to(self.device)
@@ -82,7 +85,8 @@ class DistillationModule(SupervisedModule):
         """The teacher's depth in place of that of images which have none."""
         assert targets.mean is not None and self.config.distillation is not None
         low, high = self.spec.depth_range
-        valid = (targets.mean > low) & (targets.mean < high)
+        metres = targets.mean * self.metres_per_unit(batch)
+        valid = (metres > low) & (metres < high)
         valid = valid & ~batch["has_depth"][:, None, None]
         if targets.probabilities is not None and self.spec.label_set is not None:
             classes = targets.probabilities.argmax(1)

@@ -112,6 +112,15 @@ class SupervisedModule(L.LightningModule):
         ratio = (self.spec.camera.canonical_focal_length / focal).nan_to_num(0.0)
         return depth * ratio[:, None, None], valid & batch["has_intrinsics"][:, None, None]
 
+    def metres_per_unit(self, batch: Batch) -> Tensor:
+        """`(B, 1, 1)`: f / f0, what a network's depth is multiplied by; 1 for unknown cameras."""
+        intrinsics, known = batch["intrinsics"], batch["has_intrinsics"]
+        ratio = torch.ones_like(intrinsics[:, 0])
+        if self.spec.camera is not None:
+            focal = torch.sqrt(intrinsics[:, 0] * intrinsics[:, 1])
+            ratio = torch.where(known, focal / self.spec.camera.canonical_focal_length, ratio)
+        return ratio[:, None, None]
+
     def targets(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """Target and valid pixels `(B, H, W)` by labelled task, depth in the network's unit."""
         found: dict[str, tuple[Tensor, Tensor]] = {}
@@ -203,11 +212,7 @@ class SupervisedModule(L.LightningModule):
         known = batch["has_intrinsics"]
         unit = mean.new_tensor([[1.0, 1.0, 0.0, 0.0]])  # any rays will do for the plane itself
         intrinsics = torch.where(known[:, None], batch["intrinsics"].nan_to_num(0.0), unit)
-        metres = mean
-        if self.spec.camera is not None:
-            focal = torch.sqrt(intrinsics[:, 0] * intrinsics[:, 1])
-            ratio = focal / self.spec.camera.canonical_focal_length
-            metres = mean * torch.where(known, ratio, 1.0)[:, None, None]
+        metres = mean * self.metres_per_unit(batch)
         found = fit_ground_plane(metres, road, pixel_rays(intrinsics, height, width))
         loss = found.residual.sum()
         if settings.camera_height is not None:
@@ -276,7 +281,7 @@ class SupervisedModule(L.LightningModule):
             self._count_classes("human_parts", outputs.human_parts, batch["human_parts"])
         if outputs.mean is not None:
             target, valid = self.depth_target(batch)
-            errors = (outputs.mean - target)[valid]
+            errors = ((outputs.mean - target) * self.metres_per_unit(batch))[valid]
             self._sums["depth"] += torch.stack([(errors**2).sum(), valid.sum()])
         if outputs.normals is not None:
             cosine = (outputs.normals * batch["normals"]).sum(1)[batch["normals_valid"]]

@@ -194,6 +194,9 @@ def train(config: TrainConfig, resume: str = "auto", *, progress: bool = True) -
         if isinstance(callback, MovingAverage):
             # Lightning leaves this out where the last epoch's checkpoint was all there was to load.
             callback.on_train_end(trainer, module)
+    judged = config.trainer.epochs % config.trainer.validate_every == 0
+    if data.validation is not None and not (judged and trainer.callback_metrics):
+        trainer.validate(module, datamodule=data, verbose=False)  # these weights, not earlier ones
     if trainer.is_global_zero:
         figures = {k: round(float(v), 6) for k, v in trainer.callback_metrics.items()}
         measured = {k: v for k, v in figures.items() if k.startswith("validation/")}
@@ -246,10 +249,11 @@ def _trainer(
         LearningRateMonitor("step"),
         SameProcesses(),
     ]
-    if settings.ema_decay is not None:
-        callbacks.append(MovingAverage(settings.ema_decay))
+    # In this order: the average takes the network's place until validation has ended.
     if data.validation is not None:
         callbacks.append(Pictures(data.validation, settings.picture_every))
+    if settings.ema_decay is not None:
+        callbacks.append(MovingAverage(settings.ema_decay))
     strategy = settings.strategy
     if module.leaves_parameters_unused and strategy in ("ddp", "auto"):
         many = settings.nodes > 1 or settings.devices not in (1, "1")

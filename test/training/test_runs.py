@@ -17,17 +17,21 @@ from typer.testing import CliRunner
 
 pytest.importorskip("lightning")
 
+import lightning
 import tiny
 
 from emu_perception.cli import app
 from emu_perception.model_file import load_model
+from emu_perception.prediction import Prediction
 from emu_perception.predictor import Predictor
 from emu_perception.training import run
-from emu_perception.training.callbacks import moving_average
+from emu_perception.training.callbacks import Pictures, moving_average
 from emu_perception.training.config import ConfigError
+from emu_perception.training.data import Batch, build_dataset
 from emu_perception.training.data_module import DataModule, open_dataset
 from emu_perception.training.modules import SupervisedModule
 from emu_perception.training.registry import build_module
+from emu_perception.training.targets import Outputs
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -105,6 +109,38 @@ def test_settings_that_were_cut_short_are_named(data: Path, tmp_path: Path, text
         run.train(tiny.config(data, tmp_path), progress=False)
 
 
+def test_a_file_holds_the_figures_of_its_own_weights(data: Path, tmp_path: Path) -> None:
+    split = {"name": "nyuv2", "root": str(data), "split": "all", "options": {"classes": 13}}
+
+    def figures(name: str, every: int) -> dict[str, float]:
+        settings = {"epochs": 3, "validate_every": every, "ema_decay": 0.5}
+        changes = {"data": {"validation": split}, "trainer": settings}
+        config = tiny.config(data, tmp_path / name, **changes)
+        found = load_model(run.train(config, progress=False)).spec.metrics["nyuv2 all"]
+        # Gone on from the last checkpoint, as if cut before the file was written.
+        (tmp_path / name / run.MODEL_FILE).unlink()
+        again = load_model(run.train(config, progress=False)).spec.metrics["nyuv2 all"]
+        assert again == pytest.approx(found, rel=1e-5)
+        return found
+
+    each = figures("each", 1)
+    assert figures("second", 2) == pytest.approx(each, rel=1e-5)
+    assert figures("none", 4) == pytest.approx(each, rel=1e-5)
+
+
+def test_pictures_take_the_whole_batch_to_the_device(data: Path) -> None:
+    class Elsewhere(lightning.LightningModule):
+        device = torch.device("meta")
+
+        def outputs(self, batch: Batch) -> Outputs:
+            tensors = [value for value in batch.values() if isinstance(value, torch.Tensor)]
+            assert len(tensors) > 2 and all(value.is_meta for value in tensors)
+            return Outputs(None, None, None)
+
+    dataset = build_dataset("nyuv2", data, "all", classes=13)
+    assert Pictures(dataset, 1)._predict(Elsewhere(), 0) == Prediction()
+
+
 def test_an_average_forgets_its_beginning() -> None:
     norm = torch.nn.BatchNorm1d(1)  # begins with a variance of one
     averaged = AveragedModel(norm, multi_avg_fn=moving_average(0.998), use_buffers=True)
@@ -120,10 +156,11 @@ def test_an_average_forgets_its_beginning() -> None:
     assert late.tolist() == pytest.approx([0.002] * 3, rel=1e-4)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
 def test_killed_at_any_moment_and_resumed_gives_the_same_weights(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    epochs = {"trainer": {"epochs": 4, "ema_decay": 0.9}}
+    epochs = {"trainer": {"epochs": 4, "ema_decay": 0.9}, "data": {"workers": workers}}
     reference = run.train(tiny.config(data, tmp_path / "whole", **epochs), progress=False)
 
     cut = tmp_path / "cut"

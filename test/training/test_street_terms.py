@@ -15,7 +15,7 @@ pytest.importorskip("lightning")
 
 import tiny
 
-from emu_perception.model_file import LoadedModel
+from emu_perception.model_file import Camera, LoadedModel
 from emu_perception.networks.rays import pixel_rays
 from emu_perception.training import run
 from emu_perception.training.data import Batch
@@ -165,6 +165,35 @@ def test_the_sky_has_no_depth_to_be_taught(data: Path, tmp_path: Path) -> None:
     assert module._missing_depth(2 * mean, targets, batch) == 0
     targets = targets._replace(probabilities=probabilities.roll(1, 1))
     assert module._missing_depth(2 * mean, targets, batch) > 0
+    # The range is in metres: twice the canonical focal length sees 4 as 8, thrice as 12 of 10.
+    camera = Camera(canonical_focal_length=60.0, assumed_focal_ratio=1.0)
+    module.spec = module.spec.model_copy(update={"camera": camera})
+    batch["has_intrinsics"][:] = True
+    for times, taught in ((2, True), (3, False)):
+        batch["intrinsics"] = torch.tensor([[60.0 * times, 60.0 * times, 0.0, 0.0]]).repeat(2, 1)
+        assert (module._missing_depth(2 * mean, targets, batch) > 0) == taught
+
+
+def test_the_error_of_validation_is_in_metres(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    augmentation = {"augmentation": {"scale_changes": "camera"}}
+    model = {"canonical_focal_length": 60.0}
+    module, batch = built(data, tmp_path, model=model, data=augmentation)
+    batch["intrinsics"] = torch.tensor([[30.0, 30.0, 0.0, 0.0], [120.0, 120.0, 0.0, 0.0]])
+    batch["has_intrinsics"][:] = True
+    batch["depth"][:] = torch.tensor([5.0, 8.0])[:, None, None]  # canonical: 10 and 4
+    batch["depth_valid"][:] = True
+    mean = torch.tensor([14.0, 5.0])[:, None, None].expand_as(batch["depth"])  # metres: 7 and 10
+    logged: dict[str, Any] = {}
+    monkeypatch.setattr(module, "examine", lambda _: (Outputs(None, mean, None), mean.mean()))
+    monkeypatch.setattr(module, "log", lambda *_, **__: None)
+    monkeypatch.setattr(module, "log_dict", lambda found, **_: logged.update(found))
+    monkeypatch.setattr(module, "all_gather", lambda values: values)
+    module.on_validation_epoch_start()
+    module.validation_step(batch, 0)
+    module.on_validation_epoch_end()
+    assert logged["validation/rmse"].item() == pytest.approx(2.0)
 
 
 def test_norms_keep_their_statistics_once_they_are_frozen(data: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import cv2
@@ -33,6 +33,13 @@ class EpochSampler(DistributedSampler[int]):
             drop_last=drop_last,
         )
         self._dataset = dataset
+
+    def __iter__(self) -> Iterator[int]:
+        if not self._dataset.ordered:
+            return super().__iter__()
+        # A stretch for each process: every n-th sample of a mixture's order has other proportions.
+        first, length = self.rank * self.num_samples, len(self._dataset)
+        return (index % length for index in range(first, first + self.num_samples))
 
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch(epoch)

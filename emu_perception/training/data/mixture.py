@@ -32,10 +32,10 @@ class _Order(NamedTuple):
 class Mixture(Dataset):
     """An epoch of samples from several data sets.
 
-    The sources follow one another in a low-discrepancy sequence, so that every batch, on every
-    process, has their proportions to within about one sample. Each source is shuffled anew for
-    every round through it; a small source goes round several times in an epoch, a large one only in
-    part.
+    The sources follow one another in a low-discrepancy sequence, so that every stretch of it, and
+    with it every batch, has their proportions to within about one sample (see `EpochSampler`). Each
+    source is shuffled anew for every round through it; a small source goes round several times in
+    an epoch, a large one only in part.
     """
 
     ordered = True

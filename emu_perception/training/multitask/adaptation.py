@@ -36,6 +36,8 @@ class AdversarialModule(MultiTaskModule):
     clipped.
     """
 
+    leaves_parameters_unused = True  # the discriminators, by a batch of one domain
+
     def __init__(self, config: TrainConfig, spec: ModelSpec, network: nn.Module) -> None:
         super().__init__(config, spec, network)
         settings = config.multitask.adaptation

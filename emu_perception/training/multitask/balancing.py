@@ -153,18 +153,21 @@ class GradNorm(GradientBased):
 class PCGrad(GradientBased):
     """Each task's gradient loses what conflicts with another's (Yu et al., NeurIPS 2020).
 
-    The others are gone through in a random order, drawn from torch's generator.
+    The others are gone through in a random order, drawn from torch's generator: that of the first
+    process, since all must weigh alike.
     """
 
     def weigh(self, rows: Tensor, losses: Tensor, products: Tensor) -> Tensor:
         products = products.double().cpu()
         count = len(products)
         total = torch.zeros(count, dtype=torch.float64)
+        orders = torch.stack([torch.randperm(count) for _ in range(count)]).to(losses.device)
+        orders = _of_first_process(orders)
         for task in range(count):
             # The projected gradient, as coefficients of the tasks' gradients.
             own = torch.zeros_like(total)
             own[task] = 1
-            for other in torch.randperm(count).tolist():
+            for other in orders[task].tolist():
                 overlap = own @ products[:, other]
                 if other != task and overlap < 0:
                     own[other] -= overlap / products[other, other]
@@ -222,13 +225,20 @@ def gram_matrix(losses: Sequence[Tensor | None], parameters: Sequence[nn.Paramet
         vectors.append(torch.cat(flat))
     # Each process sees its share of the batch; the gradient that counts is their mean.
     matrix = _sum_over_processes(torch.stack(vectors)) / _processes()
-    return matrix @ matrix.T
+    with torch.autocast(matrix.device.type, enabled=False):  # squares overflow half precision
+        return matrix @ matrix.T
 
 
 def _processes() -> int:
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return 1
     return torch.distributed.get_world_size()
+
+
+def _of_first_process(values: Tensor) -> Tensor:
+    if _processes() > 1:
+        torch.distributed.broadcast(values, src=0)
+    return values
 
 
 def _sum_over_processes(values: Tensor) -> Tensor:

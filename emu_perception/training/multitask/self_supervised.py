@@ -31,6 +31,8 @@ class SelfSupervisedModule(MultiTaskModule):
     labels' median, as is usual.
     """
 
+    leaves_parameters_unused = True  # those of depth and pose, by a batch without neighbours
+
     def __init__(self, config: TrainConfig, spec: ModelSpec, network: nn.Module) -> None:
         super().__init__(config, spec, network)
         settings = config.multitask.self_supervision

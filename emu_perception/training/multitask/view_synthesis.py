@@ -33,7 +33,9 @@ def synthesize(source: Tensor, depth: Tensor, intrinsics: Tensor, motion: Tensor
     u = torch.arange(width, device=depth.device, dtype=depth.dtype)
     v = torch.arange(height, device=depth.device, dtype=depth.dtype)[:, None]
     points = torch.stack([(u - cx) / fx * depth, (v - cy) / fy * depth, depth], 1)
-    moved = motion[:, :3, :3] @ points.flatten(2) + motion[:, :3, 3:]
+    motion = motion.to(depth.dtype)
+    with torch.autocast(depth.device.type, enabled=False):  # half precision is off by a pixel
+        moved = motion[:, :3, :3] @ points.flatten(2) + motion[:, :3, 3:]
     x, y, z = moved.unflatten(2, (height, width)).unbind(1)
     z = z.clamp_min(_NEAREST)
     # Pixel centres are at whole numbers; the grid's -1 and 1 are the outer edges.

@@ -25,6 +25,7 @@ from emu_perception.training.data import (
     Subset,
     build_dataset,
     collate,
+    make_loader,
 )
 from emu_perception.training.data.partial import draw_annotation
 from emu_perception.training.sample import DataError, Sample
@@ -63,12 +64,21 @@ def drawn(mixture: Mixture) -> list[str]:
     return [mixture.name(i) for i in range(len(mixture))]
 
 
+def of_process(mixture: Mixture, rank: int, processes: int) -> list[int]:
+    """The samples that one of several processes draws."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.distributed, "is_initialized", lambda: True)
+        patch.setattr("torch.utils.data.distributed.dist.get_world_size", lambda: processes)
+        patch.setattr("torch.utils.data.distributed.dist.get_rank", lambda: rank)
+        return list(make_loader(mixture, 12, shuffle=True).sampler)
+
+
 @settings(max_examples=40)
 @given(
     st.lists(st.floats(0.05, 1), min_size=2, max_size=4),
     st.integers(0, 1000),
     st.integers(0, 50),
-    st.sampled_from([1, 2, 3]),
+    st.sampled_from([1, 2, 3, 5, 8]),
 )
 def test_batches_of_a_mixture_have_its_proportions(
     shares: list[float], seed: int, epoch: int, processes: int
@@ -77,8 +87,10 @@ def test_batches_of_a_mixture_have_its_proportions(
     mixture = Mixture(sources, 240, seed)
     mixture.set_epoch(epoch)
     names = drawn(mixture)
-    for rank in range(processes):
-        mine = names[rank::processes]
+    given_out = [of_process(mixture, rank, processes) for rank in range(processes)]
+    assert sorted(i for indices in given_out for i in indices) == list(range(240))
+    for indices in given_out:
+        mine = [names[index] for index in indices]
         for start in range(0, len(mine) - 12, 12):
             counts = Counter(name[0] for name in mine[start : start + 12])
             for letter, share in zip("abcd", shares):

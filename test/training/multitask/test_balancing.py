@@ -87,6 +87,8 @@ def test_processes_reduce_vectors_of_all_tasks(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
     monkeypatch.setattr(torch.distributed, "all_reduce", reduce)
+    orders = []
+    monkeypatch.setattr(torch.distributed, "broadcast", lambda values, src: orders.append(values))
     seen = {}
 
     class Watched(balancing.PCGrad):
@@ -102,6 +104,7 @@ def test_processes_reduce_vectors_of_all_tasks(monkeypatch: pytest.MonkeyPatch) 
         "losses": [2.0, 5.0],
         "products": [[5.0, 2.0], [2.0, 1.0]],
     }
+    assert [sorted(order) for order in orders[0].tolist()] == [[0, 1], [0, 1]]
     assert total.item() == 2  # both weights are 1, though depth has no labels here
 
 
@@ -109,6 +112,13 @@ def test_pcgrad_takes_conflicts_out_of_each_gradient() -> None:
     # g1 = (1, 0) and g2 = (-1, 1): g1' = g1 + g2 / 2 = (.5, .5), g2' = g2 + g1 = (0, 1).
     weighting = build_weighting("pcgrad", TASKS, {})
     assert direction(weighting, (1.0, 0.0), (-1.0, 1.0)) == pytest.approx([0.5, 1.5])
+
+
+def test_mixed_precision_leaves_the_products_of_gradients_finite() -> None:
+    shared = torch.nn.Parameter(torch.ones(2))
+    with torch.autocast("cpu", torch.float16):
+        found = balancing.gram_matrix([300 * shared.sum(), shared[0] / 10], [shared])
+    assert found.flatten().tolist() == pytest.approx([180_000, 30, 30, 0.01])
 
 
 def test_pcgrad_leaves_gradients_that_agree_alone() -> None:

@@ -54,6 +54,16 @@ def test_a_wall_seen_from_the_side_moves_by_whole_pixels() -> None:
     assert torch.allclose(still, image, atol=1e-5)
 
 
+def test_mixed_precision_moves_no_pixel() -> None:
+    wide = torch.nn.functional.interpolate(texture(), (48, 512), mode="bicubic")
+    camera = torch.tensor([[400.0, 400.0, 255.5, 23.5]])
+    depth = torch.rand(1, 48, 512) + 4
+    motion = rigid_transform(torch.full((1, 3), 0.02), torch.full((1, 3), 0.3))
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = synthesize(wide, depth, camera, motion)
+    assert torch.equal(mixed, synthesize(wide, depth, camera, motion))
+
+
 def test_rotations_are_right_handed() -> None:
     turn = rigid_transform(torch.tensor([[0.0, torch.pi / 2, 0.0]]), torch.ones(1, 3))[0]
     moved = turn @ torch.tensor([0.0, 0.0, 1.0, 1.0])
