@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,8 +42,11 @@ OVERLOAD_RATE = 60.0
 """Hz at which a camera is faster than the model."""
 FASTER = 1.25
 """Rate of a camera that keeps the node busy, over the predictor's own."""
-BARE_CALLS = 10
-"""Of the predictor alone, before and after."""
+TURNS = 3
+"""Of the predictor alone and the node, for the throughput: a machine's speed drifts by more than
+what a node costs."""
+BARE_SECONDS = 2.0
+"""Of the predictor alone, before and after each turn of the node."""
 SUSTAINED = 0.5
 """Share of the predictor's own rate at which images are sent, if no rate is given."""
 FIXED_RATES = (10.0, 30.0, 60.0)
@@ -112,12 +116,16 @@ def benchmark_node(
         timed = run.phase("timing", size, rate, subscribe=True)
         progress("Timing the predictor alone")
         alone += bare(rate, count)
-        progress(f"Throughput at {size[1]} x {size[0]}")
-        unpaced = bare(np.inf, BARE_CALLS)
-        camera = FASTER / float(np.mean(unpaced))
-        busy = run.phase("throughput", size, camera, subscribe=True)
-        unpaced += bare(np.inf, BARE_CALLS)
-        throughput = _throughput(busy, size, camera, 1 / float(np.mean(unpaced)))
+        unpaced = bare(np.inf, max(10, round(BARE_SECONDS / float(np.median(alone)))))
+        turns = []
+        for turn in range(TURNS):
+            progress(f"Throughput at {size[1]} x {size[0]}, {turn + 1} of {TURNS}")
+            camera = FASTER / float(np.mean(unpaced))
+            busy = run.phase("throughput", size, camera, subscribe=True)
+            after = bare(np.inf, len(unpaced))
+            turns.append(_turn(busy, 1 / float(np.mean(unpaced + after))))
+            unpaced = after
+        throughput = _throughput(turns, size)
         progress(f"A camera of {size[1]} x {size[0]} at {OVERLOAD_RATE:g} Hz")
         before = resident_bytes(run.node.process.pid)
         overloaded = run.phase("overload", size, OVERLOAD_RATE, subscribe=True)
@@ -246,15 +254,30 @@ def _answered_per_second(phase: Phase) -> float:
     return (len(times) - 1) / ((times[-1] - times[0]) * 1e-9)
 
 
-def _throughput(phase: Phase, size: tuple[int, int], rate: float, predictor: float) -> Throughput:
+class _Turn(NamedTuple):
+    camera: float
+    node: float
+    predictor: float
+    share: float
+
+
+def _turn(phase: Phase, predictor: float) -> _Turn:
+    """What the node answered a second, beside the predictor's own rate before and after."""
     answered = _answered_per_second(phase)
+    # No node is faster than its camera.
+    share = answered / min(predictor, phase.sent_rate)
+    return _Turn(phase.sent_rate, answered, predictor, share)
+
+
+def _throughput(turns: list[_Turn], size: tuple[int, int]) -> Throughput:
+    median = _Turn(*np.median(turns, axis=0).tolist())
     return Throughput(
         image_size=size,
-        rate_hz=rate,
-        answered_per_second=answered,
-        predictor_per_second=predictor,
-        # No node is faster than its camera.
-        ratio=answered / min(predictor, phase.sent_rate),
+        rate_hz=median.camera,
+        answered_per_second=median.node,
+        predictor_per_second=median.predictor,
+        ratio=median.share,
+        ratios=tuple(turn.share for turn in turns),
     )
 
 

@@ -68,15 +68,21 @@ class Idle:
 
 @dataclass(frozen=True)
 class Throughput:
-    """How many images a second the node answers, under a camera a little faster than the model."""
+    """How many images a second the node answers, under a camera a little faster than the model.
+
+    Node and predictor took turns; all figures are medians over these.
+    """
 
     image_size: tuple[int, int]
     """Height and width."""
     rate_hz: float
+    """As the camera managed."""
     answered_per_second: float
     predictor_per_second: float
-    """The predictor alone, back to back, before and after."""
+    """The predictor alone, back to back, before and after the node."""
     ratio: float
+    ratios: tuple[float, ...]
+    """Turn by turn."""
 
     def claims(self) -> list[Claim]:
         """What must hold."""
