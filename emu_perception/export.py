@@ -82,7 +82,8 @@ class ExportedModel(nn.Module):
     def forward(self, image: Tensor, camera: Tensor | None = None) -> tuple[Tensor, ...]:
         """`(1, H, W, 3)` uint8 RGB, with rays also `(1, 4)` float32 fx, fy, cx, cy of the image, to
         the maps `(H, W)` that `names` names."""
-        outputs = self.network(self.normalize(image.permute(0, 3, 1, 2), camera)).by_task()
+        pixels = image.float().permute(0, 3, 1, 2)  # in this order: TensorRT only casts bytes
+        outputs = self.network(self.normalize(pixels, camera)).by_task()
         return tuple(
             found for task, module in self.activations.items() for found in module(outputs[task])
         )

@@ -27,7 +27,9 @@ def memory(case: Case, threads: int) -> dict[str, int]:
     Raises:
         RuntimeError: the process failed; the message has its last words.
     """
-    text = json.dumps({"case": asdict(case), "threads": threads})
+    # Seen from here, where the new process's context is not yet there.
+    free = torch.cuda.mem_get_info(case.device)[0] if case.device.startswith("cuda") else 0
+    text = json.dumps({"case": asdict(case), "threads": threads, "free": free})
     command = [sys.executable, "-m", "emu_perception.benchmark.memory", text]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
@@ -42,14 +44,13 @@ def main(arguments: Sequence[str]) -> None:
     torch.set_num_threads(asked["threads"])
     case = Case(**{**asked["case"], "size": tuple(asked["case"]["size"])})
     on_gpu = case.device.startswith("cuda")
-    free_before = torch.cuda.mem_get_info(case.device)[0] if on_gpu else 0
     predictor = Predictor(case.load(), case.device, case.precision, case.engine)
     image = example_image(case.size)
     for _ in range(FRAMES):
         predictor.predict(image)
     found = {"resident": resident_bytes(), "peak_resident": peak_resident_bytes()}
     if on_gpu:
-        taken = free_before - torch.cuda.mem_get_info(case.device)[0]
+        taken = asked["free"] - torch.cuda.mem_get_info(case.device)[0]
         reserved = torch.cuda.memory_reserved(case.device)
         found["gpu_peak"] = torch.cuda.max_memory_allocated(case.device)
         found["gpu_reserved"] = reserved

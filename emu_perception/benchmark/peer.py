@@ -71,7 +71,9 @@ def make_peer(
     network = network.eval().to(**place)
     run: Callable[[torch.Tensor], Any] = network
     if kind == "compiled":
-        run = torch.compile(network, mode="max-autotune" if device != "cpu" else "default")
+        # A kernel per size, as the engines have.
+        mode = "max-autotune" if device != "cpu" else "default"
+        run = torch.compile(network, mode=mode, dynamic=False)
     image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(**place)
 
     @torch.inference_mode()

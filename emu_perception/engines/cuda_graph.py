@@ -20,7 +20,7 @@ from torch import Tensor
 from emu_perception.camera import Intrinsics
 from emu_perception.engines.activation import activations, camera_tensor, prepare_pixels
 from emu_perception.engines.fused import fused
-from emu_perception.engines.pytorch import PyTorchEngine
+from emu_perception.engines.pytorch import PyTorchEngine, forget_workspaces
 from emu_perception.model_file import LoadedModel
 from emu_perception.networks.ensembles import BatchedEnsemble, DeepEnsemble
 
@@ -114,9 +114,12 @@ class CUDAGraphEngine(PyTorchEngine):
                 frame()
         self._stream.synchronize()
         graph = torch.cuda.CUDAGraph()
+        # A recording works in a workspace of the pool; that of the stream may be taken from it.
+        forget_workspaces()
         # Only this thread's calls are recorded: others may allocate meanwhile.
         with torch.cuda.graph(
             graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
         ):
             maps = frame()
+        forget_workspaces()
         return _Recording(graph, host, camera, maps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
 
 import numpy as np
@@ -18,6 +19,11 @@ from emu_perception.engines.activation import (
 )
 from emu_perception.engines.base import PRECISIONS, fold
 from emu_perception.model_file import LoadedModel
+
+
+def forget_workspaces() -> None:
+    """Let go of what cuBLAS keeps on the GPU for each stream: torch before 2.15 never does."""
+    torch._C._cuda_clearCublasWorkspaces()
 
 
 class PyTorchEngine:
@@ -69,6 +75,8 @@ class PyTorchEngine:
         """Give the device's memory back."""
         del self._network, self._normalize
         if self._device.type == "cuda":
+            gc.collect()  # a compiled network refers to itself
+            forget_workspaces()
             torch.cuda.empty_cache()
 
 

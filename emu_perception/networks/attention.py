@@ -88,8 +88,9 @@ class ChannelCrossTaskAttention(nn.Module):
 
     def weights(self, target: Tensor, source: Tensor) -> Tensor:
         """Two `(B, C, h, w)` to `(B, C, C)`: of each target channel, shares of the source's."""
+        # In half precision a channel without variance would be 0 / 0.
         query, key = (
-            F.normalize(x - x.mean(2, keepdim=True), dim=2)
+            F.normalize((x - x.mean(2, keepdim=True)).float(), dim=2).to(x.dtype)
             for x in (target.flatten(2), source.flatten(2))
         )
         # Below a temperature of 0.01 a softmax only chooses, and learns no more.

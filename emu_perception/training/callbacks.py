@@ -58,6 +58,11 @@ class MovingAverage(WeightAveraging):
     def __init__(self, decay: float) -> None:
         super().__init__(use_buffers=True, multi_avg_fn=moving_average(decay))
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        # Where the module will be: as yet it is on the CPU.
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
+
 
 def moving_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
     """Moves averages towards what is now, after so many updates; soon forgets their beginning.

@@ -24,7 +24,7 @@ from emu_perception.training.config import TrainConfig
 from emu_perception.training.data import Batch, collate
 from emu_perception.training.distillation import DistillationModule
 from emu_perception.training.memory import keep_freed_memory
-from emu_perception.training.modules import SupervisedModule
+from emu_perception.training.modules import SupervisedModule, fuses_optimizer
 from emu_perception.training.photometric import ColourJitter
 from emu_perception.training.run import build_network, describe_model
 from emu_perception.training.sample import Sample
@@ -117,14 +117,21 @@ def _stepper(config: TrainConfig, members: int, device: str) -> Callable[[], flo
     else:
         module = SupervisedModule(config, spec, network)
     module.to(device).train()
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-6, fused=True)
+    precision = config.trainer.precision
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-6, fused=fuses_optimizer(precision))
+    mixed = device == "cuda" and precision.endswith("-mixed")
+    kind = torch.float16 if precision == "16-mixed" else torch.bfloat16
+    scaler = torch.amp.GradScaler(device, enabled=mixed and kind == torch.float16)
     batch = _batch(config, len(spec.label_set or ()), device)
 
     def step() -> float:
         start = _now(device)
-        terms = module.terms(module.outputs(batch), batch)
-        torch.stack(list(terms.values())).sum().backward()
-        optimizer.step()
+        with torch.autocast(device, kind, enabled=mixed):
+            terms = module.terms(module.outputs(batch), batch)
+            total = torch.stack(list(terms.values())).sum()
+        scaler.scale(total).backward()
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad()
         return _now(device) - start
 

@@ -42,6 +42,12 @@ _TASK_OF_TERM = {
 """The terms of the labels, which the weighting of tasks is about."""
 
 
+def fuses_optimizer(precision: str) -> bool:
+    """Whether a step is one pass over all weights: under mixed precision Lightning would then
+    refuse to clip."""
+    return not precision.endswith("-mixed") and precision != "16-true"
+
+
 class SupervisedModule(L.LightningModule):
     """Trains SegFormer, DepthFormer or SegDepthFormer with cross-entropy and a depth loss.
 
@@ -360,8 +366,7 @@ class SupervisedModule(L.LightningModule):
             self.optimizer_groups(),
             betas=settings.betas,
             weight_decay=settings.weight_decay,
-            # One pass over all weights; under float16 scaling it would forbid clipping.
-            fused=self.config.trainer.precision not in ("16-mixed", "16-true"),
+            fused=fuses_optimizer(self.config.trainer.precision),
         )
         factors = self.rate_factors(int(self.trainer.estimated_stepping_batches))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)

@@ -57,6 +57,9 @@ def test_channels_attend_to_their_like() -> None:
     assert (module(target, source) == 0).all()  # alpha starts at 0
     nn.init.constant_(module.alpha, 2.0)
     assert (module(target, source) / 2 - source[:, order]).abs().max() < 0.1
+    source[:, 3] = 0  # dead
+    half = module.half().weights(target.half(), source.half())
+    assert torch.allclose(half.float(), module.float().weights(target, source), atol=0.02)
 
 
 @pytest.mark.parametrize("variance", [True, False])

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ from emu_perception.model_file import load_model
 from emu_perception.prediction import Prediction
 from emu_perception.predictor import Predictor
 from emu_perception.training import run
-from emu_perception.training.callbacks import Pictures, moving_average
+from emu_perception.training.callbacks import MovingAverage, Pictures, moving_average
 from emu_perception.training.config import ConfigError
 from emu_perception.training.data import Batch, build_dataset
 from emu_perception.training.data_module import DataModule, open_dataset
@@ -126,6 +128,25 @@ def test_a_file_holds_the_figures_of_its_own_weights(data: Path, tmp_path: Path)
     each = figures("each", 1)
     assert figures("second", 2) == pytest.approx(each, rel=1e-5)
     assert figures("none", 4) == pytest.approx(each, rel=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_are_clipped_in_any_precision(data: Path, tmp_path: Path, precision: str) -> None:
+    settings = {"epochs": 1, "precision": precision, "ema_decay": 0.5}
+    optimizer = {"learning_rate": 1e-3, "clip_norm": 0.1}
+    config = tiny.config(data, tmp_path, optimizer=optimizer, trainer=settings)
+    assert load_model(run.train(config, progress=False)).spec.metrics["training"]["steps"] == 3
+
+
+def test_the_average_is_where_the_module_will_be(data: Path, tmp_path: Path) -> None:
+    config = tiny.config(data, tmp_path)
+    label_set = DataModule(config.data, ("semantic", "depth"), (64, 96), 0).training.label_set
+    spec = run.describe_model(config, label_set)
+    module = build_module(config, spec, run.build_network(config, spec))
+    average = MovingAverage(0.9)
+    trainer: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("meta")))
+    average.setup(trainer, module, "fit")
+    assert all(value.is_meta for value in average._average_model.module.network.parameters())
 
 
 def test_pictures_take_the_whole_batch_to_the_device(data: Path) -> None:

@@ -217,16 +217,21 @@ def gram_matrix(losses: Sequence[Tensor | None], parameters: Sequence[nn.Paramet
     for loss in losses:
         parts: Sequence[Tensor | None] = [None] * len(trained)
         if loss is not None:
-            parts = torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True)
+            scaled = loss * _SCALE
+            parts = torch.autograd.grad(scaled, trained, retain_graph=True, allow_unused=True)
         flat = [
             (torch.zeros_like(parameter) if part is None else part).detach().float().flatten()
             for part, parameter in zip(parts, trained, strict=True)
         ]
         vectors.append(torch.cat(flat))
     # Each process sees its share of the batch; the gradient that counts is their mean.
-    matrix = _sum_over_processes(torch.stack(vectors)) / _processes()
+    matrix = _sum_over_processes(torch.stack(vectors) / _SCALE) / _processes()
     with torch.autocast(matrix.device.type, enabled=False):  # squares overflow half precision
         return matrix @ matrix.T
+
+
+_SCALE = 2.0**12
+"""Of losses, whose gradients would vanish in half precision."""
 
 
 def _processes() -> int:

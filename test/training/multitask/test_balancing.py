@@ -121,6 +121,17 @@ def test_mixed_precision_leaves_the_products_of_gradients_finite() -> None:
     assert found.flatten().tolist() == pytest.approx([180_000, 30, 30, 0.01])
 
 
+def test_mixed_precision_loses_no_small_gradient() -> None:
+    shared = torch.nn.Linear(8, 1, bias=False)
+    images = torch.rand(500_000, 8)
+    products = {}
+    for enabled in (True, False):
+        with torch.autocast("cpu", torch.float16, enabled=enabled):
+            said = shared(images)
+            products[enabled] = balancing.gram_matrix([said.float().mean() / 99], [shared.weight])
+    assert products[True].item() == pytest.approx(products[False].item(), rel=0.05)
+
+
 def test_pcgrad_leaves_gradients_that_agree_alone() -> None:
     weighting = build_weighting("pcgrad", TASKS, {})
     assert direction(weighting, (1.0, 0.0), (1.0, 1.0)) == pytest.approx([2.0, 1.0])
