@@ -115,4 +115,8 @@ def load_label_set(name_or_path: str) -> LabelSet:
             raise ValueError(
                 f"unknown label set '{name_or_path}': give a path or one of {', '.join(known)}"
             ) from None
-    return LabelSet.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML: {error}") from error
+    return LabelSet.from_dict(values)

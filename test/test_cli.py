@@ -71,6 +71,9 @@ def test_model_info_tells_what_is_in_the_file(
     [
         (["model", "info", "nowhere.safetensors"], "there is no model file 'nowhere.safetensors'"),
         (["scenes", "--kind", "moon"], "unknown kind of scene 'moon'"),
+        (["data", "check", "scenes", ".", "--option", "size=5"], "option size=5 does not suit"),
+        (["data", "check", "ddad", ".", "--option", "max_depth=x"], "option max_depth='x' does"),
+        (["data", "check", "scenes", ".", "--option", "split=test"], "has no option 'split'"),
     ],
 )
 def test_mistakes_are_answered_in_one_line(
@@ -129,6 +132,36 @@ def test_predict_draws_a_panel_of_each_image(
     assert emu(monkeypatch, "predict", *files, "--model", model_file, "--out", out) == 0
     assert sorted(f.name for f in out.iterdir()) == ["a.png", "b.png"]
     assert cv2.imread(str(out / "a.png")).shape[1] > 1000
+
+
+def test_predict_replaces_no_image_and_no_panel(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    files = [tmp_path / name for name in ("a/x.png", "b/x.jpg")]
+    for file in files:
+        file.parent.mkdir()
+        assert cv2.imwrite(str(file), np.zeros((48, 64, 3), np.uint8))
+    before = files[0].read_bytes()
+    assert emu(monkeypatch, "predict", files[0], "--out", tmp_path / "a") == 1
+    assert "x.png is one of the images" in capsys.readouterr().err
+    assert files[0].read_bytes() == before
+    assert emu(monkeypatch, "predict", *files, "--out", tmp_path / "out") == 1
+    assert "would both be x.png" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_demo_replaces_nothing_but_a_demo(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name in ("drive", "recording"):
+        bag = tmp_path / name / name
+        bag.mkdir(parents=True)
+        (bag / "metadata.yaml").write_text("mine")
+        assert emu(monkeypatch, "demo", "--input", bag, "--out", bag.parent) == 1
+        assert "lies where the demo records" in capsys.readouterr().err
+        assert emu(monkeypatch, "demo", "--out", bag.parent) == 1
+        assert "is not an earlier demo's" in capsys.readouterr().err
+        assert (bag / "metadata.yaml").read_text() == "mine"
 
 
 def test_predict_names_what_is_no_image(

@@ -49,7 +49,7 @@ def demo(
     model_path = resolve_model_path(model)
     spec = read_spec(model_path)
     label_set = spec.label_set if "semantic" in spec.tasks else None
-    out.mkdir(parents=True, exist_ok=True)
+    _make_room(out, source)
     console = Console()
     with Progress(
         TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), console=console
@@ -105,3 +105,18 @@ def demo(
     write_json(out / "demo.json", {**about, **result.to_dict(), "node_diagnostics": diagnostics})
     console.print(report.table(result, about))
     console.print(f"\n{pictures[0]} shows it at a glance; panels, bags and logs lie beside it.")
+
+
+def _make_room(out: Path, source: Path | None) -> None:
+    """Make the folder of a demo's recordings, logs and pictures; only its own are replaced.
+
+    Raises:
+        ValueError: what would be replaced is not an earlier demo's, or is what is to be played.
+    """
+    logs = out / "logs"
+    for own in (out / "drive", out / "recording"):
+        if source is not None and own.resolve() in (source.resolve(), *source.resolve().parents):
+            raise ValueError(f"{source} lies where the demo records: take another --out")
+        if own.exists() and not logs.exists():
+            raise ValueError(f"{own} is not an earlier demo's: move it, or take another --out")
+    logs.mkdir(parents=True, exist_ok=True)

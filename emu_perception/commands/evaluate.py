@@ -75,8 +75,8 @@ def evaluate(
     from emu_perception.training.table_config import TableConfig, TableRow
 
     if table is not None:
-        if model or dataset or normals_window:
-            raise typer.BadParameter("--table names models and data set itself")
+        if any((model, dataset, root, split, option, label_set, normals_window, median_scaled)):
+            raise typer.BadParameter("--table names models and data set itself, with their options")
         config = load_config(table, TableConfig)
     elif not model or dataset is None:
         raise typer.BadParameter("give --model and --dataset, or --table")

@@ -36,7 +36,10 @@ def parse_options(texts: list[str] | None) -> dict[str, Any]:
         name, separator, value = text.partition("=")
         if not separator:
             raise typer.BadParameter(f"--option wants NAME=VALUE, got '{text}'")
-        values[name] = yaml.safe_load(value)
+        try:
+            values[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise typer.BadParameter(f"--option {text}: the value is no YAML") from error
     return values
 
 

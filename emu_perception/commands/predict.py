@@ -31,11 +31,10 @@ def predict(
     from emu_perception.panels import panel
     from emu_perception.predictor import Predictor
 
+    targets = _panel_files(images, out)
     predictor = Predictor.from_file(model, device, precision)
     out.mkdir(parents=True, exist_ok=True)
-    for file in images:
-        if not file.is_file():
-            raise FileNotFoundError(f"{file}: there is no such image")
+    for file, target in targets.items():
         stored = cv2.imread(str(file), cv2.IMREAD_COLOR)
         if stored is None:
             raise ValueError(f"{file} cannot be decoded as an image")
@@ -47,6 +46,27 @@ def predict(
             camera = Intrinsics(focal_length, focal_length, *centre, width, height)
         prediction = predictor.predict(image, camera)
         picture = panel(image, prediction, predictor.label_set, title=file.name)
-        target = out / f"{file.stem}.png"
         Image.fromarray(picture).save(target)
         typer.echo(target)
+
+
+def _panel_files(images: list[Path], out: Path) -> dict[Path, Path]:
+    """Where the panel of each image goes.
+
+    Raises:
+        ValueError: two would go to the same place, or one would replace an image.
+    """
+    targets = {file: out / f"{file.stem}.png" for file in images}
+    given = {file.resolve() for file in images}
+    for file, target in targets.items():
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: there is no such image")
+        if target.resolve() in given:
+            raise ValueError(f"{target} is one of the images: take another --out")
+        twins = [str(other) for other, its in targets.items() if its == target]
+        if len(twins) > 1:
+            raise ValueError(
+                f"the panels of {' and '.join(twins)} would both be {target.name}: take a folder "
+                "for each"
+            )
+    return targets

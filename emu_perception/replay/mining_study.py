@@ -7,7 +7,9 @@ of its samples from these frames; a row without any tells what the further train
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import random
 from pathlib import Path
 from typing import Literal
@@ -26,10 +28,10 @@ from emu_perception.predictor import Predictor
 from emu_perception.replay.mine import EncoderFeatures, score_frames
 from emu_perception.replay.problems import Problems
 from emu_perception.replay.recording import ImageDecoder
-from emu_perception.training.config import DatasetConfig, TrainConfig, expand
+from emu_perception.training.config import ConfigError, DatasetConfig, TrainConfig, expand
 from emu_perception.training.data import Dataset
 from emu_perception.training.data_module import open_dataset
-from emu_perception.training.study_config import StudyConfig, StudyRow, Unit
+from emu_perception.training.study_config import StudyConfig, StudyRow, Unit, data_in_fold
 
 CHOICE_FILE = "frames.json"
 Choice = Literal["mined", "random", "stride"]
@@ -70,9 +72,10 @@ class MiningStudy(StudyConfig):
             return config
         known = config.data.train
         total = sum(each.proportion for each in known)
-        chosen = self.pool.model_copy(
+        pool = data_in_fold(self.pool, unit.fold)
+        chosen = pool.model_copy(
             update={
-                "options": {**self.pool.options, "frames": self.chosen(row, unit)},
+                "options": {**pool.options, "frames": self.chosen(row, unit)},
                 "proportion": total * self.share / (1 - self.share),
             }
         )
@@ -80,28 +83,52 @@ class MiningStudy(StudyConfig):
         return config.model_copy(update={"data": data})
 
     def chosen(self, row: MiningRow, unit: Unit) -> list[str]:
-        """Names of the frames of a row, chosen once."""
+        """Names of the frames of a row, chosen once.
+
+        Raises:
+            ConfigError: they were chosen by other settings.
+        """
         file = self.folder(row, unit) / CHOICE_FILE
+        pool = data_in_fold(self.pool, unit.fold)
+        asked = {
+            "choice": row.frames,
+            "count": self.count,
+            "min_gap": self.min_gap,
+            "rate": self.rate,
+            "pool": pool.model_dump(mode="json"),
+        }
         if not file.is_file():
-            dataset = open_dataset(self.pool)
+            dataset = open_dataset(pool)
             if len(dataset) < self.count:
                 raise ValueError(f"the pool has {len(dataset)} frames, {self.count} are wanted")
             if row.frames == "mined":
                 assert row.start_from is not None
                 (model,) = self.files(self.row(row.start_from), unit)
-                indices = self._mine(model, dataset)
+                indices = self._mine(model, dataset, pool)
             elif row.frames == "random":
                 indices = sorted(random.Random(unit.seed).sample(range(len(dataset)), self.count))
             else:
                 indices = every_nth(len(dataset), self.count, random.Random(unit.seed).random())
-            write_json(file, [dataset.name(i) for i in indices])
-        names: list[str] = json.loads(file.read_text(encoding="utf-8"))
+            write_json(file, {"asked": asked, "names": [dataset.name(i) for i in indices]})
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found["asked"] != asked:
+            changed = ", ".join(name for name in asked if found["asked"].get(name) != asked[name])
+            raise ConfigError(
+                f"{file} was chosen by other settings ({changed}): take another output, or remove "
+                "the folder"
+            )
+        names: list[str] = found["names"]
         return names
 
-    def _mine(self, model: Path, dataset: Dataset) -> list[int]:
-        drive = expand(self.output) / "drive"
+    def _mine(self, model: Path, dataset: Dataset, pool: DatasetConfig) -> list[int]:
+        settings = f"{pool.model_dump_json()} {self.rate}"
+        digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
+        drive = expand(self.output) / f"drive_{digest}"
         if not drive.exists():
-            write_drive(drive, dataset, self.rate)
+            # Under its name only when it is whole: half of it would be mined for good.
+            partial = drive.with_name(f"{drive.name}.partial-{os.getpid()}")
+            write_drive(partial, dataset, self.rate)
+            partial.rename(drive)
         predictor = Predictor.from_file(model, "auto", engine="pytorch")
         features = EncoderFeatures(load_model(model), predictor.device)
         with BagReader(drive) as bag, torch.inference_mode():

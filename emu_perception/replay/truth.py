@@ -89,7 +89,7 @@ def at_size(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
             f"{values.shape[1]} x {values.shape[0]} has other proportions than the image, "
             f"{size[1]} x {size[0]}"
         )
-    return cv2.resize(values, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
+    return cv2.resize(values, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 @dataclass(frozen=True)

@@ -160,8 +160,14 @@ class StudyConfig(Strict):
                     raise ValueError(f"row '{row.name}' needs '{name}', which has no model")
                 if self.row(name).once and not row.once:
                     raise ValueError(f"row '{row.name}' needs '{name}', which is there only once")
-            if row.name in known:
-                raise ValueError(f"two rows are named '{row.name}'")
+            for name in known:
+                if name == row.name:
+                    raise ValueError(f"two rows are named '{name}'")
+                if _plain(name) == _plain(row.name):
+                    raise ValueError(
+                        f"rows '{name}' and '{row.name}' would share the folder "
+                        f"'{_plain(name)}': let their names differ by more than punctuation"
+                    )
             if row.calibrated and self.calibration is None:
                 raise ValueError(f"row '{row.name}' is calibrated: say on which `calibration`")
             known.append(row.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import statistics
@@ -41,8 +42,8 @@ def summarise(config: StudyConfig) -> dict[str, Any]:
         them are negative) and `values`; `unfinished`: what is missing.
 
     Raises:
-        ConfigError: no row is finished for any seed, or a gain is asked for of a task that a row
-            has no figure of.
+        ConfigError: no row is finished for any seed, there is no figure of a column's name, or a
+            gain is asked for of a task that a row has no figure of.
     """
     results = read_results(config)
     if not results:
@@ -55,6 +56,7 @@ def summarise(config: StudyConfig) -> dict[str, Any]:
             known = {unit: value for unit, value in found.items() if value is not None}
             if known:
                 rows[name][head] = _spread(known)
+    _check_columns(config, results)
     for gain in config.gains:
         values = _gains(config, gain, results)
         if values:
@@ -76,6 +78,18 @@ def summarise(config: StudyConfig) -> dict[str, Any]:
         if row.shown and config.has(row, unit) and unit not in results.get(row.name, {})
     ]
     return {"rows": rows, "differences": differences, "unfinished": unfinished}
+
+
+def _check_columns(config: StudyConfig, results: Results) -> None:
+    """ConfigError for a column whose figure is known where there are others beside it."""
+    for head, key in config.columns.items():
+        where, _, name = key.rpartition(".")
+        places = [look_up(f, where) for by_unit in results.values() for f in by_unit.values()]
+        known = [place for place in places if isinstance(place, Mapping) and place]
+        if known and not any(name in place for place in known):
+            near = difflib.get_close_matches(name, known[0], n=1, cutoff=0.4)
+            hint = f"; did you mean '{where}.{near[0]}'?" if near else ""
+            raise ConfigError(f"columns: '{head}' is '{key}', and there is no such figure{hint}")
 
 
 def _gains(config: StudyConfig, gain: Gain, results: Results) -> dict[Unit, float]:

@@ -22,7 +22,7 @@ from emu_perception.training import assess
 from emu_perception.training.config import DatasetConfig, expand
 from emu_perception.training.data import Dataset
 from emu_perception.training.data_module import open_dataset
-from emu_perception.training.table_config import TableConfig, TableRow
+from emu_perception.training.table_config import TableConfig, TableRow, folder_name
 
 Progress = Callable[[str, int, int], None]
 TIMED_IMAGES = 3
@@ -93,7 +93,7 @@ def compare(
     alone = len(config.rows) == 1
     rows, sums = [], {}
     for row in config.rows:
-        folder = report if report is None or alone else report / _file_name(row.name)
+        folder = report if report is None or alone else report / folder_name(row.name)
         args = row, config, dataset, device, engine, replicates, progress, folder
         values, sums[row.name] = _score_row(*args)
         rows.append(values)
@@ -226,11 +226,6 @@ def _write_report(
         extra=about | {"dataset": data.name, "split": data.split},
     )
     write_report(folder, report, result, log)
-
-
-def _file_name(name: str) -> str:
-    """A row's name without what has no place in the name of a folder."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
 
 
 def table_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:

@@ -9,6 +9,11 @@ from pydantic import Field, model_validator
 from emu_perception.training.config import DatasetConfig, Strict
 
 
+def folder_name(name: str) -> str:
+    """A row's name without what has no place in the name of a folder."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+
+
 class TableRow(Strict):
     """One row of the table of methods."""
 
@@ -57,6 +62,13 @@ class TableConfig(Strict):
         for row in self.rows:
             if names.count(row.name) > 1:
                 raise ValueError(f"two rows are named '{row.name}'")
+            twins = [name for name in names if folder_name(name) == folder_name(row.name)]
+            if len(twins) > 1:
+                raise ValueError(
+                    f"rows '{twins[0]}' and '{twins[1]}' would share the folder "
+                    f"'{folder_name(row.name)}' of reports: let their names differ by more than "
+                    "punctuation"
+                )
             if row.against is not None and row.against not in set(names) - {row.name}:
                 raise ValueError(f"row '{row.name}': no other row is named '{row.against}'")
             if row.calibration == "fitted" and self.calibration is None:

@@ -61,8 +61,10 @@ def test_rows_differ_in_their_frames_alone(camvid: Path, monkeypatch: pytest.Mon
         assert [dataset.name(i) for i in range(3)] == chosen[name]
         assert {dataset.clip(i) for i in range(3)} == {"0016E5"}
         # Chosen once: an interrupted study goes on with the same frames.
-        kept = json.loads((config.folder(row, Unit(1)) / "frames.json").read_text())
+        kept = json.loads((config.folder(row, Unit(1)) / "frames.json").read_text())["names"]
         assert kept == chosen[name] == config.chosen(row, Unit(1))
+    with pytest.raises(ConfigError, match=r"chosen by other settings \(count\)"):
+        study(camvid, monkeypatch, count=4).chosen(config.row("random"), Unit(1))
     with pytest.raises(ValueError, match="the pool has 8 frames, 9 are wanted"):
         study(camvid, monkeypatch, count=9).chosen(config.row("random"), Unit(2))
 

@@ -78,3 +78,7 @@ def test_messages_are_read_as_class_ids_and_metres() -> None:
 def test_truth_comes_to_the_size_of_the_image() -> None:
     assert at_size(IDS, (3, 4)) is IDS
     assert np.array_equal(at_size(IDS, (6, 8))[::2, ::2], IDS)
+    # Each pixel of a third of the size lies on the middle one of three.
+    for kind in (np.uint8, np.float32):
+        columns = np.tile(np.arange(9, dtype=kind), (3, 1))
+        assert at_size(columns, (1, 3)).tolist() == [[1, 4, 7]]

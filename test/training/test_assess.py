@@ -239,6 +239,11 @@ def test_rows_of_a_table_against_each_other(model: Path, data: Path, tmp_path: P
     assert all(ends == [0, 0, 0] for ends in same["differences"].values())
     assert "| dropout − plain |" in text.read_text()
     assert f"{difference:+.4f}" in shown
+    ignored = CliRunner().invoke(app, ["evaluate", "--table", str(table), "--split", "val"])
+    assert ignored.exit_code == 2 and "names models and data set itself" in ignored.output
+    twins = [{**rows[0], "name": name} for name in ("a+", "a=")]
+    with pytest.raises(ValueError, match="would share the folder 'a_'"):
+        TableConfig.model_validate({**values, "rows": twins})
     rows[1]["against"] = "plane"
     with pytest.raises(ValueError, match="row 'dropout': no other row is named 'plane'"):
         TableConfig.model_validate(values)

@@ -109,6 +109,7 @@ def test_rows_start_from_the_pretrained_encoder(tmp_path: Path) -> None:
     [
         ({"rows": [{"name": "a", "teacher": "b"}]}, "needs 'b', which no row above it is"),
         ({"rows": [{"name": "a"}, {"name": "a"}]}, "two rows are named 'a'"),
+        ({"rows": [{"name": "b+"}, {"name": "b-"}]}, "would share the folder 'b_'"),
         ({"rows": [{"name": "a"}, {"name": "b", "models": ["a"], "member": 1}]}, "trains nothing"),
         ({"rows": [{"name": "a", "calibrated": True}], "calibration": None}, "`calibration`"),
         ({"compare": [{"row": "baseline", "against": "x"}]}, "there is no row 'x'"),
@@ -170,6 +171,9 @@ def test_tables_from_figures(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         found = {"test": {"semantic": {"miou": value}, "depth": None}}
         (folder / "result.json").write_text(json.dumps(found))
+    misnamed = study.model_copy(update={"columns": {"mIoU": "test.semantic.mIoU"}})
+    with pytest.raises(ConfigError, match=r"no such figure; did you mean 'test\.semantic\.miou'"):
+        summarise(misnamed)
     summary = summarise(study)
     assert summary["rows"]["baseline"]["mIoU"]["mean"] == pytest.approx(0.6)
     assert summary["rows"]["baseline"]["mIoU"]["deviation"] == pytest.approx(0.02**0.5)
@@ -194,6 +198,7 @@ def test_gains_over_single_task_rows(tmp_path: Path) -> None:
         "seeds": [0, 1, 2],
         "gains": [{"row": name, "against": singles, "test": "test"} for name in names[2:]],
         "compare": [{"row": "both", "against": "both, isolated"}],
+        "columns": {"mIoU": "test.semantic.miou", "RMSE": "test.depth.rmse"},
     }
     study = StudyConfig.model_validate(values(tmp_path, tmp_path / "out", **changes))
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from emu_perception.labels import load_label_set
 from emu_perception.training import scenes
-from emu_perception.training.data.dataset import Dataset
+from emu_perception.training.data.dataset import Dataset, Problem
 from emu_perception.training.data.registry import register_dataset
 from emu_perception.training.data.scenes import (
     SPLITS,
@@ -19,7 +20,7 @@ from emu_perception.training.data.scenes import (
     renderer_version,
     write_scene,
 )
-from emu_perception.training.sample import Sample
+from emu_perception.training.sample import DataError, Sample
 
 
 @register_dataset("scene_drives", splits=tuple(SPLITS), evaluation_split="test")
@@ -96,11 +97,32 @@ class SceneDrives(Dataset):
         state = np.random.SeedSequence([self.seed, SPLITS[self.split], drive])
         return int(state.generate_state(1, np.uint32)[0])
 
+    def _path(self, drive: int, frame: int) -> Path:
+        return self._folder / f"{self.drive_seed(drive):010d}" / f"{frame:04d}.npz"
+
+    def _stored(self) -> list[Path]:
+        """The frames that were rendered."""
+        places = product(range(self.drives), range(self.frames))
+        return [path for place in places if (path := self._path(*place)).exists()]
+
+    def stored(self) -> int:
+        return len(self._stored())
+
+    def problems(self, progress: Callable[[int, int], None] | None = None) -> Iterator[Problem]:
+        """Reads the frames that were kept; what is not there yet is no problem."""
+        paths = self._stored()
+        for done, path in enumerate(paths, start=1):
+            try:
+                read_scene(path, self.size)
+            except DataError as error:
+                yield Problem.of(error, path)
+            if progress is not None:
+                progress(done, len(paths))
+
     def _frame(self, drive: int, frame: int) -> Sample:
-        seed = self.drive_seed(drive)
-        path = self._folder / f"{seed:010d}" / f"{frame:04d}.npz"
+        path = self._path(drive, frame)
         if not path.exists():
-            rendered = scenes.StreetDrive(seed, self.size, self.frames, self.rate)
+            rendered = scenes.StreetDrive(self.drive_seed(drive), self.size, self.frames, self.rate)
             for number, each in enumerate(rendered):
                 one = Sample(name="", clip="", **frame_fields(each, odd=False))
                 write_scene(path.with_name(f"{number:04d}.npz"), one)

@@ -172,12 +172,8 @@ class NyuMat(Dataset):
         """The open file; each process opens it for itself, as HDF5 handles do not survive a
         fork."""
         if self._owner != os.getpid():
-            try:
-                import h5py
-            except ImportError:
-                raise ImportError(
-                    f"reading {self.path.name} needs h5py: pip install h5py"
-                ) from None
+            import h5py
+
             try:
                 self._file = h5py.File(self.path, "r")
             except OSError as error:

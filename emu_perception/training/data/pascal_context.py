@@ -106,10 +106,8 @@ def _read_saliency(item: Item) -> np.ndarray:
 
 
 def _read_mat(path: Path, field: str) -> Any:
-    try:
-        from scipy.io import loadmat
-    except ImportError:
-        raise ImportError("reading PASCAL-Context needs scipy: pip install scipy") from None
+    from scipy.io import loadmat
+
     files.read_bytes(path)
     try:
         return loadmat(str(path), squeeze_me=True, struct_as_record=False)[field]
@@ -127,12 +125,8 @@ def _context(path: Path) -> np.ndarray:
 def _read_edges(item: Item) -> np.ndarray:
     """Where the Laplacian of the class ids is not 0, thinned, as the benchmark has it."""
     assert item.edges is not None
-    try:
-        from skimage.morphology import thin
-    except ImportError:
-        raise ImportError(
-            "the edges of PASCAL-Context need scikit-image: pip install scikit-image"
-        ) from None
+    from skimage.morphology import thin
+
     changes = cv2.Laplacian(_context(item.edges).astype(np.float64), cv2.CV_64F) != 0
     return _fit(thin(changes).astype(np.uint8), item)
 

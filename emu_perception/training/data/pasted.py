@@ -154,7 +154,7 @@ def _fitted(thing: Cutout, size: tuple[int, int], rng: np.random.Generator) -> C
     new = (max(1, int(width * scale)), max(1, int(height * scale)))
     smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     image = cv2.resize(thing.image, new, interpolation=smooth)
-    mask = cv2.resize(thing.mask, new, interpolation=cv2.INTER_NEAREST)
+    mask = cv2.resize(thing.mask, new, interpolation=cv2.INTER_NEAREST_EXACT)
     if rng.random() < 0.5:
         image, mask = image[:, ::-1], mask[:, ::-1]
     return Cutout(image, np.ascontiguousarray(mask))

@@ -7,7 +7,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from emu_perception.training.data.dataset import Dataset, Problem
 from emu_perception.training.sample import DataError
@@ -37,6 +39,20 @@ class DatasetEntry:
         """The builder's options besides root and split, with their types and defaults."""
         parameters = inspect.signature(self.build).parameters
         return {n: p for n, p in parameters.items() if n not in ("root", "split")}
+
+    def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of options in the builder's types; ValueError for one of another kind."""
+        types = get_type_hints(self.build)
+        values = {}
+        for option, value in options.items():
+            try:
+                values[option] = TypeAdapter(types[option]).validate_python(value)
+            except ValidationError as error:
+                what = error.errors()[0]["msg"]
+                raise ValueError(
+                    f"data set '{self.name}': option {option}={value!r} does not suit: {what}"
+                ) from error
+        return values
 
 
 _ENTRIES: dict[str, DatasetEntry] = {}
@@ -77,7 +93,7 @@ def dataset_entry(name: str) -> DatasetEntry:
     return _ENTRIES[name]
 
 
-def build_dataset(name: str, root: str | Path | None, split: str, **options: Any) -> Dataset:
+def build_dataset(name: str, root: str | Path | None, split: str, /, **options: Any) -> Dataset:
     """A data set by name.
 
     Raises:
@@ -94,12 +110,14 @@ def build_dataset(name: str, root: str | Path | None, split: str, **options: Any
             )
     if root is None and entry.needs_root:
         raise ValueError(f"data set '{name}' needs a root: the folder it lies in")
-    return entry.build(None if root is None else Path(root).expanduser(), split=split, **options)
+    given = entry.checked(options)
+    return entry.build(None if root is None else Path(root).expanduser(), split=split, **given)
 
 
 def check_dataset(
     name: str,
     root: str | Path,
+    /,
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> list[Problem]:

@@ -141,3 +141,15 @@ def test_refusals() -> None:
         build_dataset("scenes", None, "test", scene="forest")
     with pytest.raises(ValueError, match="at least one, got 0"):
         build_dataset("scenes", None, "test", count=0)
+
+
+def test_a_check_of_drives_renders_nothing(tmp_path: Path) -> None:
+    options = {"size": [32, 64], "drives": 1, "frames": 3}
+    (nothing,) = check_dataset("scene_drives", tmp_path, **options)
+    assert "holds nothing to read" in str(nothing) and not list(tmp_path.iterdir())
+    build_dataset("scene_drives", tmp_path, "val", **options)[0]
+    assert check_dataset("scene_drives", tmp_path, **options) == []
+    broken = sorted(tmp_path.rglob("*.npz"))[1]
+    broken.write_bytes(broken.read_bytes()[:50])
+    (problem,) = check_dataset("scene_drives", tmp_path, **options)
+    assert str(broken) in str(problem)
