@@ -1,4 +1,4 @@
-"""Lightning modules of supervised training: a network, and the members of a sub-ensemble."""
+"""The Lightning module of supervised training, which all others build on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from emu_perception.engines.activation import Normalization
 from emu_perception.labels import HUMAN_PARTS
 from emu_perception.model_file import ModelSpec
 from emu_perception.networks.depth_unit import DepthUnit, Metres
-from emu_perception.networks.ensembles import DeepSubEnsemble
 from emu_perception.networks.outputs import RawOutputs
 from emu_perception.networks.rays import pixel_rays
 from emu_perception.prediction import UNLABELLED
@@ -27,7 +26,7 @@ from emu_perception.training.ground_plane import fit_ground_plane
 from emu_perception.training.multitask import balancing  # noqa: F401  (registers weightings)
 from emu_perception.training.multitask.weighting import build_weighting, negative_losses
 from emu_perception.training.sample import TASK_FIELDS, DataError
-from emu_perception.training.targets import Outputs, activate, pool_members
+from emu_perception.training.targets import Outputs, activate
 
 _STEP_SEED = 1_000_003
 """A prime, so that the seeds of steps and of processes do not meet."""
@@ -114,9 +113,8 @@ class SupervisedModule(L.LightningModule):
         if self.spec.camera is None:
             return depth, valid
         # An unknown camera's metres say nothing about canonical depth.
-        focal = torch.sqrt(batch["intrinsics"][:, 0] * batch["intrinsics"][:, 1])
-        ratio = (self.spec.camera.canonical_focal_length / focal).nan_to_num(0.0)
-        return depth * ratio[:, None, None], valid & batch["has_intrinsics"][:, None, None]
+        known = batch["has_intrinsics"][:, None, None]
+        return depth / self.metres_per_unit(batch), valid & known
 
     def metres_per_unit(self, batch: Batch) -> Tensor:
         """`(B, 1, 1)`: f / f0, what a network's depth is multiplied by; 1 for unknown cameras."""
@@ -374,28 +372,3 @@ class SupervisedModule(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
-
-
-class SubEnsembleModule(SupervisedModule):
-    """Trains a Deep Sub-Ensemble: step i trains the decoders of member i mod M.
-
-    It is validated as it predicts: by all members together.
-    """
-
-    network: DeepSubEnsemble
-    leaves_parameters_unused = True  # those of the other members
-
-    def run_network(self, image: Tensor) -> RawOutputs:
-        if not self.training:
-            return self.network(image)
-        step = self.trainer.fit_loop.total_batch_idx
-        return self.network(image, member=step % len(self.network.members))
-
-    def activate(self, raw: RawOutputs, size: tuple[int, int]) -> Outputs:
-        if self.training:
-            return super().activate(raw, size)
-        pooled = pool_members(raw, size, information=False)
-        logits = None
-        if pooled.probabilities is not None:
-            logits = torch.log(pooled.probabilities.clamp_min(1e-30))
-        return Outputs(logits, pooled.mean, pooled.variance)

@@ -13,12 +13,13 @@ from emu_perception.networks.multitask import MultiTaskNetwork
 from emu_perception.networks.segdepthformer import SegDepthFormer
 from emu_perception.training.config import TrainConfig, expand
 from emu_perception.training.distillation import DistillationModule
-from emu_perception.training.modules import SubEnsembleModule, SupervisedModule
+from emu_perception.training.modules import SupervisedModule
 from emu_perception.training.multitask.adaptation import AdversarialModule
 from emu_perception.training.multitask.module import MultiTaskModule
 from emu_perception.training.multitask.partial import PartialModule, PartialSupervisedModule
 from emu_perception.training.multitask.self_supervised import SelfSupervisedModule
 from emu_perception.training.multitask.transfer import TransferModule
+from emu_perception.training.sub_ensemble import SubEnsembleModule
 from emu_perception.training.targets import Teacher
 
 ModuleBuilder: TypeAlias = Callable[[TrainConfig, ModelSpec, nn.Module], SupervisedModule]

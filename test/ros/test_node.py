@@ -193,14 +193,15 @@ def test_a_latched_camera_info_that_came_before_everything(start_node, robot) ->
     start_node()
     robot.listen("depth/camera_info")
     image = robot.image()
+    answers = robot.messages["depth/camera_info"]
 
     def answered() -> bool:
         robot.send(image)
-        return any(
-            m.header.stamp == image.header.stamp for m in robot.messages["depth/camera_info"]
-        )
+        return bool(answers)
 
     wait_for(answered, "the camera's info on an output")
+    assert answers[0].header == image.header
+    assert list(answers[0].k) == list(robot.camera_info().k)
 
 
 def test_compressed_images_come_from_the_sibling_of_the_remapped_topic(start_node, robot) -> None:

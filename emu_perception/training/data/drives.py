@@ -15,12 +15,13 @@ from emu_perception.training.data.dataset import Dataset, Problem
 from emu_perception.training.data.registry import register_dataset
 from emu_perception.training.data.scenes import (
     SPLITS,
+    broken_scenes,
     frame_fields,
     read_scene,
     renderer_version,
     write_scene,
 )
-from emu_perception.training.sample import DataError, Sample
+from emu_perception.training.sample import Sample
 
 
 @register_dataset("scene_drives", splits=tuple(SPLITS), evaluation_split="test")
@@ -110,14 +111,7 @@ class SceneDrives(Dataset):
 
     def problems(self, progress: Callable[[int, int], None] | None = None) -> Iterator[Problem]:
         """Reads the frames that were kept; what is not there yet is no problem."""
-        paths = self._stored()
-        for done, path in enumerate(paths, start=1):
-            try:
-                read_scene(path, self.size)
-            except DataError as error:
-                yield Problem.of(error, path)
-            if progress is not None:
-                progress(done, len(paths))
+        yield from broken_scenes(self._stored(), self.size, progress)
 
     def _frame(self, drive: int, frame: int) -> Sample:
         path = self._path(drive, frame)

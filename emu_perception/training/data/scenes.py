@@ -168,20 +168,16 @@ class SceneDataset(Dataset):
                 progress(done, len(missing))
 
     def stored(self) -> int:
+        return len(self._stored())
+
+    def _stored(self) -> list[Path]:
+        """The scenes that were rendered."""
         paths = (self._path(index) for index in range(self.count))
-        return sum(path is not None and path.exists() for path in paths)
+        return [path for path in paths if path is not None and path.exists()]
 
     def problems(self, progress: Callable[[int, int], None] | None = None) -> Iterator[Problem]:
         """Reads the scenes that were kept; what is not there yet is no problem."""
-        for index in range(self.count):
-            path = self._path(index)
-            if path is not None and path.exists():
-                try:
-                    read_scene(path, self.size)
-                except DataError as error:
-                    yield Problem.of(error, path)
-            if progress is not None:
-                progress(index + 1, self.count)
+        yield from broken_scenes(self._stored(), self.size, progress)
 
 
 def frame_fields(frame: scenes.SceneFrame, *, odd: bool) -> dict[str, Any]:
@@ -203,6 +199,21 @@ def write_scene(path: Path, sample: Sample) -> None:
     with partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
     partial.replace(path)
+
+
+def broken_scenes(
+    paths: Sequence[Path],
+    size: tuple[int, int],
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Problem]:
+    """What is wrong with kept samples, file by file."""
+    for done, path in enumerate(paths, start=1):
+        try:
+            read_scene(path, size)
+        except DataError as error:
+            yield Problem.of(error, path)
+        if progress is not None:
+            progress(done, len(paths))
 
 
 def read_scene(path: Path, size: tuple[int, int]) -> dict[str, Any]:
