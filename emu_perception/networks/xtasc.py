@@ -30,8 +30,9 @@ from emu_perception.networks.task_transfer import (
 class UNetDecoder(nn.Module):
     """From five feature maps to one map at the size of the image.
 
-    Each block doubles the size, bilinear with aligned corners, and applies three 3x3 convolutions
-    with batch-norm and ReLU; from the second on it also reads the encoder's features of its size.
+    Each block applies three 3x3 convolutions with batch-norm and ReLU, and then doubles the size,
+    bilinear with aligned corners (section IV-A); from the second block on it also reads the
+    encoder's features of its input's size.
 
     Args:
         in_channels: widths of the feature maps, finest (1/2) first.
@@ -53,7 +54,7 @@ class UNetDecoder(nn.Module):
         for index, block in enumerate(self.blocks):
             if index:
                 x = torch.cat([x, features[-1 - index]], dim=1)
-            x = block(upsample_aligned(x))
+            x = upsample_aligned(block(x))
         return self.predict(x), x
 
     @torch.no_grad()

@@ -7,13 +7,16 @@ import math
 import pytest
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
 
 from emu_perception.networks.dilated_aspp import DilatedASPP
 from emu_perception.networks.mtan import MTAN
 from emu_perception.networks.mtpsl import MappingNetwork
 from emu_perception.networks.multitask import MultiTaskNetwork
 from emu_perception.networks.segnet import SegNet
-from emu_perception.networks.xtasc import XTasCNet
+from emu_perception.networks.task_transfer import upsample_aligned
+from emu_perception.networks.xtasc import UNetDecoder, XTasCNet
 
 NARROW = (4, 8, 8, 8, 8)
 
@@ -31,6 +34,45 @@ def test_xtasc_has_the_published_parameters(backbone: str, count: int) -> None:
     assert parameters(network) == count
     assert parameters(network.transfers["semantic_to_depth"]) == 1_885_568
     assert parameters(network.transfers["depth_to_semantic"]) == 1_882_496
+
+
+def test_a_unet_block_upsamples_after_its_convolutions() -> None:
+    torch.manual_seed(0)
+    decoder = UNetDecoder((3, 2), 1, width=4).eval()
+    fine, coarse = torch.rand(1, 3, 4, 6), torch.rand(1, 2, 2, 3)
+
+    def block(x: Tensor, layers: nn.Sequential) -> Tensor:
+        for at in (0, 3, 6):
+            convolution, norm = layers[at], layers[at + 1]
+            x = F.conv2d(x, convolution.weight, convolution.bias, padding=1)
+            x = (x - norm.running_mean[:, None, None]) / (1 + norm.eps) ** 0.5
+            x = x.clamp_min(0)
+        return x
+
+    x = upsample_aligned(block(coarse, decoder.blocks[0]))
+    x = upsample_aligned(block(torch.cat([x, fine], 1), decoder.blocks[1]))
+    expected = torch.einsum("oc,bchw->bohw", decoder.predict.weight[:, :, 0, 0], x)
+    prediction, features = decoder((fine, coarse))
+    torch.testing.assert_close(features, x)
+    torch.testing.assert_close(prediction, expected)
+
+
+def test_xtasc_costs_what_convolutions_before_the_upsampling_cost() -> None:
+    with torch.device("meta"):
+        network = XTasCNet("resnet34", classes=7)
+        image = torch.empty(1, 3, 128, 256)
+    counted = 0
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal counted
+        counted += output[0, 0].numel() * module.weight.numel()
+
+    for part in network.modules():
+        if isinstance(part, nn.Conv2d):
+            part.register_forward_hook(count)
+    network.eval().dense(image)
+    # Encoder and both decoders in GMAC; upsampling first, they would take 48.1.
+    assert counted / 1e9 == pytest.approx(13.8, abs=0.05)
 
 
 def test_segnet_has_the_published_parameters() -> None:

@@ -31,6 +31,8 @@ def transferred_scores_loss(
 ) -> Tensor:
     """Cross-entropy of transferred class scores against the direct ones, which get no gradient.
 
+    The mean is over all pixels; those outside the mask count as 0, as in the authors' code.
+
     Args:
         transferred, direct: `(B, C, H, W)` scores.
         mask: bool `(B, H, W)`, the pixels that count.
@@ -39,11 +41,11 @@ def transferred_scores_loss(
     direct = direct.detach().float()
     target = direct.softmax(1) if soft else direct.argmax(1)
     loss = F.cross_entropy(transferred.float(), target, reduction="none")
-    return (loss * mask).sum() / mask.sum().clamp_min(1)
+    return (loss * mask).mean()
 
 
 def transferred_depth_loss(transferred: Tensor, direct: Tensor, mask: Tensor) -> Tensor:
-    """Mean |transferred − direct| over the mask, the direct one without a gradient.
+    """Mean |transferred − direct| over the pixels of the mask, the direct one without a gradient.
 
     Args:
         transferred, direct: `(B, 1, H, W)` in the network's unit of depth.
