@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 
+from emu_perception.atomic import replacing
 from emu_perception.model_file import LoadedModel
 
 VARIABLE = "EMU_CACHE_DIR"
@@ -20,15 +22,29 @@ LIMIT_BYTES = 2_000_000_000
 """What has not been used for longest goes first."""
 SUFFIX = ".blob"
 IMAGE_SIZES = "image_sizes.json"
-LARGEST_SIDE = 16384
-"""Pixels; more is no camera's."""
+LARGEST_IMAGE = 1 << 24
+"""Pixels of a remembered size; more is no camera's, and a warm-up for it would take the memory."""
+STEEPEST = 16
+"""Longer side over the shorter one of a remembered size."""
+STALE_SECONDS = 3600.0
+"""Age at which an unfinished file is one of a process that was killed."""
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def cache_folder() -> Path | None:
-    """Where compiled forms are kept; None where the user wants none."""
+    """Where compiled forms are kept; None where the user wants none.
+
+    Raises:
+        ValueError: the variable's value begins with the home folder of an unknown user.
+    """
     named = os.environ.get(VARIABLE)
     if named is not None:
-        return Path(named).expanduser() if named else None
+        try:
+            return Path(named).expanduser() if named else None
+        except RuntimeError as error:
+            raise ValueError(
+                f"{VARIABLE} is '{named}', a home folder of an unknown user: give a full path"
+            ) from error
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "emu_perception"
 
@@ -36,7 +52,8 @@ def cache_folder() -> Path | None:
 class EngineCache:
     """The entries of one model on one machine by one runtime.
 
-    A folder that cannot be written, or a damaged entry, costs time and nothing else.
+    Each file begins with the SHA-256 of its entry. A folder that cannot be written, or a damaged
+    entry, costs time and nothing else.
 
     Args:
         model: by the content of its weights and its description, not by its file's name.
@@ -48,14 +65,21 @@ class EngineCache:
         self._key = _digest(model, runtime) if self._folder is not None else ""
 
     def read(self, name: str) -> bytes | None:
-        """An entry, such as `network-480x640`; None where there is none."""
+        """An entry, such as `network-480x640`; None where there is none.
+
+        A damaged one is deleted.
+        """
         path = self._path(name)
         if path is None:
             return None
         try:
-            data = path.read_bytes()
+            stored = path.read_bytes()
             os.utime(path)
         except OSError:
+            return None
+        data = stored[_DIGEST_BYTES:]
+        if hashlib.sha256(data).digest() != stored[:_DIGEST_BYTES]:
+            self.delete(name)
             return None
         return data
 
@@ -64,8 +88,16 @@ class EngineCache:
         path = self._path(name)
         if path is None:
             return
-        if _write(path, make()):
+        data = make()
+        if _write(path, hashlib.sha256(data).digest() + data):
             self._prune(path)
+
+    def delete(self, name: str) -> None:
+        """Forget an entry that cannot be used."""
+        path = self._path(name)
+        if path is not None:
+            with suppress(OSError):
+                path.unlink()
 
     def holds(self, prefix: str) -> bool:
         """Whether there is an entry whose name begins so."""
@@ -85,6 +117,9 @@ class EngineCache:
             for _, size, path in entries:
                 left -= size
                 if left < 0 and path != newest:
+                    path.unlink(missing_ok=True)
+            for path in self._folder.glob("*.partial"):
+                if time.time() - path.stat().st_mtime > STALE_SECONDS:
                     path.unlink(missing_ok=True)
 
     def _entries(self) -> list[Path]:
@@ -114,28 +149,29 @@ def recall_image_size(model: Path) -> tuple[int, int] | None:
     folder = cache_folder()
     size = _image_sizes(folder).get(str(model.resolve())) if folder else None
     match size:
-        case [int(height), int(width)] if min(size) > 0 and max(size) <= LARGEST_SIDE:
+        case [int(height), int(width)] if _is_plausible(height, width):
             return height, width
     return None
+
+
+def _is_plausible(height: int, width: int) -> bool:
+    short, long = sorted((height, width))
+    return short > 0 and long <= STEEPEST * short and short * long <= LARGEST_IMAGE
 
 
 def _image_sizes(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads((folder / IMAGE_SIZES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):  # the last one of 200,000 brackets
         return {}
     return found if isinstance(found, dict) else {}
 
 
 def _write(path: Path, data: bytes) -> bool:
     """Whether it could be written; another process sees all of it or nothing."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        partial.replace(path)
+        with replacing(path) as partial:
+            partial.write_bytes(data)
     except OSError:  # no space, no permission
-        with suppress(OSError):
-            partial.unlink()
         return False
     return True

@@ -207,8 +207,9 @@ class OpenVINOEngine:
             return None
         try:
             return self._core.import_model(io.BytesIO(kept), "CPU", self._settings)
-        except RuntimeError:
-            return None  # damaged: made anew
+        except Exception:  # its reader raises UnicodeDecodeError, too: made anew
+            self._cache.delete(name)
+            return None
 
     def _compile_anew(self, name: str, module: nn.Module, example: tuple[Tensor, ...]) -> Any:
         compiled = self._core.compile_model(_convert(module, *example), "CPU", self._settings)

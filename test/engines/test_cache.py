@@ -54,7 +54,7 @@ def test_other_weights_or_calibration_are_another_model(model: LoadedModel) -> N
 def test_what_was_not_used_for_longest_goes_first(
     model: LoadedModel, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "LIMIT_BYTES", 25)
+    monkeypatch.setattr(cache, "LIMIT_BYTES", 105)  # each has a digest of 32 bytes
     kept = EngineCache(model)
     for age, name in ((300, "old"), (200, "used"), (100, "new")):
         kept.write(name, lambda: bytes(10))
@@ -80,6 +80,87 @@ def test_a_folder_that_cannot_be_written_costs_nothing_else(
         raise AssertionError("nothing is to be kept")
 
     EngineCache(model).write("network", unwanted)
+
+
+def test_a_damaged_entry_is_deleted_and_made_anew(model: LoadedModel, folder: Path) -> None:
+    kept = EngineCache(model)
+    random = np.random.default_rng(0)
+    entry = random.bytes(60_000)
+    for damage in ("zeroed page", "flipped bit", "cut off", "empty", "appended"):
+        kept.write("network", lambda: entry)
+        (path,) = folder.glob("*-network.blob")
+        stored = bytearray(path.read_bytes())
+        if damage == "zeroed page":
+            stored[8192:12288] = bytes(4096)
+        elif damage == "flipped bit":
+            stored[random.integers(len(stored))] ^= 1 << random.integers(8)
+        elif damage == "cut off":
+            del stored[-1:]
+        elif damage == "empty":
+            stored.clear()
+        else:
+            stored += b"\0"
+        path.write_bytes(stored)
+        assert kept.read("network") is None, damage
+        assert not path.exists(), damage
+    kept.write("network", lambda: entry)
+    assert kept.read("network") == entry
+
+
+def test_an_entry_is_on_disk_before_it_takes_its_place(
+    model: LoadedModel, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    replace, sync = Path.replace, os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (order.append("fsync"), sync(file))[1])
+    monkeypatch.setattr(
+        Path, "replace", lambda path, to: (order.append("replace"), replace(path, to))[1]
+    )
+    EngineCache(model).write("network", lambda: b"compiled")
+    assert order[:2] == ["fsync", "replace"]
+
+
+def test_what_killed_processes_left_is_cleared_away(model: LoadedModel, folder: Path) -> None:
+    folder.mkdir()
+    stale, fresh = folder / "a.blob.1.partial", folder / "b.blob.2.partial"
+    for path in (stale, fresh):
+        path.write_bytes(b"half")
+    os.utime(stale, (1e9, 1e9))
+    EngineCache(model).write("network", lambda: b"compiled")
+    assert not stale.exists() and fresh.exists()
+
+
+def test_an_entry_that_its_runtime_cannot_read_is_made_anew(
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole, but of another runtime's making: OpenVINO raises errors of many types."""
+    pytest.importorskip("openvino")
+    from emu_perception.engines.openvino import OpenVINOEngine
+
+    image = np.zeros((64, 96, 3), np.uint8)
+    expected = Predictor(model, device="cpu", engine="openvino").predict(image)
+
+    class Core:
+        def __getattr__(self, name: str) -> object:
+            return getattr(core, name)
+
+        def import_model(self, *arguments: object) -> object:
+            raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+    predictor = Predictor(model, device="cpu", engine="openvino")
+    assert isinstance(predictor._engine, OpenVINOEngine)
+    core = predictor._engine._core
+    monkeypatch.setattr(predictor._engine, "_core", Core())
+    found = predictor.predict(image)
+    assert np.array_equal(expected.depth, found.depth, equal_nan=True)
+
+
+def test_an_unknown_users_home_is_named_in_one_line(
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(cache.VARIABLE, "~no_such_user/cache")
+    with pytest.raises(ValueError, match="EMU_CACHE_DIR is '~no_such_user/cache'"):
+        EngineCache(model)
 
 
 def test_openvino_compiles_once(
@@ -134,9 +215,22 @@ def test_image_sizes_are_remembered_by_model(folder: Path, tmp_path: Path) -> No
     remember_image_size(other, (64, 96))
     remember_image_size(one, (720, 1280))
     assert recall_image_size(one) == (720, 1280) and recall_image_size(other) == (64, 96)
-    for broken in ("no JSON", "[1]", f'{{"{one}": [480, "x"]}}', f'{{"{one}": [0, 9999999]}}'):
+    remember_image_size(one, (16384, 16384))
+    assert recall_image_size(one) is None
+    for broken in (
+        "no JSON",
+        "[1]",
+        "[" * 200_000,
+        f'{{"{one}": [480, "x"]}}',
+        f'{{"{one}": [0, 9999999]}}',
+        f'{{"{one}": [8, 1024]}}',
+    ):
         (folder / cache.IMAGE_SIZES).write_text(broken)
         assert recall_image_size(one) is None
+    (folder / cache.IMAGE_SIZES).write_bytes(b"\xff\xfe")
+    assert recall_image_size(one) is None
+    remember_image_size(one, (480, 640))
+    assert recall_image_size(one) == (480, 640)
 
 
 def test_separate_decoders_equal_the_folded_ones(model: LoadedModel) -> None:
