@@ -57,12 +57,10 @@ setup(
             "ros-kilted-rclpy",
             "ros-kilted-rmw-fastrtps-cpp",
             "ros-kilted-common-interfaces",  # sensor_msgs, std_msgs, diagnostic_msgs
-            "rosbags-image>=0.10",  # image conversion where cv_bridge is not there
         ],
         # rosbag2 files without a ROS installation.
         "bags": [
             "rosbags>=0.11",
-            "rosbags-image>=0.10",
             # What is left of recordings that were cut off: records, their packed parts, tables.
             "mcap>=1.2",
             "zstandard>=0.22",

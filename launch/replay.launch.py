@@ -12,6 +12,7 @@ from launch.actions import (
     SetEnvironmentVariable,
     Shutdown,
 )
+from launch.events.process import ProcessExited
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
@@ -85,9 +86,22 @@ def start(context: LaunchContext) -> list[Node]:
             executable="emu_bag_player",
             namespace=given("namespace"),
             arguments=[given("bag"), "--paced", "--wait", "300", *options],
-            on_exit=Shutdown(reason="the recording has been played"),
+            on_exit=end,
         ),
     ]
+
+
+def end(event: ProcessExited, context: LaunchContext) -> list[Shutdown]:
+    """End everything with the player; its failure becomes that of `ros2 launch`.
+
+    Raises:
+        RuntimeError: the player failed. launch then shuts down and exits with status 1.
+    """
+    if event.returncode:
+        reasons = {3: "not every image was answered"}
+        reason = reasons.get(event.returncode, "the recording could not be played")
+        raise RuntimeError(f"the replay failed: {reason} (status {event.returncode})")
+    return [Shutdown(reason="the recording has been played")]
 
 
 def generate_launch_description() -> LaunchDescription:

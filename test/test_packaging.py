@@ -108,6 +108,33 @@ def test_entry_points_can_be_called(distribution):
         assert callable(getattr(importlib.import_module(module), function))
 
 
+ROSDEP_KEYS = {
+    *("ament_cmake", "ament_copyright", "diagnostic_msgs", "geometry_msgs", "launch", "launch_ros"),
+    *("launch_testing", "launch_testing_ament_cmake", "launch_testing_ros", "lifecycle_msgs"),
+    *("nav2_costmap_2d", "rcl_interfaces", "rclpy", "rmw_cyclonedds_cpp", "rmw_fastrtps_cpp"),
+    *("ros2launch", "rviz2", "sensor_msgs", "std_msgs", "tf2_geometry_msgs", "tf2_ros"),
+    *("tf2_ros_py", "vision_msgs"),
+    *("python3-cairo", "python3-h5py", "python3-jinja2", "python3-lz4", "python3-matplotlib"),
+    *("python3-mypy", "python3-numpy", "python3-opencv", "python3-pil", "python3-pip"),
+    *("python3-psutil", "python3-pydantic", "python3-pytest", "python3-pytest-timeout"),
+    *("python3-requests", "python3-rich", "python3-scipy", "python3-setuptools"),
+    *("python3-skimage", "python3-typing-extensions", "python3-yaml", "python3-zstandard"),
+}
+"""Packages of Jazzy and keys of rosdep's base.yaml and python.yaml, those that may be needed here.
+`rosdep install` stops at the first key that it does not know."""
+
+
+def test_rosdep_knows_every_dependency(manifest):
+    dependencies = (
+        *manifest.build_depends,
+        *manifest.build_export_depends,
+        *manifest.buildtool_depends,
+        *manifest.exec_depends,
+        *manifest.test_depends,
+    )
+    assert {d.name for d in dependencies} <= ROSDEP_KEYS
+
+
 def test_every_import_is_a_declared_dependency(distribution, manifest):
     declared = {canonicalize_name(r.name) for r in requirements(distribution)}
     declared |= {d.name for d in manifest.exec_depends}

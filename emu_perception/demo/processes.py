@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import queue
@@ -11,9 +12,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Any
@@ -31,25 +33,48 @@ def ros_environment() -> dict[str, str]:
     for name in ("ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS", "ROS_NAMESPACE"):
         environment.pop(name, None)
     environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    environment["ROS_DOMAIN_ID"] = str(_free_domain())
+    with claim_domain() as domain:
+        environment["ROS_DOMAIN_ID"] = str(domain)
     environment["FASTDDS_DEFAULT_PROFILES_FILE"] = str(find_resource("config", "fastdds.xml"))
     environment.setdefault("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp")
     return environment
 
 
-def _free_domain() -> int:
-    # Up to 101 a domain's ports stay below Linux's ephemeral ones. Its first participant binds
-    # 7410 + 250 · domain (DDSI-RTPS 9.6.1.1).
+@contextmanager
+def claim_domain() -> Iterator[int]:
+    """A ROS domain in which no participant is; meanwhile no other process claims it.
+
+    Raises:
+        DemoError: there is none.
+    """
+    # Up to 101 a domain's ports stay below Linux's ephemeral ones.
     domains = list(range(1, 102))
     random.SystemRandom().shuffle(domains)
     for domain in domains:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        with ExitStack() as stack:
+            name = (
+                Path(tempfile.gettempdir()) / f"emu_domain_{domain}_{os.getuid()}.lock"
+            )
+            lock = stack.enter_context(name.open("w"))
             try:
-                probe.bind(("127.0.0.1", 7410 + 250 * domain))
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
+                continue  # claimed
+            if _has_participant(domain):
                 continue
-            return domain
+            yield domain
+            return
     raise DemoError("every ROS domain of this machine is in use")
+
+
+def _has_participant(domain: int) -> bool:
+    """Whether the port of a domain's first participant is taken (DDSI-RTPS 9.6.1.1)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("127.0.0.1", 7410 + 250 * domain))
+        except OSError:
+            return True
+        return False
 
 
 class Child:

@@ -6,6 +6,7 @@ rosbags reads.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,7 +27,11 @@ COEFFICIENTS = {
 CONVERGED = 0.1
 """Pixels by which an undistorted ray may miss its pixel before it counts as outside the lens."""
 GRID = 4
-"""Pixels between the rays that are undistorted."""
+"""Pixels between the rays that are undistorted iteratively."""
+IMPROVEMENTS = 4
+"""Iterations for interpolated rays that miss their pixel by more than half of `CONVERGED`."""
+ANGLES = 8192
+"""Samples of an equidistant lens's angle from the optical axis to the edge."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,32 +61,86 @@ class CameraModel:
     def _compute_rays(self, camera: Intrinsics) -> np.ndarray:
         if not self.distortion.size:
             return camera.rays()
-        matrix = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]])
-        # Rays change slowly over the image: those between the grid's are interpolated, which misses
-        # by less than a tenth of a pixel. All of them would take seconds at 1080p.
-        u, v = np.meshgrid(
-            np.arange(0, camera.width + GRID - 1, GRID),
-            np.arange(0, camera.height + GRID - 1, GRID),
-        )
-        pixels = np.stack([u, v], axis=-1).reshape(-1, 1, 2).astype(np.float64)
         if self.distortion_model == "equidistant":
-            rays = cv2.fisheye.undistortPoints(pixels, matrix, self.distortion)
-            # OpenCV folds rays from behind the camera to the front: tan has the period pi.
-            scaled = (pixels[:, 0] - (camera.cx, camera.cy)) / (camera.fx, camera.fy)
-            found = np.sum(scaled * rays[:, 0], axis=1) >= 0
-            seen = cv2.fisheye.distortPoints(rays, matrix, self.distortion)
-        else:
-            rays = _undistort(pixels, matrix, self.distortion)
-            points = np.concatenate([rays[:, 0], np.ones((len(rays), 1))], axis=1)
-            found = np.isfinite(rays[:, 0]).all(axis=1)
-            seen, _ = cv2.projectPoints(points, np.zeros(3), np.zeros(3), matrix, self.distortion)
-        found &= np.abs(seen - pixels).max(axis=(1, 2)) < CONVERGED
-        rays[~found] = np.nan
-        x, y = np.meshgrid(
-            np.arange(camera.width, dtype=np.float32) / GRID,
-            np.arange(camera.height, dtype=np.float32) / GRID,
-        )
-        return cv2.remap(rays.reshape(*u.shape, 2).astype(np.float32), x, y, cv2.INTER_LINEAR)
+            return _equidistant_rays(camera, self.distortion)
+        return _polynomial_rays(camera, self.distortion)
+
+
+def _equidistant_rays(camera: Intrinsics, distortion: np.ndarray) -> np.ndarray:
+    """Rays of a fisheye lens, `(H, W, 2)` float32, NaN at 90 degrees and beyond.
+
+    The lens maps the angle t from the optical axis to the radius t (1 + k1 t^2 + … + k4 t^8)
+    (Kannala and Brandt 2006). The inverse is interpolated in a table, up to where the radius stops
+    growing.
+    """
+    angle = np.linspace(0, np.pi / 2, ANGLES, endpoint=False)
+    radius = angle * np.polyval([*distortion[::-1], 1.0], angle**2)
+    falls = np.flatnonzero(np.diff(radius) <= 0)
+    end = int(falls[0]) + 1 if falls.size else ANGLES
+    x = (np.arange(camera.width) - camera.cx) / camera.fx
+    y = (np.arange(camera.height)[:, None] - camera.cy) / camera.fy
+    distorted = np.hypot(x, y)
+    found = np.interp(distorted, radius[:end], angle[:end], right=np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scale = np.where(distorted > 0, np.tan(found) / distorted, 1.0)
+    return np.stack([x * scale, y * scale], axis=-1).astype(np.float32)
+
+
+def _polynomial_rays(camera: Intrinsics, distortion: np.ndarray) -> np.ndarray:
+    """Rays of a plumb_bob or rational_polynomial lens, `(H, W, 2)` float32, NaN if outside."""
+    matrix = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]])
+    # Undistorting every pixel iteratively takes seconds at 1080p. Rays change slowly over the
+    # image: those between the grid's are interpolated, then improved where they miss their pixel.
+    u, v = np.meshgrid(
+        np.arange(0, camera.width + GRID - 1, GRID),
+        np.arange(0, camera.height + GRID - 1, GRID),
+    )
+    pixels = np.stack([u, v], axis=-1).reshape(-1, 1, 2).astype(np.float64)
+    rays = _undistort(pixels, matrix, distortion)
+    found = np.isfinite(rays[:, 0]).all(axis=1)
+    found &= np.abs(_project(rays, matrix, distortion) - pixels).max(axis=(1, 2)) < CONVERGED
+    rays[~found] = np.nan
+    x, y = np.meshgrid(
+        np.arange(camera.width, dtype=np.float32), np.arange(camera.height, dtype=np.float32)
+    )
+    grid = rays.reshape(*u.shape, 2).astype(np.float32)
+    fine = cv2.remap(grid, x / GRID, y / GRID, cv2.INTER_LINEAR)
+    wanted = np.stack([x, y], axis=-1)
+    left = np.flatnonzero(_inexact_cells(fine, wanted, matrix, distortion))
+    fine, wanted = fine.reshape(-1, 1, 2), wanted.reshape(-1, 1, 2)
+    for _ in range(IMPROVEMENTS):
+        missed = wanted[left] - _project(fine[left], matrix, distortion)
+        far = np.abs(missed).max(axis=(1, 2)) > CONVERGED / 2
+        left, missed = left[far], missed[far]
+        fine[left] += missed / (camera.fx, camera.fy)
+    missed = wanted[left] - _project(fine[left], matrix, distortion)
+    fine[left[~(np.abs(missed).max(axis=(1, 2)) < CONVERGED)]] = np.nan
+    return fine.reshape(camera.height, camera.width, 2)
+
+
+def _inexact_cells(
+    rays: np.ndarray, pixels: np.ndarray, matrix: np.ndarray, distortion: np.ndarray
+) -> np.ndarray:
+    """Pixels `(H, W)` in cells of the grid whose middle misses: interpolation errs most there."""
+    height, width = rays.shape[:2]
+    half = min(GRID // 2, height - 1, width - 1)
+    middles = rays[half::GRID, half::GRID]
+    seen = _project(middles.reshape(-1, 1, 2), matrix, distortion).reshape(middles.shape)
+    missed = np.abs(seen - pixels[half::GRID, half::GRID]).max(axis=-1)
+    cells = ~(missed < CONVERGED / 4)
+    cells = cells.repeat(GRID, axis=0).repeat(GRID, axis=1)
+    rest = max(0, height - cells.shape[0]), max(0, width - cells.shape[1])
+    cells = np.pad(cells, ((0, rest[0]), (0, rest[1])), mode="edge")[:height, :width]
+    return cells & np.isfinite(rays[..., 0])
+
+
+def _project(rays: np.ndarray, matrix: np.ndarray, distortion: np.ndarray) -> np.ndarray:
+    """Pixels `(N, 1, 2)` at which rays `(N, 1, 2)` are seen."""
+    if not len(rays):
+        return np.zeros((0, 1, 2))
+    points = np.concatenate([rays[:, 0], np.ones((len(rays), 1))], axis=1).astype(np.float64)
+    seen, _ = cv2.projectPoints(points, np.zeros(3), np.zeros(3), matrix, distortion)
+    return np.asarray(seen)
 
 
 def _undistort(pixels: np.ndarray, matrix: np.ndarray, distortion: np.ndarray) -> np.ndarray:
@@ -171,10 +230,15 @@ class CameraFinder:
 
 
 def is_rectified(info: Any, image_topic: str, rectification: str) -> bool:
-    """Whether an image is rectified; `auto` goes by D (all zero) and the topic (image_rect…)."""
+    """Whether an image is rectified.
+
+    `auto`: D is all zero, or a word of the topic's last name is "rect" or "rectified", such as
+    image_rect_color. image_direct and image_corrected are not.
+    """
     if rectification != "auto":
         return rectification == "rectified"
-    return not np.any(np.asarray(info.d)) or "rect" in image_topic.rsplit("/", 1)[-1]
+    words = re.split(r"[^a-z]+", image_topic.rsplit("/", 1)[-1].lower())
+    return not np.any(np.asarray(info.d)) or not {"rect", "rectified"}.isdisjoint(words)
 
 
 def scale_camera_info(info: Any, image_size: tuple[int, int], size: tuple[int, int]) -> None:

@@ -1,17 +1,15 @@
-"""Pixels out of image messages.
+"""Convert image messages to RGB arrays.
 
 Works on every object with the fields of sensor_msgs/Image or CompressedImage: rclpy's messages and
-those that rosbags reads. Colours are converted by cv_bridge in a full ROS installation, elsewhere
-by rosbags-image. Both trust what a message says of itself, and both ignore padding in some cases,
-so they are given pixels that were checked and packed here.
+those that rosbags reads. OpenCV converts the colours, without cv_bridge: cv_bridge refuses `uyvy`
+and `yuyv`, ignores padding in some cases and fails with NumPy or OpenCV versions that it was not
+built for. Size, step and data length are checked before anything is read.
 """
 
 from __future__ import annotations
 
 import io
 import math
-import sys
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -20,21 +18,41 @@ from PIL import Image, UnidentifiedImageError
 
 from emu_perception.ros.errors import BadInput, InputError
 
-_COLOR_LAYOUTS = ("rgb", "bgr", "rgba", "bgra")
-_BAYER = ("bayer_rggb", "bayer_bggr", "bayer_gbrg", "bayer_grbg")
+_TO_RGB: dict[str, tuple[int | None, int]] = {
+    "rgb": (None, 3),
+    "bgr": (cv2.COLOR_BGR2RGB, 3),
+    "rgba": (cv2.COLOR_RGBA2RGB, 4),
+    "bgra": (cv2.COLOR_BGRA2RGB, 4),
+    "mono": (cv2.COLOR_GRAY2RGB, 1),
+    # OpenCV names a Bayer pattern by its second row's second and third pixels.
+    "bayer_rggb": (cv2.COLOR_BayerBG2RGB, 1),
+    "bayer_bggr": (cv2.COLOR_BayerRG2RGB, 1),
+    "bayer_gbrg": (cv2.COLOR_BayerGR2RGB, 1),
+    "bayer_grbg": (cv2.COLOR_BayerGB2RGB, 1),
+}
+"""Layout of 8 and 16 bit encodings: OpenCV's conversion and samples per pixel."""
+_YUV_TO_RGB: dict[str, tuple[int | None, int]] = {
+    "yuv422": (cv2.COLOR_YUV2RGB_UYVY, 2),
+    "uyvy": (cv2.COLOR_YUV2RGB_UYVY, 2),
+    "yuv422_yuy2": (cv2.COLOR_YUV2RGB_YUY2, 2),
+    "yuyv": (cv2.COLOR_YUV2RGB_YUY2, 2),
+    "nv12": (cv2.COLOR_YUV2RGB_NV12, 1),
+    "nv21": (cv2.COLOR_YUV2RGB_NV21, 1),
+}
+_HALF_SIZE_COLOR = ("nv12", "nv21")
+"""Half as many rows of colour follow the rows of brightness."""
+_CONVERSIONS = {
+    **{f"{name}8": to_rgb for name, to_rgb in _TO_RGB.items()},
+    **{f"{name}16": to_rgb for name, to_rgb in _TO_RGB.items()},
+    **_YUV_TO_RGB,
+}
 ENCODINGS: dict[str, tuple[str, int]] = {
-    **{f"{name}8": ("u1", len(name)) for name in _COLOR_LAYOUTS},
-    **{f"{name}16": ("u2", len(name)) for name in _COLOR_LAYOUTS},
-    **{f"{name}8": ("u1", 1) for name in ("mono", *_BAYER)},
-    **{f"{name}16": ("u2", 1) for name in ("mono", *_BAYER)},
-    **dict.fromkeys(("yuv422", "uyvy", "yuv422_yuy2", "yuyv"), ("u1", 2)),
-    **dict.fromkeys(("nv12", "nv21"), ("u1", 1)),
+    name: ("u2" if name.endswith("16") else "u1", samples)
+    for name, (_, samples) in _CONVERSIONS.items()
 }
 """Encodings that can be shown as RGB: sample type and samples per pixel of a row."""
 MAP_ENCODINGS = {"mono8": "u1", "8UC1": "u1", "mono16": "u2", "16UC1": "u2", "32FC1": "f4"}
 """Encodings of Images that hold one number per pixel: class ids, depth, uncertainty."""
-_HALF_SIZE_COLOR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
-"""Half as many rows of colour follow the rows of brightness; neither library converts these."""
 
 
 def rgb_from_image(message: Any, max_pixels: float = math.inf) -> np.ndarray:
@@ -50,18 +68,19 @@ def rgb_from_image(message: Any, max_pixels: float = math.inf) -> np.ndarray:
             f"the image's encoding is '{encoding}', expected one of {', '.join(sorted(ENCODINGS))}",
         )
     pixels = _pixels(message, max_pixels)
-    if encoding == "rgb8":
-        return pixels
-    try:
-        if encoding in _HALF_SIZE_COLOR:
-            return cv2.cvtColor(pixels, _HALF_SIZE_COLOR[encoding])
-        return np.ascontiguousarray(_convert(pixels, encoding))
-    except Exception as error:  # either library raises types of its own
-        raise InputError(
-            BadInput.ENCODING,
-            f"a {message.width} x {message.height} image in '{encoding}' cannot be converted to "
-            f"RGB: {error}",
-        ) from error
+    conversion = _CONVERSIONS[encoding][0]
+    if conversion is not None:
+        try:
+            pixels = cv2.cvtColor(pixels, conversion)
+        except cv2.error as error:
+            raise InputError(
+                BadInput.ENCODING,
+                f"a {message.width} x {message.height} image in '{encoding}' cannot be converted "
+                f"to RGB: {' '.join(str(error).split())}",
+            ) from error
+    if pixels.dtype == np.uint16:
+        return cv2.convertScaleAbs(pixels, alpha=255 / 65535)
+    return pixels
 
 
 def _pixels(message: Any, max_pixels: float) -> np.ndarray:
@@ -99,24 +118,6 @@ def check_size(height: int, width: int, max_pixels: float) -> None:
             f"the image is {width} x {height} = {height * width} pixels, the parameter "
             f"max_image_pixels allows {max_pixels}",
         )
-
-
-def _convert(pixels: np.ndarray, encoding: str) -> np.ndarray:
-    try:
-        from cv_bridge import CvBridge
-    except Exception:  # not installed, or built for another NumPy
-        from rosbags.image.image import convert_color
-
-        return convert_color(pixels, encoding, "rgb8")
-    packed = SimpleNamespace(
-        encoding=encoding,
-        height=pixels.shape[0],
-        width=pixels.shape[1],
-        step=pixels.nbytes // pixels.shape[0],
-        is_bigendian=sys.byteorder == "big",
-        data=pixels.tobytes(),
-    )
-    return CvBridge().imgmsg_to_cv2(packed, desired_encoding="rgb8")
 
 
 def rgb_from_compressed(message: Any, max_pixels: float = math.inf) -> np.ndarray:

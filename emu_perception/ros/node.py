@@ -34,6 +34,7 @@ from emu_perception.ros.parameters import (
     declare_parameters,
     is_setting,
     read_settings,
+    with_floats,
 )
 from emu_perception.ros.pipeline import Pipeline
 from emu_perception.ros.publishers import OutputPublishers
@@ -175,7 +176,8 @@ class EmuNode(LifecycleNodeMixin, Node):
         self, parameter_list: list[Parameter[Any]]
     ) -> SetParametersResult:
         """As rclpy's, which also serves the parameter services; refusals are counted."""
-        # Once before rclpy's checks, which say two numbers of a wrong type, not whose it is.
+        parameter_list = with_floats(parameter_list)
+        # Once before rclpy's checks, which report two numbers of a wrong type without its name.
         result = self._check_change(parameter_list)
         try:
             if result.successful:

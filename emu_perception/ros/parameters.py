@@ -192,7 +192,7 @@ class Settings:
 _TYPE_NAMES: dict[type, tuple[str, str]] = {
     bool: ("true or false", ""),
     int: ("an integer", ""),
-    float: ("a number with a decimal point", ", as in 80.0"),
+    float: ("a number", ""),
     str: ("a string", ", if need be in quotes"),
 }
 _FIELDS = {f.name: f for f in fields(Settings)}
@@ -206,7 +206,7 @@ def declare_parameters(node: Node) -> Settings:
     """
     for name, spec in _FIELDS.items():
         try:
-            node.declare_parameter(name, spec.default, _descriptor(name))
+            _declare(node, name, spec.default)
         except InvalidParameterTypeException as error:
             kind, hint = _TYPE_NAMES[type(spec.default)]
             raise ParameterError(f"parameter '{name}' must be {kind}{hint}: {error}") from error
@@ -220,6 +220,32 @@ def declare_parameters(node: Node) -> Settings:
     if problem:
         raise ParameterError(problem)
     return settings
+
+
+def _declare(node: Node, name: str, default: Any) -> None:
+    """Declare a parameter; an integer is accepted where a float is expected."""
+    try:
+        node.declare_parameter(name, default, _descriptor(name))
+    except InvalidParameterTypeException:
+        if not isinstance(default, float):
+            raise
+        given = node.declare_parameter(name, default, ParameterDescriptor(dynamic_typing=True))
+        node.undeclare_parameter(name)
+        if type(given.value) is not int:
+            raise
+        node.declare_parameter(name, float(given.value), _descriptor(name), ignore_override=True)
+
+
+def with_floats(changed: Iterable[Parameter[Any]]) -> list[Parameter[Any]]:
+    """The same parameters, with floats for the integers that were given to float parameters."""
+    return [
+        Parameter(parameter.name, value=float(parameter.value))
+        if type(parameter.value) is int
+        and parameter.name in _FIELDS
+        and isinstance(_FIELDS[parameter.name].default, float)
+        else parameter
+        for parameter in changed
+    ]
 
 
 def is_setting(name: str) -> bool:

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from emu_perception.demo import processes
-from emu_perception.demo.processes import Child, Children, ros_environment, tail
+from emu_perception.demo.processes import Child, Children, claim_domain, ros_environment, tail
 
 STUBBORN = """
 import signal, sys, time
@@ -112,6 +113,14 @@ def test_children_end_with_their_parent(
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(pid)
+
+
+def test_domains_that_are_claimed_at_once_differ() -> None:
+    with ExitStack() as stack:
+        domains = [stack.enter_context(claim_domain()) for _ in range(40)]
+        assert len(set(domains)) == 40
+    with claim_domain() as again:
+        assert 1 <= again <= 101
 
 
 def test_every_run_has_a_domain_of_its_own_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

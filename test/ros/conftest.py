@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 import torch
 
+from emu_perception.demo.processes import claim_domain
 from emu_perception.model_file import Camera
 from emu_perception.resources import find_resource
 
 # Before rclpy's first context: on this machine only, where no other test run listens, and with
 # the transports that the package ships.
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+_claim = claim_domain()
+os.environ["ROS_DOMAIN_ID"] = str(_claim.__enter__())  # until this process ends
 os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(find_resource("config", "fastdds.xml"))
 
 rclpy = pytest.importorskip("rclpy")

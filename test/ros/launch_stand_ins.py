@@ -95,6 +95,11 @@ class Shutdown(Action):
     pass
 
 
+class ProcessExited:
+    def __init__(self, returncode: int) -> None:
+        self.returncode = returncode
+
+
 STAND_INS: dict[str, dict[str, Any]] = {
     "launch": {"LaunchContext": Context, "LaunchDescription": list},
     "launch.actions": {
@@ -103,6 +108,8 @@ STAND_INS: dict[str, dict[str, Any]] = {
         "SetEnvironmentVariable": SetEnvironmentVariable,
         "Shutdown": Shutdown,
     },
+    "launch.events": {},
+    "launch.events.process": {"ProcessExited": ProcessExited},
     "launch.conditions": {"IfCondition": IfCondition},
     "launch.substitutions": {
         "EnvironmentVariable": EnvironmentVariable,

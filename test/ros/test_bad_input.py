@@ -259,7 +259,9 @@ def test_bad_camera_infos_are_counted_and_depth_goes_on(active_node: EmuNode, ro
         ("output_scale", 2.0, ("output_scale", "from 0.01 to 1")),
         ("min_confidence", float("nan"), ("min_confidence", "from 0 to 1")),
         ("max_image_pixels", 0, ("max_image_pixels", "from 1 to")),
-        ("output_scale", 1, ("output_scale", "a number with a decimal point")),
+        ("output_scale", 2, ("output_scale", "from 0.01 to 1")),
+        ("output_scale", "1", ("output_scale", "must be a number")),
+        ("max_image_pixels", 1.0, ("max_image_pixels", "an integer")),
         ("autostart", "perhaps", ("autostart", "true or false")),
         ("image_transport", "pigeon", ("image_transport", "'pigeon'", "raw, compressed")),
         ("depth_colormap", "grey", ("depth_colormap", "'grey'", "turbo")),
@@ -274,6 +276,20 @@ def test_a_bad_parameter_at_the_start_is_a_readable_error(
         assert word in str(raised.value)
 
 
+def test_an_integer_is_a_number(start_node: StartNode, robot: Robot) -> None:
+    node = start_node(cli_args=["--ros-args", "-p", "output_scale:=1"], autostart=False)
+    assert node.get_parameter("output_scale").value == 1.0
+    parameter = Parameter("overlay_alpha", value=1).to_parameter_msg()
+    (result,) = robot.call(
+        SetParameters,
+        "emu_perception/set_parameters",
+        SetParameters.Request(parameters=[parameter]),
+    ).results
+    assert result.successful, result.reason
+    given = node.get_parameter("overlay_alpha").value
+    assert (type(given), given) == (float, 1.0)
+
+
 def test_a_bad_parameter_at_run_time_is_refused_with_the_reason(
     active_node: EmuNode, robot: Robot
 ) -> None:
@@ -281,8 +297,9 @@ def test_a_bad_parameter_at_run_time_is_refused_with_the_reason(
         ("output_scale", 2.0, "output_scale"),
         ("min_confidence", -0.1, "min_confidence"),
         ("min_confidence", float("nan"), "min_confidence"),
-        ("overlay_alpha", "half", "'overlay_alpha' must be a number with a decimal point"),
-        ("overlay_alpha", 1, "as in 80.0, not 1"),
+        ("overlay_alpha", "half", "'overlay_alpha' must be a number, not 'half'"),
+        ("overlay_alpha", 2, "overlay_alpha"),
+        ("overlay_alpha", True, "must be a number, not True"),
         ("rectification", "maybe", "expected one of auto, rectified, raw"),
         ("precision", "fp16", "only while the node is unconfigured"),
         ("autostart", False, "autostart"),

@@ -124,6 +124,10 @@ def test_a_missing_frame_belongs_to_any(info_frame: str, image_frame: str) -> No
         ("/camera/image_raw", [0.0] * 5, "auto", True),
         ("/camera/image_raw", [], "auto", True),
         ("/camera/image_raw", [0.1] * 5, "rectified", True),
+        ("/rectified", [0.1] * 5, "auto", True),
+        ("/camera/Image_Rect", [0.1] * 5, "auto", True),
+        ("/camera/image_direct", [0.1] * 5, "auto", False),
+        ("/camera/image_corrected", [0.1] * 5, "auto", False),
         ("/camera/image_rect", [0.0] * 5, "raw", False),
     ],
 )
@@ -170,6 +174,34 @@ def test_rays_of_a_raw_image_agree_with_opencv(name: str, factor: int) -> None:
     # The distortion is not left out.
     plain = model(camera_info(**values), size).rays(height, width)
     assert np.abs(rays - plain).max() * focal > 1
+
+
+WIDE_LENSES = {
+    "fisheye, 203 degrees": (180.0, "equidistant", [0.01, -0.002, 0.0005, -0.0001]),
+    "fisheye, 150 degrees": (240.0, "equidistant", [-0.03, 0.01, -0.004, 0.001]),
+    "plumb_bob, 106 degrees": (240.0, "plumb_bob", [-0.2, 0.035, 0.001, -0.001, -0.0025]),
+    "rational, 116 degrees": (
+        200.0,
+        "rational_polynomial",
+        [0.6, 0.1, 0, 0, 0.005, 0.95, 0.25, 0.02],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WIDE_LENSES)
+def test_rays_of_a_wide_lens_hit_their_pixels(name: str) -> None:
+    focal, kind, distortion = WIDE_LENSES[name]
+    k = np.array([[focal, 0, 320.3], [0, focal, 239.1], [0, 0, 1]])
+    info = camera_info(height=480, width=640, k=k.ravel(), d=distortion, distortion_model=kind)
+    rays = model(info, (480, 640)).rays(480, 640).astype(np.float64)
+    if kind == "equidistant":
+        seen = cv2.fisheye.distortPoints(rays.reshape(-1, 1, 2), k, np.array(distortion))
+    else:
+        points = np.concatenate([rays.reshape(-1, 2), np.ones((480 * 640, 1))], axis=1)
+        seen, _ = cv2.projectPoints(points, np.zeros(3), np.zeros(3), k, np.array(distortion))
+    error = seen.reshape(480, 640, 2) - np.stack(np.meshgrid(np.arange(640), np.arange(480)), -1)
+    assert np.isfinite(error).mean() > 0.7
+    assert np.nanmax(np.abs(error)) < 0.1
 
 
 @pytest.mark.parametrize("d", [[0.0] * 5, []])

@@ -33,6 +33,7 @@ from .launch_stand_ins import (
     DeclareLaunchArgument,
     LaunchedNode,
     OpaqueFunction,
+    ProcessExited,
     SetEnvironmentVariable,
     Shutdown,
 )
@@ -234,7 +235,13 @@ def test_a_replay_is_node_evaluator_and_a_player_that_ends_it(
     assert (options.bag, options.image_topic) == ("/drive", "/camera/image_raw/compressed")
     assert (options.labels, options.depth_scale) == (Path("/labels"), 0.01)
     assert options.paced
-    assert isinstance(player["on_exit"], Shutdown)
+    # An exception in an event handler is how a launch ends with a status other than 0.
+    context = Context({}, {})
+    (ended,) = player["on_exit"](ProcessExited(0), context)
+    assert isinstance(ended, Shutdown)
+    for status, reason in ((3, "not every image"), (1, "could not be played")):
+        with pytest.raises(RuntimeError, match=f"{reason}.*status {status}"):
+            player["on_exit"](ProcessExited(status), context)
     named = launch(replay, bag="/drive", image_topic="/camera", model="street_lite0").nodes
     for name in ("emu_node", "emu_evaluator"):
         assert named[name]["parameters"][-1]["model"] == "street_lite0"
