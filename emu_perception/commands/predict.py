@@ -25,9 +25,9 @@ def predict(
 ) -> None:
     """Draw classes, depth and both uncertainties of image files."""
     import cv2
-    from PIL import Image
 
     from emu_perception.camera import Intrinsics
+    from emu_perception.images import read_image_file, write_png
     from emu_perception.panels import panel
     from emu_perception.predictor import Predictor
 
@@ -35,10 +35,7 @@ def predict(
     predictor = Predictor.from_file(model, device, precision)
     out.mkdir(parents=True, exist_ok=True)
     for file, target in targets.items():
-        stored = cv2.imread(str(file), cv2.IMREAD_COLOR)
-        if stored is None:
-            raise ValueError(f"{file} cannot be decoded as an image")
-        image = cv2.cvtColor(stored, cv2.COLOR_BGR2RGB)
+        image = cv2.cvtColor(read_image_file(file), cv2.COLOR_BGR2RGB)
         height, width = image.shape[:2]
         camera = None
         if focal_length is not None:
@@ -46,7 +43,7 @@ def predict(
             camera = Intrinsics(focal_length, focal_length, *centre, width, height)
         prediction = predictor.predict(image, camera)
         picture = panel(image, prediction, predictor.label_set, title=file.name)
-        Image.fromarray(picture).save(target)
+        write_png(target, picture)
         typer.echo(target)
 
 

@@ -15,13 +15,14 @@ from emu_perception.bags.messages import (
 )
 from emu_perception.bags.reader import BagReader, is_bag
 from emu_perception.bags.writer import BagWriter
+from emu_perception.images import read_image_file
 
 IMAGE_TOPIC = "/camera/image_raw"
 CAMERA_INFO_TOPIC = "/camera/camera_info"
 FIRST_STAMP_NS = 1_700_000_000 * 1_000_000_000
 """Of drives that come without times of their own."""
 JPEG_QUALITY = 95
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
 
 Progress = Callable[[int, int], None]
 """Called with the number of frames written and their total."""
@@ -98,10 +99,7 @@ def _write_folder(
             elif data.startswith(b"\x89PNG"):
                 yield data, "png"
             else:
-                image = cv2.imread(str(file), cv2.IMREAD_COLOR)
-                if image is None:
-                    raise ValueError(f"{file} cannot be decoded as an image")
-                yield _jpeg(image), "jpeg"
+                yield _jpeg(read_image_file(file)), "jpeg"
 
     _write_compressed(converted, encoded(), rate, len(files), progress)
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from emu_perception.images import MAX_PIXELS, STORED, decode_image
 from emu_perception.replay.problems import Problems
 from emu_perception.ros.conversion import map_values
 
@@ -58,11 +59,7 @@ def depth_of(message: Any, scale: float = MILLIMETRES) -> np.ndarray:
 def _stored(message: Any) -> np.ndarray:
     if not hasattr(message, "format"):
         return map_values(message)
-    data = np.frombuffer(message.data, np.uint8)
-    values = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if values is None:
-        raise ValueError(f"the compressed image ('{message.format}') cannot be decoded")
-    return values
+    return decode_image(message.data, STORED, MAX_PIXELS)
 
 
 def _metres(values: np.ndarray, scale: float) -> np.ndarray:
@@ -144,9 +141,7 @@ class TruthFolder:
         Raises:
             ValueError: the file holds something else.
         """
-        values = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-        if values is None:
-            raise ValueError("cannot be decoded")
+        values = decode_image(file.read_bytes(), STORED)
         if self.kind == "depth":
             return _metres(values, self.scale)
         if values.dtype != np.uint8 or values.ndim != 2:
@@ -190,7 +185,7 @@ class TruthReader:
             self._used[folder.kind].add(file)
             try:
                 found[folder.kind] = at_size(folder.read(file), size)
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 self._problems.count(f"unusable {folder.kind}", f"{file.name}: {error}")
         return found
 

@@ -8,14 +8,12 @@ built for. Size, step and data length are checked before anything is read.
 
 from __future__ import annotations
 
-import io
-import math
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from emu_perception.images import MAX_PIXELS, ImageFileError, open_image
 from emu_perception.ros.errors import BadInput, InputError
 
 _TO_RGB: dict[str, tuple[int | None, int]] = {
@@ -55,7 +53,7 @@ MAP_ENCODINGS = {"mono8": "u1", "8UC1": "u1", "mono16": "u2", "16UC1": "u2", "32
 """Encodings of Images that hold one number per pixel: class ids, depth, uncertainty."""
 
 
-def rgb_from_image(message: Any, max_pixels: float = math.inf) -> np.ndarray:
+def rgb_from_image(message: Any, max_pixels: float = MAX_PIXELS) -> np.ndarray:
     """An Image as `(H, W, 3)` uint8 RGB; rgb8 without padding is not copied.
 
     Raises:
@@ -115,13 +113,13 @@ def check_size(height: int, width: int, max_pixels: float) -> None:
     if height * width > max_pixels:
         raise InputError(
             BadInput.TOO_LARGE,
-            f"the image is {width} x {height} = {height * width} pixels, the parameter "
-            f"max_image_pixels allows {max_pixels}",
+            f"the image is {width} x {height} = {height * width} pixels, {max_pixels} are allowed "
+            "(the node's parameter max_image_pixels)",
         )
 
 
-def rgb_from_compressed(message: Any, max_pixels: float = math.inf) -> np.ndarray:
-    """A CompressedImage (JPEG, PNG, WebP, …) as `(H, W, 3)` uint8 RGB.
+def rgb_from_compressed(message: Any, max_pixels: float = MAX_PIXELS) -> np.ndarray:
+    """A CompressedImage (JPEG, PNG, WebP, TIFF) as `(H, W, 3)` uint8 RGB.
 
     Raises:
         InputError: its data is no complete picture, or too large a one.
@@ -129,28 +127,15 @@ def rgb_from_compressed(message: Any, max_pixels: float = math.inf) -> np.ndarra
     data = np.frombuffer(message.data, np.uint8)
     if data.size == 0:
         raise InputError(BadInput.EMPTY, "the compressed image has no data")
-    what = f"the compressed image ({data.size} bytes, format '{message.format}')"
+    what = f"the compressed image ({data.size} bytes, format '{message.format[:40]}')"
     if "compressedDepth" in message.format:
         raise InputError(BadInput.ENCODING, f"{what} holds depth, expected a colour picture")
     try:
-        # Reads the header alone: a small file may unpack to gigabytes.
-        with Image.open(io.BytesIO(data.data)) as picture:
-            width, height = picture.size
-            kind = picture.format
-    except UnidentifiedImageError:  # its text is the buffer's address
-        raise InputError(
-            BadInput.CORRUPT, f"{what} is no picture: expected JPEG, PNG or the like"
-        ) from None
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(BadInput.CORRUPT, f"{what} is no picture: {error}") from None
-    check_size(height, width, max_pixels)
-    # The decoder fills what is missing of a JPEG with grey, and says so on stderr alone.
-    if kind == "JPEG" and b"\xff\xd9" not in data[-64:].tobytes():
-        raise InputError(BadInput.CORRUPT, f"{what} ends before its end-of-image marker")
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(data, flags)
-    if image is None:
-        raise InputError(BadInput.CORRUPT, f"{what} is damaged: it cannot be decoded")
+        file = open_image(data)
+        check_size(file.height, file.width, max_pixels)
+        image = file.decode()
+    except ImageFileError as error:
+        raise InputError(BadInput.CORRUPT, f"{what}: {error}") from None
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -164,6 +149,8 @@ def map_values(message: Any) -> np.ndarray:
     if message.encoding not in MAP_ENCODINGS:
         known = ", ".join(MAP_ENCODINGS)
         raise ValueError(f"the encoding is '{message.encoding}', expected one of {known}")
+    if height < 1 or width < 1:
+        raise ValueError(f"the map is {width} x {height} pixels: it is empty")
     dtype = np.dtype(MAP_ENCODINGS[message.encoding])
     data = np.frombuffer(message.data, np.uint8)
     if step < width * dtype.itemsize or data.size != height * step:

@@ -17,13 +17,14 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from emu_perception.images import MAX_PIXELS
 from emu_perception.outputs import Style
 from emu_perception.ros.camera import RECTIFICATIONS
 from emu_perception.ros.statistics import WINDOW
 from emu_perception.visualization import COLORMAPS
 
 COLORMAP_NAMES = tuple(f"{name}{suffix}" for name in COLORMAPS for suffix in ("", "_r"))
-MAX_IMAGE_PIXELS = 1 << 24
+MAX_IMAGE_PIXELS = MAX_PIXELS
 """4096 x 4096: more is taken for a broken message."""
 AT_START = "at start"
 UNCONFIGURED = "while unconfigured"

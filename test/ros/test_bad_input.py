@@ -93,7 +93,7 @@ BAD_IMAGES: list[tuple[Callable[[Image], None], BadInput, str]] = [
     (no_data, BadInput.LAYOUT, "has 0 bytes of data, expected 9216"),
     (zero_size, BadInput.EMPTY, "0 x 0 pixels: it is empty"),
     (zero_height, BadInput.EMPTY, "64 x 0 pixels: it is empty"),
-    (claims_to_be_huge, BadInput.TOO_LARGE, "max_image_pixels allows"),
+    (claims_to_be_huge, BadInput.TOO_LARGE, "are allowed (the node's parameter max_image_pixels)"),
 ]
 
 
@@ -154,8 +154,8 @@ def test_corrupt_compressed_images_are_counted(start_node: StartNode, robot: Rob
     wide = cv2.imencode(".png", np.zeros((5000, 5000), np.uint8))[1].tobytes()
     bad: list[tuple[bytes, str, BadInput, str]] = [
         (b"", "jpeg", BadInput.EMPTY, "has no data"),
-        (b"not a picture", "jpeg", BadInput.CORRUPT, "is no picture"),
-        (jpeg()[:10], "jpeg", BadInput.CORRUPT, "is no picture"),
+        (b"not a picture", "jpeg", BadInput.CORRUPT, "is no image file"),
+        (jpeg()[:10], "jpeg", BadInput.CORRUPT, "is cut off"),
         (jpeg()[: len(jpeg()) // 2], "jpeg", BadInput.CORRUPT, "end-of-image marker"),
         (wide, "png", BadInput.TOO_LARGE, "5000 x 5000 = 25000000 pixels"),
         (jpeg(), "16UC1; compressedDepth", BadInput.ENCODING, "holds depth"),

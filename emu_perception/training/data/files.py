@@ -7,9 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
+from emu_perception.images import (
+    COLOR,
+    STORED,
+    ImageFile,
+    ImageFileError,
+    decode_image,
+    open_image,
+)
 from emu_perception.prediction import UNLABELLED
 from emu_perception.training.sample import DataError
 
@@ -29,41 +36,31 @@ def read_bytes(path: Path) -> bytes:
     return content
 
 
-def _is_cut_off(content: bytes) -> bool:
-    """Whether an image file ends too early; some decoders fill the missing part with grey."""
-    tail = content[-1024:]
-    if content.startswith(b"\x89PNG"):
-        return b"IEND" not in tail
-    if content.startswith(b"\xff\xd8"):
-        return b"\xff\xd9" not in tail
-    if content.startswith(b"RIFF"):
-        return len(content) < 8 + int.from_bytes(content[4:8], "little")
-    return False
-
-
 def _decode(path: Path, flags: int) -> np.ndarray:
-    content = read_bytes(path)
-    if _is_cut_off(content):
-        raise DataError.at(path, "the image file is cut off")
     try:
-        array = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error:
-        array = None
-    if array is None:
-        raise DataError.at(path, "cannot be decoded as an image")
-    return array
+        return decode_image(read_bytes(path), flags)
+    except ImageFileError as error:
+        raise DataError.at(path, str(error)) from None
+
+
+def open_image_file(path: Path) -> ImageFile:
+    """An image file, checked and not yet decoded; DataError if it is no whole image file."""
+    try:
+        return open_image(read_bytes(path))
+    except ImageFileError as error:
+        raise DataError.at(path, str(error)) from None
 
 
 def read_image(path: Path) -> np.ndarray:
     """An 8-bit image as `(H, W, 3)` uint8 RGB; orientation tags are ignored, as labels have
     none."""
-    array = _decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    array = _decode(path, COLOR)
     return np.ascontiguousarray(array[..., ::-1])
 
 
 def read_stored(path: Path) -> np.ndarray:
     """An image as it is stored: `(H, W)`, or `(H, W, C)` in RGB order."""
-    array = _decode(path, cv2.IMREAD_UNCHANGED)
+    array = _decode(path, STORED)
     return array if array.ndim == 2 else np.ascontiguousarray(array[..., ::-1])
 
 

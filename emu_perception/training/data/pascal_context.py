@@ -8,6 +8,7 @@ predicted.
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,8 @@ _LABELS = files.LabelTable.of_classes(21)
 
 def _fit(values: np.ndarray, item: Item) -> np.ndarray:
     """A map at the size of its image, by nearest neighbour: some were stored at another one."""
-    with Image.open(item.image) as image:
-        size = image.size
+    file = files.open_image_file(item.image)
+    size = file.width, file.height
     if (values.shape[1], values.shape[0]) == size:
         return values
     return cv2.resize(values, size, interpolation=cv2.INTER_NEAREST_EXACT)
@@ -90,9 +91,8 @@ def _read_labels(item: Item) -> np.ndarray:
 
 def _indices(path: Path) -> np.ndarray:
     """`(H, W)` uint8 of a grey or palette image."""
-    files.read_bytes(path)
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(files.open_image_file(path).data)) as image:
             if image.mode not in ("P", "L"):
                 raise DataError.at(path, f"is an image of mode {image.mode}, expected ids (P or L)")
             return np.asarray(image, np.uint8)

@@ -36,7 +36,7 @@ def png(array: np.ndarray) -> Break:
     [
         ("train/images/0001TP_00001.png", cut, "cut off"),
         ("train/images/0001TP_00001.png", lambda p: p.write_bytes(b""), "the file is empty"),
-        ("train/images/0001TP_00001.png", lambda p: p.write_text("hello"), "cannot be decoded"),
+        ("train/images/0001TP_00001.png", lambda p: p.write_text("hello"), "is no image file"),
         ("train/labels/0006R0_00002.png", Path.unlink, "there is no such file"),
         (
             "val/labels/0016E5_07959.png",
@@ -75,7 +75,7 @@ def test_cut_off_images_of_other_formats(camvid: Path, suffix: str) -> None:
     png_path.unlink()
     assert found("camvid", camvid) == {}
     cut(path)
-    assert found("camvid", camvid) == {f"val/images/{path.name}": "the image file is cut off"}
+    assert "is cut off" in found("camvid", camvid)[f"val/images/{path.name}"]
 
 
 def test_every_broken_file_is_listed(camvid: Path) -> None:
@@ -105,7 +105,7 @@ def test_training_on_a_corrupt_file_names_it(camvid: Path, workers: int) -> None
     dataset = build_dataset("camvid", camvid, "train")
     loader = make_loader(dataset, 4, shuffle=False, workers=workers)
     batches = iter(loader)
-    with pytest.raises(DataError, match=r"labels/0006R0_00003\.png: the image file is cut off"):
+    with pytest.raises(DataError, match=r"labels/0006R0_00003\.png: the PNG is cut off"):
         list(batches)
     for worker in getattr(batches, "_workers", ()):
         worker.terminate()  # the loader would wait five seconds for it
