@@ -23,6 +23,9 @@ MAX_PIXELS = 1 << 24
 """The largest image in a message or a recording, unless a parameter sets another limit."""
 MAX_FILE_PIXELS = 1 << 26
 """The largest image in a file that a person names: 8192 x 8192."""
+MAX_ASPECT = 16
+"""Longer side over shorter side at most. A network sees each image at its own area and at least
+32 pixels high, so a thin one would take many times the memory and time that it was made for."""
 COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 """OpenCV flags: 8-bit BGR; orientation tags are ignored, since label maps have none."""
 UPRIGHT_COLOR = cv2.IMREAD_COLOR
@@ -70,6 +73,11 @@ class ImageFile:
                 f"pixels, and it holds {image.shape[1]} x {image.shape[0]}"
             )
         return image
+
+
+def is_thin(height: int, width: int) -> bool:
+    """Whether an image's proportions are beyond `MAX_ASPECT`."""
+    return max(height, width) > MAX_ASPECT * min(height, width)
 
 
 def open_image(data: bytes | bytearray | memoryview | np.ndarray) -> ImageFile:

@@ -17,6 +17,7 @@ from emu_perception.engines.base import (
     choose_precision,
     make_engine,
 )
+from emu_perception.images import MAX_ASPECT, is_thin
 from emu_perception.labels import LabelSet
 from emu_perception.model_file import LoadedModel, ModelSpec, open_model
 from emu_perception.prediction import DEPTH_MAPS, UNLABELLED, Prediction
@@ -276,3 +277,8 @@ def _check_image(image: np.ndarray) -> None:
         )
     if min(image.shape[:2]) < 1:
         raise ValueError(f"the image is empty: {image.shape[1]} x {image.shape[0]} pixels")
+    if is_thin(*image.shape[:2]):
+        raise ValueError(
+            f"the image is {image.shape[1]} x {image.shape[0]} pixels, expected proportions of at "
+            f"most {MAX_ASPECT}:1: crop it"
+        )

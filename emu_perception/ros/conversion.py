@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from emu_perception.images import MAX_PIXELS, ImageFileError, open_image
+from emu_perception.images import MAX_ASPECT, MAX_PIXELS, ImageFileError, is_thin, open_image
 from emu_perception.ros.errors import BadInput, InputError
 
 _TO_RGB: dict[str, tuple[int | None, int]] = {
@@ -107,7 +107,7 @@ def _pixels(message: Any, max_pixels: float) -> np.ndarray:
 
 
 def check_size(height: int, width: int, max_pixels: float) -> None:
-    """InputError for an image without pixels or with too many."""
+    """InputError for an image without pixels, with too many, or that is too thin."""
     if height < 1 or width < 1:
         raise InputError(BadInput.EMPTY, f"the image is {width} x {height} pixels: it is empty")
     if height * width > max_pixels:
@@ -115,6 +115,12 @@ def check_size(height: int, width: int, max_pixels: float) -> None:
             BadInput.TOO_LARGE,
             f"the image is {width} x {height} = {height * width} pixels, {max_pixels} are allowed "
             "(the node's parameter max_image_pixels)",
+        )
+    if is_thin(height, width):
+        raise InputError(
+            BadInput.PROPORTIONS,
+            f"the image is {width} x {height} pixels, expected proportions of at most "
+            f"{MAX_ASPECT}:1",
         )
 
 

@@ -12,6 +12,7 @@ class BadInput(str, Enum):
     LAYOUT = "step or data length"
     EMPTY = "zero size"
     TOO_LARGE = "too large"
+    PROPORTIONS = "proportions"
     CORRUPT = "corrupt image file"
     SIZE_CHANGE = "size change"
     CAMERA_INFO = "camera_info"
