@@ -45,6 +45,8 @@ class DenseMTL(MultiTaskNetwork):
         unit, depth_variance: of `MultiTaskNetwork`.
     """
 
+    aligned_corners = True  # as in the authors' code
+
     def __init__(
         self,
         backbone: str = "resnet101",

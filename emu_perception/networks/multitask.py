@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from torch import Tensor
 
 from emu_perception.labels import HUMAN_PARTS
+from emu_perception.networks.decoder import resize
 from emu_perception.networks.depth_unit import depth_unit
 from emu_perception.networks.outputs import DenseOutputs, RawOutputs
 from emu_perception.networks.segdepthformer import inverse_softplus
@@ -33,6 +36,9 @@ class MultiTaskNetwork(nn.Module, ABC):
     """
 
     encoder: nn.Module
+    aligned_corners: ClassVar[bool] = False
+    """How training brings maps to the size of the image: bilinear with the corner pixels' centres
+    in place, or (False) with the pixels' edges in place."""
 
     def __init__(
         self, tasks: Sequence[str], classes: int | None, unit: str, depth_variance: bool
@@ -66,6 +72,12 @@ class MultiTaskNetwork(nn.Module, ABC):
     @abstractmethod
     def depth_outputs(self) -> Iterator[nn.Conv2d]:
         """The convolutions that predict depth, in its first channel."""
+
+    def full_size(self, maps: Tensor, size: Sequence[int]) -> Tensor:
+        """Raw maps `(B, C, h, w)` to `size` = (H, W), as training resamples them."""
+        if not self.aligned_corners or tuple(maps.shape[-2:]) == tuple(size):
+            return resize(maps, size)
+        return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=True)
 
     def forward(self, image: Tensor) -> RawOutputs:
         """Normalised `(B, 3, H, W)` to raw maps, the mean depth in metres."""

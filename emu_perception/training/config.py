@@ -148,6 +148,9 @@ class ModelConfig(Strict):
     """A model file of the same kind, as the student starts from a trained network."""
     input_size: tuple[int, int]
     """Height and width at inference."""
+    normalization_mean: tuple[float, float, float] | None = None
+    normalization_std: tuple[float, float, float] | None = None
+    """Of red, green and blue in 0–1; None: ImageNet's, or those of the backbone's weights."""
     canonical_focal_length: float | None = Field(None, gt=0)
     """f0 in pixels; None: metres whatever the camera, as in the papers."""
     assumed_focal_ratio: float = Field(0.9, gt=0)
@@ -252,14 +255,28 @@ class PartialConfig(Strict):
     """What images without labels of some tasks are trained on; see `multitask/pairs.py`."""
 
     method: Literal[
-        "mapping", "perturbation", "direct_map", "perceptual_map", "contrastive", "discriminator"
+        "supervised",
+        "mapping",
+        "perturbation",
+        "direct_map",
+        "perceptual_map",
+        "contrastive",
+        "discriminator",
     ] = "mapping"
+    """`supervised`: no loss besides that of the labels, which counts as with the other methods."""
     weight: float = Field(1.0, ge=0)
     """2 on NYUv2, 1 on Cityscapes."""
+    joint_views: bool = False
+    """Both views pass through the network, and its batch norms, as one batch: the authors' code.
+    False: the second view passes alone and leaves the norms' running statistics unchanged."""
+    flip_probability: float = Field(0.0, ge=0, le=1)
+    """That the second view is mirrored; 0.5 in the authors' code on Cityscapes."""
+    learning_rate: float | None = Field(None, gt=0)
+    """Of the method's own networks, such as the mapping; None: the encoder's (1e-4 in the paper)."""
     dense_share: float = Field(0.25, ge=0, le=1)
     """Labels known at a smaller share of the pixels only supervise: they are not mapped."""
     film_learning_rate: float | None = Field(None, gt=0)
-    """Of the parameters that the pair of tasks chooses; None: as the decoders."""
+    """Of the parameters that the pair of tasks chooses; None: `learning_rate`."""
     film_halved_every: int | None = Field(None, gt=0)
     """Steps after which that rate is halved, again and again; None: it falls as the others do."""
     arguments: dict[str, Any] = {}

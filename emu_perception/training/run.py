@@ -63,6 +63,9 @@ def describe_model(config: TrainConfig, label_set: LabelSet | None) -> ModelSpec
             "normalization_mean": (127 / 255,) * 3,
             "normalization_std": (128 / 255,) * 3,
         }
+    for name in ("normalization_mean", "normalization_std"):
+        if getattr(model, name) is not None:
+            normalization[name] = getattr(model, name)
     return ModelSpec(
         architecture=model.architecture,
         backbone=model.backbone,

@@ -162,6 +162,12 @@ def test_every_row_of_a_study_builds_the_module_that_trains_it() -> None:
         assert len(module.optimizer_groups()) >= 2, name
 
 
+def test_densemtl_normalises_images_as_its_authors() -> None:
+    config = load_config(find_resource("config", "train") / "densemtl_nyuv2_sdn.yaml")
+    spec = describe_model(config, load_label_set("nyuv2_13"))
+    assert (spec.normalization_mean, spec.normalization_std) == ((0.45,) * 3, (0.225,) * 3)
+
+
 def test_a_file_may_extend_another(tmp_path: Path) -> None:
     base = write(tmp_path / "base.yaml", tiny.values(tmp_path, tmp_path))
     values = {"extends": "base.yaml", "trainer": {"epochs": 7}, "data": {"crop": [64, 96]}}

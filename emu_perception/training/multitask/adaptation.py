@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.func import functional_call
 
 from emu_perception.model_file import ModelSpec
-from emu_perception.networks.decoder import resize
 from emu_perception.networks.discriminator import Discriminator
 from emu_perception.networks.outputs import DenseOutputs
 from emu_perception.training.config import TrainConfig
@@ -101,7 +100,7 @@ class AdversarialModule(MultiTaskModule):
             return found
         for maps, discriminators in zip(dense.scales, self.discriminators, strict=True):
             for task, discriminator in discriminators.items():  # type: ignore[operator]
-                seen = self.judged(task, resize(maps[task], size))
+                seen = self.judged(task, self.network.full_size(maps[task], size))
                 frozen = {name: p.detach() for name, p in discriminator.named_parameters()}
                 deceived = functional_call(discriminator, frozen, (seen[target],))
                 learnt = [_verdict(discriminator(seen[d].detach()), d is target)

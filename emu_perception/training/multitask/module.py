@@ -7,7 +7,6 @@ import torch.nn as nn
 from torch import Tensor
 
 from emu_perception.model_file import ModelSpec
-from emu_perception.networks.decoder import resize
 from emu_perception.networks.multitask import MultiTaskNetwork
 from emu_perception.networks.outputs import DenseOutputs
 from emu_perception.training import losses
@@ -41,11 +40,12 @@ class MultiTaskModule(SupervisedModule):
     def task_losses(self, dense: DenseOutputs, batch: Batch) -> dict[str, Tensor]:
         """Each task's loss before any weight, averaged over the scales that predict the task."""
         size = (batch["image"].shape[-2], batch["image"].shape[-1])
+        full_size = self.network.full_size
         found: dict[str, Tensor] = {}
         for task, (target, valid) in self.targets(batch).items():
             predictions = [maps[task] for maps in dense.scales if task in maps]
             found[task] = sum(
-                (self.losses[task](resize(p, size), target, valid) for p in predictions),
+                (self.losses[task](full_size(p, size), target, valid) for p in predictions),
                 start=batch["image"].new_zeros((), dtype=target.float().dtype),
             ) / len(predictions)
         return found
@@ -57,7 +57,7 @@ class MultiTaskModule(SupervisedModule):
         raw = self.network.raw_outputs(dense.scales[0]).depth
         assert raw is not None
         size = (batch["image"].shape[-2], batch["image"].shape[-1])
-        mean, variance = activate_depth(resize(raw, size))
+        mean, variance = activate_depth(self.network.full_size(raw, size))
         loss = losses.gaussian_nll(mean.detach(), variance, *self.depth_target(batch))
         return {"depth_variance": self.config.multitask.variance_weight * loss}
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import permutations
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from emu_perception.networks.depth_unit import DEPTH_UNITS, DepthUnit
 from emu_perception.networks.mtpsl import MappingNetwork
 from emu_perception.networks.task_transfer import TaskTransferNetwork
 
@@ -64,7 +65,28 @@ def pairs_of_batch(has: Mapping[str, Tensor]) -> dict[tuple[str, str], Tensor]:
     return found
 
 
-def prediction_as_input(prediction: Tensor, task: str) -> Tensor:
+DepthReading = Callable[[Tensor], Tensor]
+"""Depth in the network's unit to what the mapping network reads, before it is normalised."""
+
+
+def inverse_depth(unit: DepthUnit, nearest: float) -> DepthReading:
+    """Reads inverse metres. The sky, whose depth has no label, is near 0 in it; in metres it would
+    decide the maximum that an image's depth is divided by.
+
+    Args:
+        unit: the network's.
+        nearest: metres; what is nearer is read as this near.
+    """
+    return lambda depth: 1 / unit.decode(depth).clamp_min(nearest)
+
+
+def _as_it_is(depth: Tensor) -> Tensor:
+    return depth
+
+
+def prediction_as_input(
+    prediction: Tensor, task: str, read_depth: DepthReading = _as_it_is
+) -> Tensor:
     """A raw prediction `(b, C, H, W)` as the mapping network reads it (the paper's supplement).
 
     Scores pass a hard Gumbel softmax, so that they look like labels and still have a gradient;
@@ -74,19 +96,23 @@ def prediction_as_input(prediction: Tensor, task: str) -> Tensor:
     if task in SCORES:
         return F.gumbel_softmax(prediction, tau=1.0, hard=True, dim=1)
     if task == "depth":
-        return _by_maximum(prediction[:, :1])
+        return _by_maximum(read_depth(prediction[:, :1]))
     return (F.normalize(prediction, dim=1) + 1) / 2
 
 
-def label_as_input(label: Tensor, valid: Tensor, task: str, channels: int) -> Tensor:
-    """A label of `Batch` as the mapping network reads it, `(b, channels, H, W)`; pixels without
-    one are 0."""
+def label_as_input(
+    label: Tensor, valid: Tensor, task: str, channels: int, read_depth: DepthReading = _as_it_is
+) -> Tensor:
+    """A label of `Batch` as the mapping network reads it, `(b, channels, H, W)`.
+
+    Pixels without one are 0, those of normals 0.5: the normal (0, 0, 0), as in the authors' code.
+    """
     if task in SCORES:
         one_hot = F.one_hot(label.masked_fill(~valid, 0), channels).movedim(-1, 1)
         return one_hot.float() * valid[:, None]
     if task == "depth":
-        return _by_maximum((label * valid)[:, None])
-    return (label + 1) / 2 * valid[:, None]
+        return _by_maximum(torch.where(valid, read_depth(label), 0.0)[:, None])
+    return (label * valid[:, None] + 1) / 2
 
 
 def _by_maximum(depth: Tensor) -> Tensor:
@@ -109,6 +135,14 @@ class JointMapping(nn.Module):
         features: channels of the encoder's last features.
         widths: of the mapping network's stages but the last, which has as many as the features.
         consistency, regularization: weights of the two; 0 leaves one out (Table 6).
+        depth_input: what the mapping network reads of depth, divided by its maximum in the image:
+            `network`, depth in the network's unit (the authors': metres of rooms, inverse depth of
+            streets), or `inverse`, inverse metres, for a network in other units and images with a
+            sky.
+        image_by_image: the mapping network's batch norms see one image at a time, as in the
+            authors' code, not all images of a pair together.
+        unit: the network's unit of depth.
+        nearest: metres, of `inverse_depth`.
     """
 
     def __init__(
@@ -118,8 +152,17 @@ class JointMapping(nn.Module):
         widths: Sequence[int] = (64, 128, 256, 512),
         consistency: float = 1.0,
         regularization: float = 0.5,
+        depth_input: Literal["network", "inverse"] = "network",
+        image_by_image: bool = True,
+        *,
+        unit: DepthUnit = DEPTH_UNITS["metres"],
+        nearest: float = 1e-3,
     ) -> None:
         super().__init__()
+        if depth_input not in ("network", "inverse"):
+            raise ValueError(f"depth_input must be network or inverse, got '{depth_input}'")
+        self.image_by_image = image_by_image
+        self.read_depth = inverse_depth(unit, nearest) if depth_input == "inverse" else _as_it_is
         self.channels = dict(channels)
         self.consistency, self.regularization = consistency, regularization
         self.mapping = MappingNetwork(channels, (*widths, features))
@@ -127,12 +170,19 @@ class JointMapping(nn.Module):
     def mapped(self, pair: Pair) -> tuple[Tensor, Tensor]:
         """The source's prediction and the target's label in the pair's space."""
         between = (pair.source, pair.target)
-        prediction = prediction_as_input(pair.predictions[pair.source], pair.source)
-        label = label_as_input(pair.label, pair.valid, pair.target, self.channels[pair.target])
-        return (
-            self.mapping(prediction, pair.source, between),
-            self.mapping(label, pair.target, between),
+        prediction = prediction_as_input(
+            pair.predictions[pair.source], pair.source, self.read_depth
         )
+        channels = self.channels[pair.target]
+        label = label_as_input(pair.label, pair.valid, pair.target, channels, self.read_depth)
+        return (
+            self._map(prediction, pair.source, between),
+            self._map(label, pair.target, between),
+        )
+
+    def _map(self, x: Tensor, task: str, pair: tuple[str, str]) -> Tensor:
+        parts = x.split(1) if self.image_by_image else (x,)
+        return torch.cat([self.mapping(part, task, pair) for part in parts])
 
     def agreement(self, source: Tensor, target: Tensor) -> Tensor:
         """What is to be small between both in the pair's space."""

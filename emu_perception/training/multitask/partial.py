@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn as nn
@@ -22,6 +22,7 @@ from emu_perception.training.multitask.module import MultiTaskModule
 from emu_perception.training.multitask.pairs import (
     METHODS,
     DirectMap,
+    JointMapping,
     Pair,
     Perturbation,
     pairs_of_batch,
@@ -31,6 +32,7 @@ from emu_perception.training.multitask.views import (
     closer_view,
     draw_windows,
     look_into,
+    look_into_normals,
     zooms,
 )
 from emu_perception.training.sample import TASK_FIELDS
@@ -39,11 +41,22 @@ from emu_perception.training.targets import Outputs
 RateFactor = Callable[[int], float]
 
 
+class SecondView(NamedTuple):
+    """A closer view of a batch, and what the network predicts of it."""
+
+    windows: Sequence[Window]
+    batch: Batch
+    image: Tensor
+    """Normalised."""
+    seen: DenseOutputs | None = None
+    """None: it has not passed through the network yet."""
+
+
 class PartialLosses(nn.Module):
-    """One of MTPSL's methods, named in `multitask.partial`, beside the supervision by labels.
+    """One of MTPSL's methods, named in `multitask.partial`, in addition to the labels' losses.
 
     The labels that an image has supervise the first view; the losses between tasks act on a second
-    one, closer, as in Li et al., CVPR 2022. Single-task and supervised rows need no method.
+    one, closer, as in Li et al., CVPR 2022.
 
     Args:
         config, spec: of the run.
@@ -62,44 +75,70 @@ class PartialLosses(nn.Module):
             raise ValueError("multitask.partial is about several tasks: model.tasks has one")
         self.losses = choose_losses(config.multitask.losses, network.tasks)
         try:
-            if settings.method == "perturbation":
-                self.method: nn.Module = Perturbation(**settings.arguments)
-            else:
-                channels = network.channels
-                if "depth" in channels:
-                    channels = channels | {"depth": 1}
-                build: Any = METHODS[settings.method]
-                features = _shared_channels(spec, network)
-                self.method = build(channels, features, **settings.arguments)
+            self.method = self._build(spec, network)
         except TypeError as error:
             raise ValueError(f"multitask.partial.arguments: {error}") from error
         if isinstance(self.method, DirectMap) and "depth" in network.tasks:
             start = torch.tensor(config.model.initial_depth, device="cpu")
             self.method.start_depth_at(float(network.unit.encode(start)))
 
+    def _build(self, spec: ModelSpec, network: Any) -> nn.Module | None:
+        name, arguments = self.settings.method, self.settings.arguments
+        if name == "supervised":
+            if arguments:
+                raise TypeError(f"'supervised' has none, got {', '.join(arguments)}")
+            return None
+        if name == "perturbation":
+            return Perturbation(**arguments)
+        channels = network.channels
+        if "depth" in channels:
+            channels = channels | {"depth": 1}
+        build: Any = METHODS[name]
+        depth: dict[str, Any] = {}
+        if issubclass(build, JointMapping) and "depth" in channels:
+            depth = {"unit": network.unit, "nearest": spec.depth_range[0]}
+        return build(channels, _shared_channels(spec, network), **arguments, **depth)
+
+    def look(self, module: SupervisedModule, batch: Batch) -> SecondView:
+        """Draw a closer view of a batch."""
+        size = (batch["image"].shape[-2], batch["image"].shape[-1])
+        flips = self.settings.flip_probability
+        windows = draw_windows(len(batch["image"]), size, flip_probability=flips)
+        view = closer_view(batch, windows, knows_camera=module.spec.camera is not None)
+        image = module.normalization(view["image"], view["intrinsics"])
+        return SecondView(windows, view, image)
+
     def forward(
-        self, module: SupervisedModule, first: Mapping[str, Tensor], batch: Batch
+        self,
+        module: SupervisedModule,
+        first: Mapping[str, Tensor],
+        batch: Batch,
+        view: SecondView | None = None,
     ) -> dict[str, Tensor]:
-        """The weighted loss of a batch, by the method's name.
+        """The weighted loss of a batch, by the method's name; empty for `supervised`.
 
         Args:
             module: that trains the network.
             first: the first view's predictions at the images' size, by task, before a softmax.
             batch: of the first view.
+            view: the second one; None: it is drawn here, and passes through the network alone.
         """
+        if self.method is None:
+            return {}
         network: Any = module.network
         size = (batch["image"].shape[-2], batch["image"].shape[-1])
-        windows = draw_windows(len(batch["image"]), size)
-        view = closer_view(batch, windows, knows_camera=module.spec.camera is not None)
-        image = module.normalization(view["image"], view["intrinsics"])
-        with statistics_kept(network):
-            seen: DenseOutputs = network.dense(image)
+        view = self.look(module, batch) if view is None else view
+        seen = view.seen
+        if seen is None:
+            with statistics_kept(network):
+                seen = network.dense(view.image)
+        assert seen is not None
         second = {task: resize(raw.float(), size) for task, raw in seen.scales[0].items()}
         if isinstance(self.method, Perturbation):
-            loss = self._perturbation(module, first, second, windows, batch)
+            loss = self._perturbation(module, first, second, view.windows, batch)
         else:
             assert seen.shared is not None
-            loss = self._pairs(module, second, seen.shared, view)
+            loss = self._pairs(module, second, seen.shared, view.batch)
         return {self.settings.method: self.settings.weight * loss}
 
     def _has(self, view: Batch, tasks: Sequence[str]) -> dict[str, Tensor]:
@@ -118,6 +157,7 @@ class PartialLosses(nn.Module):
         features: Tensor,
         view: Batch,
     ) -> Tensor:
+        assert self.method is not None
         targets = module.targets(view)
         count = len(view["image"])
         total = features.new_zeros((), dtype=torch.float32)
@@ -144,36 +184,80 @@ class PartialLosses(nn.Module):
         windows: Sequence[Window],
         batch: Batch,
     ) -> Tensor:
+        assert self.method is not None
         total = batch["image"].new_zeros((), dtype=torch.float32)
         count = len(batch["image"])
         for task, student in second.items():
             without = ~batch[f"has_{TASK_FIELDS[task]}"]  # type: ignore[literal-required]
             if without.any():
-                teacher = look_into(first[task].detach(), windows)
+                look = look_into_normals if task == "normals" else look_into
+                teacher = look(first[task].detach(), windows, nearest=False)
                 if task == "depth":
                     teacher = closer_depth(module.network, teacher, windows)
                 loss = self.method(task, student[without], teacher[without])
                 total = total + module.factor(task) * loss * (without.sum() / count)
         return total
 
-    def with_film_group(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The optimiser's groups, the parameters that the pair of tasks chooses in one of their
-        own where they have a learning rate of their own."""
-        settings, method = self.settings, self.method
-        film = list(method.film_parameters()) if hasattr(method, "film_parameters") else []  # type: ignore[operator]
-        if not film or settings.film_learning_rate is None:
-            return groups
-        inside = {id(parameter) for parameter in film}
+    def _film(self) -> list[nn.Parameter]:
+        """The parameters that the pair of tasks chooses, where they have a rate of their own."""
+        if self.settings.film_learning_rate is None or not isinstance(self.method, JointMapping):
+            return []
+        return self.method.film_parameters()
+
+    def with_own_groups(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The optimiser's groups, and those of the method's own parameters after them.
+
+        The paper trains the mapping network at the network's rate, 1e-4, and the parameters that
+        the pair of tasks chooses at another one.
+        """
+        settings = self.settings
+        own, film = list(self.parameters()), self._film()
+        inside = {id(parameter) for parameter in own}
         for group in groups:
             group["params"] = [p for p in group["params"] if id(p) not in inside]
-        return [*groups, {"params": film, "lr": settings.film_learning_rate}]
+        chosen = {id(parameter) for parameter in film}
+        shared = [p for p in own if id(p) not in chosen]
+        if shared:
+            rate = settings.learning_rate or groups[0]["lr"]
+            groups = [*groups, {"params": shared, "lr": rate}]
+        if film:
+            groups = [*groups, {"params": film, "lr": settings.film_learning_rate}]
+        return groups
 
     def film_factors(self, factors: list[RateFactor]) -> list[RateFactor]:
         """The factors of the optimiser's groups, that of the last one as the settings have it."""
         steps = self.settings.film_halved_every
-        if len(factors) == 2 or steps is None:
+        if steps is None or not self._film():
             return factors
         return [*factors[:-1], lambda step: 0.5 ** (step // steps)]
+
+
+def image_of(batch: Batch, one: slice) -> Batch:
+    """Some images of a batch."""
+    return {name: values[one] for name, values in batch.items()}  # type: ignore[index, return-value]
+
+
+def mean_over_images(
+    losses: Callable[[slice], dict[str, Tensor]], batch: Batch
+) -> dict[str, Tensor]:
+    """The mean over all images of a batch of each image's own losses, by name.
+
+    Args:
+        losses: of the image that a slice of length 1 chooses, 0 where it has no label.
+        batch: of the images.
+    """
+    count = len(batch["image"])
+    found = [losses(slice(index, index + 1)) for index in range(count)]
+    return {name: torch.stack([each[name] for each in found]).mean() for name in found[0]}
+
+
+def _part(dense: DenseOutputs, images: slice) -> DenseOutputs:
+    """The outputs of some images of a batch."""
+    return DenseOutputs(
+        tuple({task: raw[images] for task, raw in maps.items()} for maps in dense.scales),
+        {task: maps[images] for task, maps in dense.features.items()},
+        None if dense.shared is None else dense.shared[images],
+    )
 
 
 @contextmanager
@@ -231,7 +315,7 @@ class _WithPartialLosses(SupervisedModule):
         self.leaves_parameters_unused = bool(list(self.partial.parameters()))  # of absent pairs
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
-        return self.partial.with_film_group(super().optimizer_groups())
+        return self.partial.with_own_groups(super().optimizer_groups())
 
     def rate_factors(self, steps: int) -> list[RateFactor]:
         return self.partial.film_factors(super().rate_factors(steps))
@@ -240,14 +324,55 @@ class _WithPartialLosses(SupervisedModule):
 class PartialModule(_WithPartialLosses, MultiTaskModule):
     """Trains a `MultiTaskNetwork` with labels and with `PartialLosses`."""
 
+    _view: SecondView | None = None
+    """Of the step in progress, where both views pass through the network as one batch."""
+
+    def dense(self, batch: Batch) -> DenseOutputs:
+        if not self.partial.settings.joint_views:
+            return super().dense(batch)
+        view = self.partial.look(self, batch)
+        both = self.network.dense(torch.cat([self.normalization(batch["image"]), view.image]))
+        count = len(batch["image"])
+        self._view = view._replace(seen=_part(both, slice(count, None)))
+        return _part(both, slice(count))
+
+    def task_losses(self, dense: DenseOutputs, batch: Batch) -> dict[str, Tensor]:
+        """Each task's losses of the single images, summed and divided by all images of the batch,
+        labelled or not (Eq. 1); in validation the mean over the labelled pixels."""
+        if not self.training:
+            return super().task_losses(dense, batch)
+        losses = super().task_losses
+        return mean_over_images(lambda one: losses(_part(dense, one), image_of(batch, one)), batch)
+
     def extra_terms(self, dense: DenseOutputs, batch: Batch) -> dict[str, Tensor]:
         size = (batch["image"].shape[-2], batch["image"].shape[-1])
         first = {task: resize(raw.float(), size) for task, raw in dense.scales[0].items()}
-        return self.partial(self, first, batch)
+        view, self._view = self._view, None
+        return self.partial(self, first, batch, view)
 
 
 class PartialSupervisedModule(_WithPartialLosses):
     """Trains a SegDepthFormer with its own losses and with `PartialLosses`."""
+
+    def __init__(self, config: TrainConfig, spec: ModelSpec, network: nn.Module) -> None:
+        super().__init__(config, spec, network)
+        if self.partial.settings.joint_views:
+            raise ValueError(
+                f"multitask.partial.joint_views is not for the architecture '{spec.architecture}': "
+                "set it to false, or take a network such as segnet or xtasc"
+            )
+
+    def label_terms(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """As `PartialModule.task_losses`."""
+        if not self.training:
+            return super().label_terms(outputs, batch)
+        losses = super().label_terms
+
+        def terms(one: slice) -> dict[str, Tensor]:
+            mine = (None if maps is None else maps[one] for maps in outputs)
+            return losses(Outputs(*mine), image_of(batch, one))
+
+        return mean_over_images(terms, batch)
 
     def terms(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         assert outputs.logits is not None and outputs.mean is not None

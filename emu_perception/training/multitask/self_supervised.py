@@ -9,7 +9,6 @@ import torch.nn as nn
 from torch import Tensor
 
 from emu_perception.model_file import ModelSpec
-from emu_perception.networks.decoder import resize
 from emu_perception.networks.outputs import DenseOutputs
 from emu_perception.networks.pose import PoseNetwork
 from emu_perception.training.config import TrainConfig
@@ -78,7 +77,8 @@ class SelfSupervisedModule(MultiTaskModule):
         size = (image.shape[-2], image.shape[-1])
         losses = []
         for level, maps in enumerate(maps for maps in dense.scales if "depth" in maps):
-            depth = self.network.unit.decode(resize(maps["depth"][known].float(), size))[:, 0]
+            raw = self.network.full_size(maps["depth"][known].float(), size)
+            depth = self.network.unit.decode(raw)[:, 0]
             low, high = self.spec.depth_range
             depth = depth.clamp(max(low, 1e-3), high)
             views = [

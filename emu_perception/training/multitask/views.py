@@ -24,10 +24,15 @@ class Window(NamedTuple):
     left: int
     height: int
     width: int
+    flipped: bool = False
+    """Whether the view mirrors it left to right."""
 
 
 def draw_windows(
-    count: int, size: tuple[int, int], scales: Sequence[float] = SCALES
+    count: int,
+    size: tuple[int, int],
+    scales: Sequence[float] = SCALES,
+    flip_probability: float = 0.0,
 ) -> list[Window]:
     """Windows of images of one size, drawn from torch's generator."""
     windows = []
@@ -36,7 +41,8 @@ def draw_windows(
         height, width = int(size[0] / scale), int(size[1] / scale)
         top = int(torch.randint(size[0] - height + 1, ()))
         left = int(torch.randint(size[1] - width + 1, ()))
-        windows.append(Window(top, left, height, width))
+        flipped = flip_probability > 0 and bool(torch.rand(()) < flip_probability)
+        windows.append(Window(top, left, height, width, flipped))
     return windows
 
 
@@ -47,7 +53,7 @@ def look_into(maps: Tensor, windows: Sequence[Window], *, nearest: bool = False)
     """
     size = maps.shape[-2:]
     found = []
-    for each, (top, left, height, width) in zip(maps, windows, strict=True):
+    for each, (top, left, height, width, flipped) in zip(maps, windows, strict=True):
         part = each[None, :, top : top + height, left : left + width]
         if part.shape[-2:] != size:
             kind = part.dtype
@@ -57,8 +63,15 @@ def look_into(maps: Tensor, windows: Sequence[Window], *, nearest: bool = False)
             else:
                 part = F.interpolate(part, size, mode="bilinear", align_corners=False)
                 part = part.round().clamp(0, 255).to(kind) if kind == torch.uint8 else part
-        found.append(part)
+        found.append(part.flip(-1) if flipped else part)
     return torch.cat(found)
+
+
+def look_into_normals(normals: Tensor, windows: Sequence[Window], *, nearest: bool) -> Tensor:
+    """`look_into` for normals `(B, 3, H, W)`: in a mirrored view their x has the other sign."""
+    seen = look_into(normals, windows, nearest=nearest)
+    signs = [[-1.0 if window.flipped else 1.0, 1.0, 1.0] for window in windows]
+    return seen * seen.new_tensor(signs)[..., None, None]
 
 
 def zooms(windows: Sequence[Window], size: tuple[int, int]) -> Tensor:
@@ -84,7 +97,8 @@ def closer_view(batch: Batch, windows: Sequence[Window], *, knows_camera: bool) 
             continue
         values: Tensor = batch[field]  # type: ignore[literal-required]
         flat = values if values.dim() == 4 else values[:, None]
-        view[field] = look_into(flat, windows, nearest=True).view_as(values)
+        look = look_into_normals if field == "normals" else look_into
+        view[field] = look(flat, windows, nearest=True).view_as(values)
         known: Tensor = batch[f"{field}_valid"]  # type: ignore[literal-required]
         view[f"{field}_valid"] = look_into(known[:, None].byte(), windows, nearest=True)[:, 0] > 0
     size = (batch["image"].shape[-2], batch["image"].shape[-1])
@@ -93,6 +107,8 @@ def closer_view(batch: Batch, windows: Sequence[Window], *, knows_camera: bool) 
     corner = torch.tensor([[w.left, w.top] for w in windows], device=device)
     intrinsics = batch["intrinsics"]
     centre = (intrinsics[:, 2:] + 0.5 - corner) * zoom - 0.5
+    flipped = torch.tensor([window.flipped for window in windows], device=device)
+    centre[:, 0] = torch.where(flipped, size[1] - 1 - centre[:, 0], centre[:, 0])
     view["intrinsics"] = torch.cat([intrinsics[:, :2] * zoom, centre], dim=1)
     if "depth" in batch:
         nearer = zoom.prod(1).sqrt()

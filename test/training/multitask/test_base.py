@@ -20,6 +20,7 @@ import tiny
 
 from emu_perception.cli import app
 from emu_perception.model_file import LoadedModel, ModelSpec, load_model
+from emu_perception.networks.densemtl import DenseMTL
 from emu_perception.networks.depth_unit import DEPTH_UNITS
 from emu_perception.networks.encoder import build_encoder, feature_widths
 from emu_perception.networks.multitask import MultiTaskNetwork
@@ -235,6 +236,27 @@ def test_deep_supervision_is_the_mean_over_the_scales_of_a_task(tmp_path: Path) 
     found = module.task_losses(DenseOutputs((fine, coarse), {}), batch)
     assert found["depth"].item() == pytest.approx((2 + 30) / 2, rel=1e-4)
     assert found["edges"].item() == pytest.approx(np.log(4))
+
+
+@pytest.mark.parametrize(("aligned", "expected"), [(False, (0 + 1) / 2), (True, (0 + 4 / 3) / 2)])
+def test_coarse_maps_are_upsampled_as_the_network_wants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aligned: bool, expected: float
+) -> None:
+    assert DenseMTL.aligned_corners and not MultiTaskNetwork.aligned_corners
+    monkeypatch.setattr(Pointwise, "aligned_corners", aligned)
+    settings = config(tmp_path, ["depth"], multitask={"losses": {"depth": "l1"}})
+    spec = run.describe_model(settings, None)
+    module = MultiTaskModule(settings, spec, spec.build())
+    target = module.network.unit.encode(torch.tensor(5.0))
+    # From 2 to 4 columns: 0, 1, 3, 4 between edges, 0, 4/3, 8/3, 4 between corners.
+    off = torch.tensor([0.0, 4.0]).view(1, 1, 1, 2).expand(1, 2, 1, 2)
+    batch = {
+        "image": torch.zeros(1, 3, 1, 4),
+        "depth": torch.full((1, 1, 4), 5.0),
+        "depth_valid": torch.tensor([[[True, True, False, False]]]),
+    }
+    found = module.task_losses(DenseOutputs(({"depth": target + off},), {}), batch)
+    assert found["depth"].item() == pytest.approx(expected, abs=1e-3)
 
 
 def test_an_unknown_architecture_is_named(tmp_path: Path) -> None:

@@ -258,6 +258,65 @@ def test_a_closer_view_leaves_the_running_statistics_alone() -> None:
     assert any(not torch.equal(before[name], after[name]) for name in kept)
 
 
+def test_a_task_s_loss_is_the_mean_over_all_images_of_each_image_s_own() -> None:
+    trained = module({"method": "supervised"})
+    given = batch("depth", "depth", "semantic", "", share=0.5)
+    given["depth"][3, :, :48], given["depth_valid"][3, :, :48] = 0.0, False
+    dense = trained.network.dense(trained.normalization(given["image"]))
+    found = trained.task_losses(dense, given)
+    # By hand: depth of the third and the fourth image, classes of all but the third.
+    error = (dense.scales[0]["depth"][:, 0] - given["depth"]).abs()
+    depth = [error[i][given["depth_valid"][i]].mean().item() for i in (2, 3)]
+    assert found["depth"].item() == pytest.approx(sum(depth) / 4, rel=1e-4)
+    scores = dense.scales[0]["semantic"]
+    classes = torch.nn.functional.cross_entropy(scores[[0, 1, 3]], given["labels"][[0, 1, 3]])
+    assert found["semantic"].item() == pytest.approx(classes.item() * 3 / 4, rel=1e-4)
+    # A figure of a validation set is that of its labelled pixels.
+    judged = trained.eval().task_losses(dense, given)
+    assert judged["semantic"].item() == pytest.approx(classes.item(), rel=1e-4)
+
+
+def test_supervision_alone_takes_no_second_view_unless_both_pass_the_norms() -> None:
+    given = batch("depth", "semantic")
+    apart = module({"method": "supervised"})
+    joint = module({"method": "supervised", "joint_views": True})
+    joint.network.load_state_dict(apart.network.state_dict())
+    found = []
+    for trained in (apart, joint):
+        seen: list[int] = []
+        trained.network.encoder.register_forward_pre_hook(
+            lambda _, inputs, seen=seen: seen.append(len(inputs[0]))
+        )
+        torch.manual_seed(0)
+        dense = trained.dense(given)
+        assert len(dense.shared) == 2
+        assert trained.extra_terms(dense, given) == {}
+        found.append((seen, dense.scales[0]["depth"]))
+    assert [seen for seen, _ in found] == [[2], [4]]
+    assert not torch.allclose(found[0][1], found[1][1])  # normalised by both views' statistics
+
+
+def test_joint_views_pass_once_and_are_told_apart() -> None:
+    arguments = {"confidence": 0.0, "tolerance": 1e9}
+    trained = module({"method": "perturbation", "joint_views": True, "arguments": arguments})
+    given = batch("depth", "semantic")
+    passed: list[int] = []
+    trained.network.encoder.register_forward_pre_hook(
+        lambda _, inputs: passed.append(len(inputs[0]))
+    )
+    torch.manual_seed(0)
+    dense = trained.dense(given)
+    second = trained._view
+    both = trained.network.dense(
+        torch.cat([trained.normalization(given["image"]), second.image])
+    ).scales[0]
+    torch.testing.assert_close(dense.scales[0]["depth"], both["depth"][:2])
+    torch.testing.assert_close(second.seen.scales[0]["depth"], both["depth"][2:])
+    (term,) = trained.extra_terms(dense, given).values()
+    assert term > 0 and passed == [4, 4]
+    trained.training_step(given, 0).backward()
+
+
 def test_the_semi_supervised_rival_weighs_its_terms_as_the_labels() -> None:
     partial = {"method": "perturbation", "arguments": {"confidence": 0.0, "tolerance": 1e9}}
     given = batch("depth", "depth")
@@ -273,18 +332,29 @@ def test_the_semi_supervised_rival_weighs_its_terms_as_the_labels() -> None:
 
 def test_film_parameters_have_a_rate_and_a_schedule_of_their_own() -> None:
     partial = {"method": "mapping", "arguments": {"widths": [4, 4, 8, 8]}}
-    assert len(module(partial).optimizer_groups()) == 2
     trained = module({**partial, "film_learning_rate": 0.5, "film_halved_every": 7})
-    encoder, heads, film = trained.optimizer_groups()
+    encoder, heads, mapping, film = trained.optimizer_groups()
     method = trained.partial.method
     assert [id(p) for p in film["params"]] == [id(p) for p in method.film_parameters()]
     assert film["lr"] == 0.5
+    shared = [id(p) for p in method.mapping.shared_parameters()]
+    assert [id(p) for p in mapping["params"]] == shared
     others = {id(p) for group in (encoder, heads) for p in group["params"]}
-    assert not others & {id(p) for p in film["params"]}
-    assert {id(p) for p in method.mapping.shared_parameters()} <= others
+    assert others == {id(p) for p in trained.network.parameters()}
     *others, factor = trained.rate_factors(100)
     assert [factor(step) for step in (0, 6, 7, 14)] == [1, 1, 0.5, 0.25]
-    assert [each(50) for each in others] == [pytest.approx(0.5**0.9)] * 2
+    assert [each(50) for each in others] == [pytest.approx(0.5**0.9)] * 3
+
+
+def test_a_method_s_networks_learn_at_the_encoder_s_rate_or_at_their_own() -> None:
+    partial = {"method": "mapping", "arguments": {"widths": [4, 4, 8, 8]}}
+    trained = module(partial)
+    encoder, heads, mapping = trained.optimizer_groups()
+    assert mapping["lr"] == encoder["lr"] == 1e-3 < heads["lr"]
+    assert {id(p) for p in mapping["params"]} == {id(p) for p in trained.partial.parameters()}
+    assert module({**partial, "learning_rate": 0.25}).optimizer_groups()[2]["lr"] == 0.25
+    assert len(module({"method": "perturbation"}).optimizer_groups()) == 2
+    assert len(trained.rate_factors(100)) == 3
 
 
 @pytest.mark.parametrize("method", ["mapping", "perturbation"])
@@ -302,8 +372,13 @@ def test_segdepthformer_trains_with_losses_between_tasks_too(method: str) -> Non
     assert trained.leaves_parameters_unused == (method == "mapping")
     given = batch("depth", "semantic", "")
     torch.manual_seed(0)
-    terms = trained.terms(trained.outputs(given), given)
+    outputs = trained.outputs(given)
+    terms = trained.terms(outputs, given)
     assert terms.keys() == {"cross_entropy", "depth_gaussian", method}
+    # Two of the three images have classes: the mean is over all three.
+    known = [0, 2]
+    classes = torch.nn.functional.cross_entropy(outputs.logits[known], given["labels"][known])
+    assert terms["cross_entropy"].item() == pytest.approx(classes.item() * 2 / 3, rel=1e-4)
     decoders = list(trained.network.decoders.parameters())
     found = torch.autograd.grad(terms[method], decoders, allow_unused=True, retain_graph=True)
     assert sum(each is not None and each.abs().sum() > 0 for each in found) > len(decoders) / 2

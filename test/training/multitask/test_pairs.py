@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from emu_perception.networks.depth_unit import DEPTH_UNITS
 from emu_perception.training.multitask.losses import find_loss
 from emu_perception.training.multitask.pairs import (
     METHODS,
@@ -15,6 +16,7 @@ from emu_perception.training.multitask.pairs import (
     Pair,
     Perturbation,
     cosine_distance,
+    inverse_depth,
     label_as_input,
     pairs_of_batch,
     prediction_as_input,
@@ -126,6 +128,42 @@ def test_inputs_of_the_mapping() -> None:
     assert prediction_as_input(normals, "normals").flatten().tolist() == [0.5, 0.5, 0.0]
     label, valid = torch.tensor([[[1, 255]]]), torch.tensor([[[True, False]]])
     assert label_as_input(label, valid, "semantic", 3)[0, :, 0].tolist() == [[0, 0], [1, 0], [0, 0]]
+    # A normal that is unknown is (0, 0, 0), whatever the label holds there.
+    true = torch.tensor([[0.0, 1.0], [0.0, 0.0], [-1.0, 0.0]]).view(1, 3, 1, 2)
+    found = label_as_input(true, valid, "normals", 3)
+    assert found[0, :, 0].tolist() == [[0.5, 0.5], [0.5, 0.5], [0.0, 0.5]]
+
+
+@pytest.mark.parametrize("unit", ["metres", "logarithm", "inverse"])
+def test_the_sky_does_not_decide_how_inverse_depth_is_normalised(unit: str) -> None:
+    encode = DEPTH_UNITS[unit].encode
+    read = inverse_depth(DEPTH_UNITS[unit], nearest=0.5)
+    found = []
+    for sky in (200.0, 800.0):
+        metres = torch.tensor([2.0, 8.0, 0.1, sky]).view(1, 1, 1, 4)
+        found.append(prediction_as_input(encode(metres), "depth", read).flatten().tolist())
+    # 0.1 m is read as 0.5 m, and is the maximum.
+    assert found[0][:3] == pytest.approx([0.25, 0.0625, 1.0], rel=1e-4)
+    assert found[1][:3] == pytest.approx(found[0][:3], rel=1e-4)
+    assert max(found[0][3], found[1][3]) < 0.003
+    label = encode(torch.tensor([[[2.0, 8.0, 50.0]]]))
+    valid = torch.tensor([[[True, True, False]]])
+    known = label_as_input(label, valid, "depth", 1, read).flatten().tolist()
+    assert known == pytest.approx([1.0, 0.25, 0.0], rel=1e-4)
+
+
+def test_batch_norms_of_the_mapping_see_one_image_at_a_time() -> None:
+    given = pair("depth", "semantic")
+    torch.manual_seed(1)
+    method = JointMapping(CHANNELS, 6, WIDTHS)
+    both = method.mapped(given)
+    for one in (slice(0, 1), slice(1, 2)):
+        predictions = {task: raw[one] for task, raw in given.predictions.items()}
+        alone = given._replace(
+            predictions=predictions, label=given.label[one], valid=given.valid[one]
+        )
+        for mapped, expected in zip(both, method.mapped(alone), strict=True):
+            torch.testing.assert_close(mapped[one], expected)
 
 
 def test_cosine_distance_by_hand() -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from emu_perception.networks.depth_unit import depth_unit
 from emu_perception.training.multitask.partial import closer_depth
-from emu_perception.training.multitask.views import Window, closer_view, look_into
+from emu_perception.training.multitask.views import Window, closer_view, draw_windows, look_into
 
 WINDOWS = [Window(0, 2, 2, 2), Window(2, 0, 2, 2)]
 """The upper right and the lower left quarter: enlarged twice."""
@@ -55,6 +55,23 @@ def test_labels_and_cameras_of_a_closer_view(knows_camera: bool) -> None:
     assert view["depth_valid"][0].all()
     assert view["labels_valid"][0].tolist() == [[True, True, False, False]] * 2 + [[True] * 4] * 2
     assert view["labels"][0, 0].tolist() == [3, 3, 255, 255]
+
+
+def test_a_view_may_be_mirrored() -> None:
+    given = batch()
+    normals = torch.zeros(2, 3, 4, 4)
+    normals[:, 0], normals[:, 2] = 0.6, -0.8
+    given |= {"normals": normals, "normals_valid": torch.ones(2, 4, 4, dtype=torch.bool)}
+    plain = closer_view(given, WINDOWS, knows_camera=True)
+    mirrored = [window._replace(flipped=True) for window in WINDOWS]
+    view = closer_view(given, mirrored, knows_camera=True)
+    for field in ("depth", "depth_valid", "labels", "labels_valid", "image"):
+        assert torch.equal(view[field], plain[field].flip(-1))
+    assert view["normals"][0, :, 0, 0].tolist() == pytest.approx([-0.6, 0, -0.8])
+    # The principal point at -0.5 of 4 columns comes to 3 + 0.5.
+    assert view["intrinsics"][0].tolist() == [16, 16, 3.5, 3.5]
+    assert not any(window.flipped for window in draw_windows(9, (4, 4)))
+    assert all(window.flipped for window in draw_windows(9, (4, 4), flip_probability=1.0))
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("metres", 0.5), ("inverse", 2.0)])
