@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +58,11 @@ def _flattering(fitted_on: str, data: DatasetConfig) -> str:
 
 def provenance(data: DatasetConfig, dataset: Dataset) -> Fit:
     """What a calibration says about the data that it was fitted on."""
-    names = tuple(map(dataset.name, range(len(dataset))))
+    return _fitted_on(data, map(dataset.name, range(len(dataset))))
+
+
+def _fitted_on(data: DatasetConfig, samples: Iterable[str]) -> Fit:
+    names = tuple(samples)
     return Fit(title=f"{data.title} ({len(names)} images)", dataset=data.name, samples=names)
 
 
@@ -200,11 +204,12 @@ def calibrate(
 
     A number that the split has no ground truth for stays as it was, so that the two may come from
     different data. A model with members is calibrated as a whole: the temperature acts on their
-    mean.
+    mean. Images of unknown cameras do not enter the fit of the variance scale: the variance of an
+    assumed focal length is added after scaling.
 
     Raises:
         ValueError: the split is the one that figures of the data set are reported on, or it has
-            no ground truth for the model's tasks.
+            no ground truth for the model's tasks, or depth of unknown cameras alone.
     """
     entry = dataset_entry(data.name)
     if data.split == entry.evaluation_split:
@@ -227,21 +232,33 @@ def calibrate(
     wanted |= {"depth", "depth_variance"} if variance else set()
     if not wanted:
         raise ValueError(f"{data.title} has no ground truth for the model's tasks")
+    names: dict[str, list[str]] = {"temperature": [], "depth_variance_scale": []}
     answers = predict_each(predictor, _samples(dataset), _asking(wanted))
     for index, answer in enumerate(answers):
         sample, prediction = answer.item, answer.prediction
         if temperature is not None and sample.labels is not None:
             temperature.update(sample.labels, probabilities=prediction.probabilities)
-        if variance is not None and sample.depth is not None:
+            names["temperature"].append(sample.name)
+        known_scale = model.spec.camera is None or sample.intrinsics is not None
+        if variance is not None and sample.depth is not None and known_scale:
             assert prediction.depth is not None and prediction.depth_variance is not None
             variance.update(prediction.depth, prediction.depth_variance, sample.depth)
+            names["depth_variance_scale"].append(sample.name)
         if progress is not None:
             progress(index + 1, len(dataset))
     predictor.close()
-    numbers = {"temperature": temperature, "depth_variance_scale": variance}
-    found = {name: fit.result() for name, fit in numbers.items() if fit is not None}
-    fitted = model.spec.calibration.fitted(provenance(data, dataset), **found)
-    return model.described(model.spec.model_copy(update={"calibration": fitted}))
+    fits = {"temperature": temperature, "depth_variance_scale": variance}
+    calibration = model.spec.calibration
+    for number, fit in fits.items():
+        if fit is not None and fit.pixels:
+            fitted_on = _fitted_on(data, names[number])
+            calibration = calibration.fitted(fitted_on, **{number: fit.result()})
+    if calibration is model.spec.calibration:
+        raise ValueError(
+            f"{data.title}: nothing to fit to, neither labelled pixels nor depth of a known camera "
+            "(metres of an unknown one depend on an assumed focal length: give its intrinsics)"
+        )
+    return model.described(model.spec.model_copy(update={"calibration": calibration}))
 
 
 def _samples(dataset: Dataset) -> Iterator[Sample]:

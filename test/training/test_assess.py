@@ -5,20 +5,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
 import yaml
 from typer.testing import CliRunner
 
+from emu_perception.camera import Intrinsics
 from emu_perception.cli import app
 from emu_perception.evaluation.result import write_json
 from emu_perception.labels import load_label_set
-from emu_perception.model_file import Calibration, Fit, load_model, save_model
+from emu_perception.model_file import (
+    Calibration,
+    Camera,
+    Fit,
+    LoadedModel,
+    load_model,
+    save_model,
+)
 from emu_perception.predictor import Predictor
 from emu_perception.training import assess
 from emu_perception.training.config import DatasetConfig
+from emu_perception.training.data import Dataset
 from emu_perception.training.data_module import open_dataset
+from emu_perception.training.sample import Sample
 from emu_perception.training.table import compare
 from emu_perception.training.table_config import TableConfig
 
@@ -101,6 +112,80 @@ def test_calibration_lowers_both_losses(model: Path, data: Path) -> None:
         assess.check_not_fitted_on(fitted, test, open_dataset(test))
     other = config.model_copy(update={"name": "other"})
     assess.check_not_fitted_on(fitted, other, dataset)
+
+
+CANONICAL, DEVIATION = 80.0, 0.05
+DEPTH_ONLY = DatasetConfig(name="nyuv2", split="all", options={"classes": 13})
+
+
+class Walls(Dataset):
+    """Flat walls at 8 m times f / f0, measured with a relative noise of `DEVIATION`.
+
+    Args:
+        known: for each image, whether its camera is known.
+    """
+
+    tasks = ("depth",)
+
+    def __init__(self, *known: bool) -> None:
+        self._known = known
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __getitem__(self, index: int) -> Sample:
+        noise = np.random.default_rng(index).normal(0.0, DEVIATION, (64, 64))
+        focal = 50.0 + 10.0 * index if self._known[index] else 0.9 * 64
+        depth = (8.0 * focal / CANONICAL * (1 + noise)).astype(np.float32)
+        camera = Intrinsics(focal, focal, 31.5, 31.5, 64, 64) if self._known[index] else None
+        image = np.full((64, 64, 3), 127, np.uint8)
+        return Sample(self.name(index), "clip", image, depth=depth, intrinsics=camera)
+
+    def name(self, index: int) -> str:
+        return f"wall {index}"
+
+    def clip(self, index: int) -> str:
+        return "clip"
+
+
+@pytest.fixture
+def wall_model(make_model: Callable[..., LoadedModel]) -> LoadedModel:
+    """Predicts the walls at 8 m, with the right deviation; its guess of a focal length is wide."""
+    camera = Camera(
+        canonical_focal_length=CANONICAL, assumed_focal_ratio=0.9, assumed_focal_std=0.25
+    )
+    model = make_model(camera=camera, tasks=("depth",), label_set=None)
+    predict: Any = model.network.decoders["depth"].predict  # type: ignore[union-attr, index]
+    predict.weight.data.zero_()
+    variance = torch.tensor((8.0 * DEVIATION) ** 2)
+    predict.bias.data = torch.stack([torch.tensor(8.0), torch.log(torch.expm1(variance))])
+    return model
+
+
+def test_the_variance_is_fitted_where_the_camera_is_known(
+    wall_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variance that an assumed focal length adds is not scaled: it must not enter the fit."""
+    walls = Walls(True, False, True, False, False)
+    monkeypatch.setattr(assess, "open_dataset", lambda data: walls)
+    fitted = assess.calibrate(wall_model, DEPTH_ONLY, device="cpu", engine="pytorch")
+    assert fitted.spec.calibration.depth_variance_scale == pytest.approx(1.0, rel=0.05)
+    assert fitted.spec.calibration.fits["depth_variance_scale"].samples == ("wall 0", "wall 2")
+    predictor = Predictor(fitted, "cpu", engine="pytorch")
+    known = assess.score(predictor, Walls(True, True), replicates=0)
+    assert known["depth.mean_normalized_squared_error"] == pytest.approx(1.0, rel=0.05)
+
+
+def test_a_variance_scale_needs_a_known_camera(
+    wall_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assess, "open_dataset", lambda data: Walls(False, False))
+    with pytest.raises(ValueError, match="depth of a known camera"):
+        assess.calibrate(wall_model, DEPTH_ONLY, device="cpu", engine="pytorch")
+    # A network without a canonical focal length assumes none: every depth counts.
+    model = wall_model.described(wall_model.spec.model_copy(update={"camera": None}))
+    fitted = assess.calibrate(model, DEPTH_ONLY, device="cpu", engine="pytorch")
+    assert fitted.spec.calibration.depth_variance_scale > 1
 
 
 def test_calibrate_keeps_the_weights_and_what_it_cannot_fit(
