@@ -31,6 +31,9 @@ from emu_perception.resources import find_resource
 
 HEADER_KEY = "emu_perception"
 DEFAULT_MODEL = "street_emuformer_lite0.safetensors"
+HALF_FROM = 16384
+"""Numbers of the smallest tensor that is stored in fp16. Smaller ones (early layers, depthwise
+kernels, biases, statistics of the norms) are 7 % of a network and cause most of fp16's error."""
 Task = Literal["semantic", "depth", "normals", "edges", "human_parts", "saliency"]
 
 
@@ -245,12 +248,44 @@ class LoadedModel:
         return LoadedModel(self._network, spec, self.path)
 
 
-def save_model(path: str | Path, network: nn.Module, spec: ModelSpec) -> None:
-    """Write a model file; an existing one is replaced only when the new one is complete."""
+def save_model(
+    path: str | Path, network: nn.Module, spec: ModelSpec, *, half: bool = False
+) -> None:
+    """Write a model file; an existing one is replaced only when the new one is complete.
+
+    Args:
+        path: of the file; its folder is created.
+        network: its weights are written.
+        spec: the header.
+        half: store tensors of `HALF_FROM` numbers or more in fp16, which nearly halves the file.
+            Loading gives fp32 either way.
+    """
     tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    if half:
+        tensors = {name: _halved(value) for name, value in tensors.items()}
     described = spec.model_copy(update={"traits": Traits.of(network)})
     with replacing(Path(path)) as partial:
         save_file(tensors, partial, metadata={HEADER_KEY: described.model_dump_json()})
+
+
+def _halved(value: torch.Tensor) -> torch.Tensor:
+    """A large fp32 tensor in fp16, unless it exceeds fp16's range; other tensors as they are."""
+    if value.dtype != torch.float32 or value.numel() < HALF_FROM:
+        return value
+    half = value.half()
+    return half if bool(torch.isfinite(half).all()) else value
+
+
+def is_half(path: str | Path) -> bool:
+    """Whether a model file stores weights in fp16.
+
+    Raises:
+        ModelFileError: missing, truncated, or not a model file of this package.
+    """
+    path = resolve_model_path(path)
+    _ = read_spec(path)
+    with safe_open(path, framework="pt") as file:
+        return any(file.get_slice(name).get_dtype() == "F16" for name in file.keys())  # noqa: SIM118
 
 
 def resolve_model_path(path: str | Path) -> Path:
@@ -337,7 +372,9 @@ def _build(spec: ModelSpec, path: Path) -> nn.Module:
 
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """By name, those stored in fp16 as fp32."""
     try:
-        return load_file(path)
+        stored = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f"{path}: its weights cannot be read: {error}") from error
+    return {k: v.float() if v.dtype == torch.float16 else v for k, v in stored.items()}

@@ -1,7 +1,9 @@
 """Model files: what is written is read back, what is damaged is named."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -14,12 +16,14 @@ from emu_perception.model_file import (
     ModelFileError,
     ModelSpec,
     Traits,
+    is_half,
     load_model,
     open_model,
     read_spec,
     resolve_model_path,
     save_model,
 )
+from emu_perception.predictor import Predictor
 
 
 def spec(**changes: object) -> ModelSpec:
@@ -57,6 +61,50 @@ def test_round_trip(path: Path) -> None:
     plain = path.with_name("plain")
     plain.touch()
     assert path.stat().st_mode == plain.stat().st_mode  # whoever may read files may read this one
+
+
+def test_weights_in_fp16_take_half_the_room_and_load_as_fp32(path: Path) -> None:
+    loaded = load_model(path)
+    network = loaded.network
+    # A deviation that fp16 has no number for, and a weight beyond its range.
+    norm: Any = network.decoders["semantic"].norm  # type: ignore[union-attr, index]
+    norm.running_var.fill_(1e-9)
+    largest: Any = max(network.parameters(), key=torch.numel)
+    largest.data[0, 0] = 1e6
+    full, half = path.with_name("full.safetensors"), path.with_name("half.safetensors")
+    save_model(full, network, loaded.spec)
+    save_model(half, network, loaded.spec, half=True)
+    assert half.stat().st_size < 0.65 * full.stat().st_size
+    assert is_half(half) and not is_half(full)
+    expected, opened = network.state_dict(), open_model(half)
+    for found in (opened.weights(), opened.network.state_dict()):
+        assert found.keys() == expected.keys()
+        for name, value in found.items():
+            assert value.dtype == expected[name].dtype, name
+            torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-7)
+    assert torch.equal(opened.weights()["decoders.semantic.norm.running_var"], norm.running_var)
+    # Writing what was read loses nothing more.
+    again = path.with_name("again.safetensors")
+    save_model(again, opened.network, opened.spec, half=True)
+    assert again.read_bytes() == half.read_bytes()
+
+
+def test_the_shipped_model_predicts_the_same_in_fp16(tmp_path: Path) -> None:
+    model = load_model("")
+    half = tmp_path / "half.safetensors"
+    save_model(half, model.network, model.spec, half=True)
+    blocks = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+    image = blocks.repeat(32, axis=0).repeat(32, axis=1)
+    maps = {"probabilities", "depth", "depth_variance"}
+    full, stored = (
+        Predictor(loaded, "cpu", engine="pytorch").predict(image, maps=maps)
+        for loaded in (model, load_model(half))
+    )
+    for name in maps:
+        expected = getattr(full, name)
+        difference = np.abs(getattr(stored, name) - expected) / np.nanmax(expected)
+        # Between two classes a probability changes fast.
+        assert np.nanquantile(difference, 0.99 if name == "probabilities" else 1.0) <= 1e-3, name
 
 
 def test_an_opened_model_is_built_when_it_is_asked_for(

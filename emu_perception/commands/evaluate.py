@@ -162,7 +162,7 @@ def calibrate(
     the variance on another by two commands.
     """
     from emu_perception.methods import load_models
-    from emu_perception.model_file import save_model
+    from emu_perception.model_file import is_half, save_model
     from emu_perception.training import assess
 
     if len(model) > 1 and out is None:
@@ -176,7 +176,9 @@ def calibrate(
             bars.update(task, completed=done, total=total)
 
         fitted = assess.calibrate(loaded, data, device=device, engine=engine, progress=follow)
-    save_model(out or fitted.path, fitted.network, fitted.spec)
+    save_model(
+        out or fitted.path, fitted.network, fitted.spec, half=all(is_half(path) for path in model)
+    )
     found = fitted.spec.calibration
     typer.echo(
         f"temperature {found.temperature:.4f}, depth variance x {found.depth_variance_scale:.4f}, "
