@@ -227,6 +227,11 @@ class EmuNode(LifecycleNodeMixin, Node):
             f"model {predictor.path} on {predictor.device} with {predictor.engine}, "
             f"{predictor.precision}"
         )
+        spec = predictor.spec
+        self.get_logger().info(
+            f"license of the model: {spec.license or 'not stated'}; trained on: "
+            f"{spec.data or 'not stated'}"
+        )
         return predictor
 
     def _succeeds(self, transition: str, action: Callable[[], None]) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.msg import Log
 from rclpy.parameter import Parameter
 
 from emu_perception.labels import load_label_set
@@ -56,6 +58,16 @@ def test_through_all_states_and_back_twice(start_node: StartNode, robot: Robot) 
         robot.wait_for_status(lambda _, __, v: v["state"] == "unconfigured", "cleaned up")
     assert robot.state() == "unconfigured"
     wait_for_publishers(robot, 0)
+
+
+def test_configuring_logs_the_terms_of_the_model(
+    start_node: StartNode, robot: Robot, write_model: Callable[..., Path]
+) -> None:
+    lines: list[str] = []
+    robot.node.create_subscription(Log, "/rosout", lambda line: lines.append(line.msg), 50)
+    start_node(model=str(write_model(license="CC BY-NC 4.0", data="streets of one town")))
+    expected = "license of the model: CC BY-NC 4.0; trained on: streets of one town"
+    wait_for(lambda: expected in lines, "the license in the log")
 
 
 def test_an_impossible_transition_is_refused(start_node: StartNode, robot: Robot) -> None:
