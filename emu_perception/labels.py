@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,11 @@ class LabelSet:
     """RGB, 0–255, one per class."""
     without_depth: tuple[str, ...] = ()
     """Classes that have no finite depth, such as sky."""
+    finer: Mapping[str, Mapping[str, tuple[str, ...]]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """Name of another label set -> class of this set -> the classes of the other set that it
+    covers, where one class here covers several there or the names differ."""
 
     def __post_init__(self) -> None:
         where = f"label set '{self.name}'"
@@ -95,12 +101,20 @@ class LabelSet:
                 names=tuple(str(c["name"]) for c in classes),
                 colors=tuple(tuple(c["color"]) for c in classes),
                 without_depth=tuple(str(c["name"]) for c in classes if not c.get("depth", True)),
+                finer={
+                    str(other): {str(name): _names(fine) for name, fine in covered.items()}
+                    for other, covered in values.get("finer", {}).items()
+                },
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 "a label set needs 'name' and 'classes', a list of entries with 'name' and "
                 f"'color': {error!r}"
             ) from error
+
+
+def _names(value: str | list[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(str(name) for name in value)
 
 
 @cache

@@ -16,7 +16,7 @@ from emu_perception.export import export
 from emu_perception.labels import load_label_set
 from emu_perception.methods import deep_ensemble
 from emu_perception.model_file import Camera, LoadedModel, ModelSpec
-from emu_perception.networks.pretrained import load_imagenet_lite0
+from emu_perception.networks.pretrained import load_imagenet
 from emu_perception.networks.rays import ray_channels
 from emu_perception.networks.segdepthformer import SegDepthFormer
 from emu_perception.predictor import Predictor
@@ -111,7 +111,7 @@ def test_published_weights_ignore_the_rays_at_first() -> None:
     encoders = []
     for rays in (False, True):
         network = SegDepthFormer("tf_efficientnet_lite0", 3, width=8, rays=rays).eval()
-        load_imagenet_lite0(network.encoder)
+        load_imagenet(network.encoder, "imagenet_lite0")
         encoders.append(network.encoder)
     x = torch.rand(1, 5, 64, 96)
     with torch.inference_mode():

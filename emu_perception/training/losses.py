@@ -16,19 +16,36 @@ from emu_perception.prediction import UNLABELLED
 from emu_perception.uncertainty import MIN_VARIANCE
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+def cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    weight: Tensor | None = None,
+    groups: Sequence[Sequence[int]] = (),
+) -> Tensor:
     """Mean cross-entropy of `(B, C, H, W)` logits, int64 `(B, H, W)` labels; 0 if all are 255.
 
+    A coarse label, which covers several classes, costs the negative logarithm of their summed
+    probability.
+
     Args:
-        weight: `(C,)`, how much a pixel of each class counts; None: all the same.
+        weight: `(C,)`, weight of a pixel of each class; None: all 1. A coarse label has weight 1.
+        groups: of `Dataset.label_groups`; the label C + k stands for the classes `groups[k]`.
     """
+    classes = logits.shape[1]
+    fine = labels.masked_fill(labels >= classes, UNLABELLED) if groups else labels
     summed = F.cross_entropy(
-        logits.float(), labels, weight, ignore_index=UNLABELLED, reduction="sum"
+        logits.float(), fine, weight, ignore_index=UNLABELLED, reduction="sum"
     )
-    known = labels != UNLABELLED
-    if weight is None:
-        return summed / known.sum().clamp_min(1)
-    return summed / (weight[labels * known] * known).sum().clamp_min(1e-6)
+    known = fine != UNLABELLED
+    count = known.sum() if weight is None else (weight[fine * known] * known).sum()
+    for number, group in enumerate(groups):
+        pixels = labels == classes + number
+        if pixels.any():
+            scores = logits.permute(0, 2, 3, 1)[pixels].float()  # (N, C)
+            part = torch.logsumexp(scores[:, list(group)], 1)
+            summed = summed + (torch.logsumexp(scores, 1) - part).sum()
+            count = count + pixels.sum()
+    return summed / count.clamp_min(1 if weight is None else 1e-6)
 
 
 def class_weights(given: Mapping[str, float], names: Sequence[str]) -> Tensor | None:

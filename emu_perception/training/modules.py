@@ -64,6 +64,8 @@ class SupervisedModule(L.LightningModule):
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.normalization = Normalization(spec)
         self.classes = len(spec.label_set) if spec.label_set and "semantic" in spec.tasks else None
+        self.label_groups: tuple[tuple[int, ...], ...] = ()
+        """Coarse labels of the training data: see `Dataset.label_groups`."""
         self._sums: dict[str, Tensor] = {}
         self._class_weights: Tensor | None
         names = spec.label_set.names if spec.label_set else ()
@@ -163,7 +165,9 @@ class SupervisedModule(L.LightningModule):
         """Those of the ground truth."""
         weights, found = self.config.loss, {}
         if outputs.logits is not None:
-            entropy = losses.cross_entropy(outputs.logits, batch["labels"], self._class_weights)
+            entropy = losses.cross_entropy(
+                outputs.logits, batch["labels"], self._class_weights, self.label_groups
+            )
             found["cross_entropy"] = weights.semantic_weight * entropy
         if outputs.mean is not None:
             target, valid = self.depth_target(batch)
@@ -298,7 +302,8 @@ class SupervisedModule(L.LightningModule):
 
     def _count_classes(self, task: str, scores: Tensor, truth: Tensor) -> None:
         """Add to the pixels by true and predicted class."""
-        known, classes = truth != UNLABELLED, len(self._sums[task])
+        classes = len(self._sums[task])
+        known = truth < classes  # neither unlabelled nor coarse
         index = truth[known] * classes + scores.argmax(1)[known]
         counts = torch.bincount(index, minlength=classes**2)
         self._sums[task] += counts.view(classes, classes)

@@ -20,8 +20,9 @@ from emu_perception.labels import LabelSet
 from emu_perception.methods import deep_ensemble
 from emu_perception.model_file import Camera, ModelFileError, ModelSpec, load_model, save_model
 from emu_perception.networks.pretrained import (
+    IMAGENET_WHEELS,
     convert_segformer_state,
-    load_imagenet_lite0,
+    load_imagenet,
     read_state,
     widen_input,
 )
@@ -58,7 +59,7 @@ def describe_model(config: TrainConfig, label_set: LabelSet | None) -> ModelSpec
             assumed_focal_ratio=model.assumed_focal_ratio,
         )
     normalization: dict[str, Any] = {}
-    if model.backbone == "tf_efficientnet_lite0":
+    if model.backbone in IMAGENET_WHEELS.values():
         normalization = {
             "normalization_mean": (127 / 255,) * 3,
             "normalization_std": (128 / 255,) * 3,
@@ -94,8 +95,8 @@ def build_network(config: TrainConfig, spec: ModelSpec) -> nn.Module:
         network.initialise_depth_mean(config.model.initial_depth)
         network.initialise_depth_deviation(config.model.initial_depth / 2)
     source = config.model.encoder_weights
-    if source == "imagenet_lite0":
-        load_imagenet_lite0(network.encoder)
+    if source in IMAGENET_WHEELS:
+        load_imagenet(network.encoder, source)
     elif source is not None:
         _load_encoder(network, expand(source))
     if config.model.start_from is not None:
@@ -181,6 +182,7 @@ def train(config: TrainConfig, resume: str = "auto", *, progress: bool = True) -
     )
     spec = describe_model(config, data.training.label_set)
     module = build_module(config, spec, build_network(config, spec))
+    module.label_groups = data.training.label_groups
     folder.mkdir(parents=True, exist_ok=True)
     trainer = _trainer(config, module, data, folder, progress)
     if trainer.is_global_zero:

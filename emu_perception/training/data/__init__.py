@@ -4,6 +4,7 @@ from emu_perception.training.data import (  # noqa: F401  (registers them)
     camvid,
     cityscapes,
     drives,
+    folder,
     mtan,
     nyuv2,
     pascal_context,

@@ -51,6 +51,9 @@ class Dataset(torch.utils.data.Dataset[Sample], ABC):
 
     label_set: LabelSet | None = None
     """What the ids in `Sample.labels` mean; None where there are no labels."""
+    label_groups: tuple[tuple[int, ...], ...] = ()
+    """Coarse labels: with C classes, the id C + k in `Sample.labels` stands for one of the classes
+    `label_groups[k]`, which of them is not known."""
     tasks: tuple[str, ...] = ()
     """The tasks that at least some samples have labels for."""
     sequences: bool = False
@@ -151,11 +154,13 @@ class FileDataset(Dataset):
         readers: Readers,
         label_set: LabelSet | None = None,
         problems: Iterable[Problem] = (),
+        label_groups: Sequence[tuple[int, ...]] = (),
     ) -> None:
         """`problems` are those found while listing the files, such as labels without an image."""
         self.items = list(items)
         self.readers = readers
         self.label_set = label_set
+        self.label_groups = tuple(label_groups)
         self.sequences = any(item.neighbours for item in items)
         self._listing_problems = list(problems)
         self.tasks = tuple(
@@ -191,7 +196,7 @@ class FileDataset(Dataset):
         value: dict[str, Any] = {field: read}
         try:
             only = Sample(sample.name, sample.clip, sample.image, **value)
-            only.check(len(self.label_set) if self.label_set else None)
+            only.check(len(self.label_set) + len(self.label_groups) if self.label_set else None)
         except DataError as error:
             raise DataError.at(path, error.what) from None
         return replace(sample, **value)
@@ -231,6 +236,7 @@ class Wrapper(Dataset):
     def __init__(self, source: Dataset) -> None:
         self.source = source
         self.label_set = source.label_set
+        self.label_groups = source.label_groups
         self.tasks = source.tasks
         self.sequences = source.sequences
         self.normals_window = source.normals_window
@@ -266,6 +272,7 @@ class Subset(Dataset):
         self.source = source
         self.indices = [range(len(source))[index] for index in indices]
         self.label_set = source.label_set
+        self.label_groups = source.label_groups
         self.tasks = source.tasks
         self.sequences = source.sequences
         self.normals_window = source.normals_window

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +62,9 @@ class Mixture(Dataset):
         self.length = length
         self.seed = seed
         self.label_set = next(iter(label_sets), None)
+        groups = {group for s in sources for group in s.dataset.label_groups}
+        self.label_groups = tuple(sorted(groups))
+        self._tables = [self._group_table(s.dataset) for s in sources]
         self.sequences = any(s.dataset.sequences for s in sources)
         self.tasks = tuple(t for t in TASKS if any(t in s.dataset.tasks for s in sources))
         self._epoch = SharedEpoch()
@@ -94,25 +98,38 @@ class Mixture(Dataset):
             items[mine] = np.concatenate([np.empty(0, np.int64), *rounds])[: len(mine)]
         return _Order(epoch, chosen, items)
 
-    def _find(self, index: int) -> tuple[Dataset, int]:
+    def _group_table(self, dataset: Dataset) -> np.ndarray | None:
+        """`(256,)` uint8: a source's label ids in the mixture's coarse labels; None if equal."""
+        if self.label_set is None or dataset.label_groups == self.label_groups:
+            return None
+        table, classes = np.arange(256, dtype=np.uint8), len(self.label_set)
+        for own, group in enumerate(dataset.label_groups):
+            table[classes + own] = classes + self.label_groups.index(group)
+        return table
+
+    def _find(self, index: int) -> tuple[int, int]:
+        """The number of the source, and that of its sample."""
         order = self.order()
         index = range(self.length)[index]
-        return self.sources[order.sources[index]].dataset, int(order.items[index])
+        return int(order.sources[index]), int(order.items[index])
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> Sample:
-        dataset, item = self._find(index)
-        return dataset[item]
+        source, item = self._find(index)
+        sample, table = self.sources[source].dataset[item], self._tables[source]
+        if table is None or sample.labels is None:
+            return sample
+        return replace(sample, labels=table[sample.labels])
 
     def name(self, index: int) -> str:
-        dataset, item = self._find(index)
-        return dataset.name(item)
+        source, item = self._find(index)
+        return self.sources[source].dataset.name(item)
 
     def clip(self, index: int) -> str:
-        dataset, item = self._find(index)
-        return dataset.clip(item)
+        source, item = self._find(index)
+        return self.sources[source].dataset.clip(item)
 
     def problems(self, progress: Callable[[int, int], None] | None = None) -> Iterator[Problem]:
         for source in self.sources:

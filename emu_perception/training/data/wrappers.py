@@ -16,46 +16,77 @@ from emu_perception.training.sample import TASKS, Sample
 
 
 class Relabelled(Wrapper):
-    """A data set in the classes of another label set."""
+    """A data set in the classes of another label set.
+
+    A class that covers several of the other set becomes a coarse label (`Dataset.label_groups`).
+    """
 
     def __init__(
-        self, source: Dataset, label_set: LabelSet, renamed: Mapping[str, str] | None = None
+        self,
+        source: Dataset,
+        label_set: LabelSet,
+        renamed: Mapping[str, str | Sequence[str]] | None = None,
     ) -> None:
         """
         Args:
             source: any data set; one without classes stays without.
             label_set: the classes wanted.
-            renamed: class of the source -> class of `label_set`. Classes of the same name need no
-                entry; those without a counterpart become unlabelled.
+            renamed: class of the source -> class or classes of `label_set`. It adds to the names
+                that both sets share and to the source's own `LabelSet.finer`; classes without a
+                counterpart become unlabelled.
 
         Raises:
-            ValueError: `renamed` names a class that there is not, or no class has a counterpart.
+            ValueError: `renamed` names a class that does not exist, or no class has a counterpart.
         """
         super().__init__(source)
         if source.label_set is None:
             return
-        targets = {name: name for name in source.label_set.names if name in label_set.names}
-        for old, new in (renamed or {}).items():
-            if old not in source.label_set.names or new not in label_set.names:
-                raise ValueError(
-                    f"cannot rename class '{old}' to '{new}': '{source.label_set.name}' has "
-                    f"{', '.join(source.label_set.names)}; '{label_set.name}' has "
-                    f"{', '.join(label_set.names)}"
-                )
-            targets[old] = new
-        if not targets:
-            raise ValueError(
-                f"no class of '{source.label_set.name}' has a counterpart in '{label_set.name}'"
-            )
-        self.label_set = label_set
+        covered = class_mapping(source.label_set, label_set, renamed)
+        classes = {old: tuple(label_set.index(n) for n in new) for old, new in covered.items()}
+        groups = {tuple(sorted(ids)) for ids in classes.values() if len(ids) > 1}
+        self.label_set, self.label_groups = label_set, tuple(sorted(groups))
         self._table = np.full(256, UNLABELLED, np.uint8)
-        for old, new in targets.items():
-            self._table[source.label_set.index(old)] = label_set.index(new)
+        for old, ids in classes.items():
+            self._table[source.label_set.index(old)] = label_id(ids, label_set, self.label_groups)
 
     def change(self, sample: Sample, index: int) -> Sample:
         if sample.labels is None:
             return sample
         return replace(sample, labels=self._table[sample.labels])
+
+
+def class_mapping(
+    source: LabelSet,
+    target: LabelSet,
+    renamed: Mapping[str, str | Sequence[str]] | None = None,
+) -> dict[str, tuple[str, ...]]:
+    """Class of `source` -> the classes of `target` that it covers.
+
+    Classes of one name correspond; then `source.finer` counts, then `renamed`.
+
+    Raises:
+        ValueError: a class that does not exist is named, or no class has a counterpart.
+    """
+    found = {name: (name,) for name in source.names if name in target.names}
+    found |= source.finer.get(target.name, {})
+    for old, new in (renamed or {}).items():
+        found[old] = (new,) if isinstance(new, str) else tuple(new)
+    for old, classes in found.items():
+        if old not in source.names or not classes or not set(classes) <= set(target.names):
+            raise ValueError(
+                f"cannot rename class '{old}' to '{', '.join(classes)}': '{source.name}' has "
+                f"{', '.join(source.names)}; '{target.name}' has {', '.join(target.names)}"
+            )
+    if not found:
+        raise ValueError(f"no class of '{source.name}' has a counterpart in '{target.name}'")
+    return found
+
+
+def label_id(
+    ids: Sequence[int], label_set: LabelSet, groups: Sequence[tuple[int, ...]]
+) -> int:
+    """The id in `Sample.labels` of one class, or of the group of several classes."""
+    return ids[0] if len(ids) == 1 else len(label_set) + groups.index(tuple(sorted(ids)))
 
 
 class Target(Wrapper):
