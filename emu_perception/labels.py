@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -134,3 +134,30 @@ def load_label_set(name_or_path: str) -> LabelSet:
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is no YAML: {error}") from error
     return LabelSet.from_dict(values)
+
+
+def class_mapping(
+    source: LabelSet,
+    target: LabelSet,
+    renamed: Mapping[str, str | Sequence[str]] | None = None,
+) -> dict[str, tuple[str, ...]]:
+    """Class of `source` -> the classes of `target` that it covers.
+
+    Classes of one name correspond; then `source.finer` counts, then `renamed`.
+
+    Raises:
+        ValueError: a class that does not exist is named, or no class has a counterpart.
+    """
+    found = {name: (name,) for name in source.names if name in target.names}
+    found |= source.finer.get(target.name, {})
+    for old, new in (renamed or {}).items():
+        found[old] = (new,) if isinstance(new, str) else tuple(new)
+    for old, classes in found.items():
+        if old not in source.names or not classes or not set(classes) <= set(target.names):
+            raise ValueError(
+                f"cannot rename class '{old}' to '{', '.join(classes)}': '{source.name}' has "
+                f"{', '.join(source.names)}; '{target.name}' has {', '.join(target.names)}"
+            )
+    if not found:
+        raise ValueError(f"no class of '{source.name}' has a counterpart in '{target.name}'")
+    return found

@@ -51,3 +51,27 @@ def check(
         typer.echo(f"{broken} problems")
         raise typer.Exit(1)
     typer.echo("nothing is broken")
+
+
+@app.command()
+def stereo(
+    root: Annotated[Path, typer.Argument(help="Folder with images, poses.txt, intrinsics.json.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new data set.")],
+    every: Annotated[int, typer.Option(min=1, help="Take every n-th frame.")] = 6,
+) -> None:
+    """Compute semi-dense metric depth of a video with known camera poses.
+
+    The result is a data set of the kind `folder`. An interrupted run goes on where it stopped.
+    """
+    from rich.progress import Progress
+
+    from emu_perception.training.data.posed_video import write_depth
+
+    with Progress(transient=True) as bars:
+        task = bars.add_task("Matching", total=None)
+
+        def follow(done: int, total: int) -> None:
+            bars.update(task, completed=done, total=total)
+
+        count = write_depth(root, out, every, progress=follow)
+    typer.echo(f"depth of {count} frames is in {out}")

@@ -52,9 +52,7 @@ def claim_domain() -> Iterator[int]:
     random.SystemRandom().shuffle(domains)
     for domain in domains:
         with ExitStack() as stack:
-            name = (
-                Path(tempfile.gettempdir()) / f"emu_domain_{domain}_{os.getuid()}.lock"
-            )
+            name = Path(tempfile.gettempdir()) / f"emu_domain_{domain}_{os.getuid()}.lock"
             lock = stack.enter_context(name.open("w"))
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

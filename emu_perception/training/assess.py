@@ -15,9 +15,10 @@ from emu_perception.evaluation.camera_height import ROAD, CameraHeights
 from emu_perception.evaluation.elevation import ElevationTable
 from emu_perception.evaluation.frames import Frame, FrameLog
 from emu_perception.evaluation.median import scaled_to_median
+from emu_perception.evaluation.merging import Merging, resolved
 from emu_perception.methods import uncalibrated
 from emu_perception.model_file import Fit, LoadedModel, ModelSpec
-from emu_perception.prediction import Prediction
+from emu_perception.prediction import UNLABELLED, Prediction
 from emu_perception.predictor import Predictor
 from emu_perception.training.config import DatasetConfig
 from emu_perception.training.data import Dataset, dataset_entry, derive
@@ -85,6 +86,10 @@ def score(
 ) -> Assessment:
     """All figures of a model on a data set, one image at a time.
 
+    A data set with coarser classes than the model's (`LabelSet.finer`) is scored in its own classes,
+    whose probabilities are sums of the model's. A coarse label in the model's classes counts as the
+    predicted class where that is one of those it covers.
+
     Depth is judged at every pixel whose truth is known, those included that the model takes for sky
     or that lie outside its range: otherwise a model would gain by giving up what it finds hard.
 
@@ -99,7 +104,8 @@ def score(
     """
     tasks = predictor.spec.tasks
     dataset = derive(dataset, tasks)
-    label_set = _common_classes(predictor, dataset)
+    merging = Merging.of(predictor.label_set, dataset.label_set)
+    label_set = merging.label_set if merging else _common_classes(predictor, dataset)
     depth_range = predictor.spec.depth_range if "depth" in tasks else None
     if label_set is None and not (set(tasks) & set(dataset.tasks)) - {"semantic"}:
         raise ValueError(f"the model has no task of the data set's ({', '.join(dataset.tasks)})")
@@ -119,7 +125,11 @@ def score(
     )
     for index, answer in enumerate(answers):
         sample, prediction = answer.item, answer.prediction
+        if merging is not None:
+            prediction = merging.merged(prediction)
         labels = sample.labels if label_set is not None else None
+        if labels is not None and dataset.label_groups:
+            labels = resolved(labels, prediction.labels, dataset.label_groups, len(label_set))
         depth = sample.depth if depth_range is not None else None
         if median_scaled and depth is not None and depth_range is not None:
             prediction = scaled_to_median(prediction, depth, depth_range)
@@ -237,7 +247,8 @@ def calibrate(
     for index, answer in enumerate(answers):
         sample, prediction = answer.item, answer.prediction
         if temperature is not None and sample.labels is not None:
-            temperature.update(sample.labels, probabilities=prediction.probabilities)
+            fine = np.where(sample.labels < len(label_set), sample.labels, UNLABELLED)
+            temperature.update(fine, probabilities=prediction.probabilities)
             names["temperature"].append(sample.name)
         known_scale = model.spec.camera is None or sample.intrinsics is not None
         if variance is not None and sample.depth is not None and known_scale:

@@ -33,9 +33,7 @@ def cross_entropy(
     """
     classes = logits.shape[1]
     fine = labels.masked_fill(labels >= classes, UNLABELLED) if groups else labels
-    summed = F.cross_entropy(
-        logits.float(), fine, weight, ignore_index=UNLABELLED, reduction="sum"
-    )
+    summed = F.cross_entropy(logits.float(), fine, weight, ignore_index=UNLABELLED, reduction="sum")
     known = fine != UNLABELLED
     count = known.sum() if weight is None else (weight[fine * known] * known).sum()
     for number, group in enumerate(groups):

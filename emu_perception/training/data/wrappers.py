@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from emu_perception.labels import LabelSet
+from emu_perception.labels import LabelSet, class_mapping
 from emu_perception.prediction import UNLABELLED
 from emu_perception.training.augmentation import resize
 from emu_perception.training.data.dataset import Dataset, Wrapper
@@ -55,36 +55,7 @@ class Relabelled(Wrapper):
         return replace(sample, labels=self._table[sample.labels])
 
 
-def class_mapping(
-    source: LabelSet,
-    target: LabelSet,
-    renamed: Mapping[str, str | Sequence[str]] | None = None,
-) -> dict[str, tuple[str, ...]]:
-    """Class of `source` -> the classes of `target` that it covers.
-
-    Classes of one name correspond; then `source.finer` counts, then `renamed`.
-
-    Raises:
-        ValueError: a class that does not exist is named, or no class has a counterpart.
-    """
-    found = {name: (name,) for name in source.names if name in target.names}
-    found |= source.finer.get(target.name, {})
-    for old, new in (renamed or {}).items():
-        found[old] = (new,) if isinstance(new, str) else tuple(new)
-    for old, classes in found.items():
-        if old not in source.names or not classes or not set(classes) <= set(target.names):
-            raise ValueError(
-                f"cannot rename class '{old}' to '{', '.join(classes)}': '{source.name}' has "
-                f"{', '.join(source.names)}; '{target.name}' has {', '.join(target.names)}"
-            )
-    if not found:
-        raise ValueError(f"no class of '{source.name}' has a counterpart in '{target.name}'")
-    return found
-
-
-def label_id(
-    ids: Sequence[int], label_set: LabelSet, groups: Sequence[tuple[int, ...]]
-) -> int:
+def label_id(ids: Sequence[int], label_set: LabelSet, groups: Sequence[tuple[int, ...]]) -> int:
     """The id in `Sample.labels` of one class, or of the group of several classes."""
     return ids[0] if len(ids) == 1 else len(label_set) + groups.index(tuple(sorted(ids)))
 
