@@ -86,9 +86,9 @@ def score(
 ) -> Assessment:
     """All figures of a model on a data set, one image at a time.
 
-    A data set with coarser classes than the model's (`LabelSet.finer`) is scored in its own classes,
-    whose probabilities are sums of the model's. A coarse label in the model's classes counts as the
-    predicted class where that is one of those it covers.
+    A data set with coarser classes than the model's (`LabelSet.finer`) is scored in its own
+    classes, whose probabilities are sums of the model's. A coarse label in the model's classes
+    counts as the predicted class where that is one of those it covers.
 
     Depth is judged at every pixel whose truth is known, those included that the model takes for sky
     or that lie outside its range: otherwise a model would gain by giving up what it finds hard.

@@ -145,3 +145,25 @@ def test_missing_depth_counts_by_how_sure_the_teacher_is() -> None:
     assert found.item() == pytest.approx(squared / 2, rel=1e-6)
     nothing = losses.precision_weighted_log_error(mean, teacher, None, ~valid)
     assert nothing.item() == 0
+
+
+def test_a_coarse_label_costs_the_log_of_the_summed_probability() -> None:
+    logits = torch.randn(1, 4, 1, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([[[1, 4, 255]]])  # a class, one of the classes 0 and 3, nothing
+    probabilities = torch.softmax(logits, 1)[0, :, 0]
+    expected = -(
+        torch.log(probabilities[1, 0]) + torch.log(probabilities[0, 1] + probabilities[3, 1])
+    )
+    loss = losses.cross_entropy(logits, labels, groups=[(0, 3)])
+    assert torch.allclose(loss, expected / 2)
+    only = losses.cross_entropy(logits, torch.full_like(labels, 4), groups=[(0, 3)])
+    assert torch.allclose(only, -torch.log(probabilities[0] + probabilities[3]).mean())
+
+
+def test_a_group_of_all_classes_costs_nothing() -> None:
+    logits = torch.randn(2, 3, 2, 2, requires_grad=True)
+    labels = torch.full((2, 2, 2), 3)
+    loss = losses.cross_entropy(logits, labels, torch.tensor([1.0, 2.0, 3.0]), [(0, 1, 2)])
+    loss.backward()
+    assert abs(loss.item()) < 1e-6
+    assert logits.grad is not None and logits.grad.abs().max() < 1e-6

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +84,13 @@ def build_folder(
         "depth": _optional(root / depth),
     }
     cameras = root / CAMERAS
+    known = files.read_json(cameras) if cameras.is_file() else {}
     items = [
         Item(
             name,
             name.rpartition("_")[0] or name,
             found[name],
-            camera=cameras if cameras.is_file() else None,
+            camera=cameras,
             **{field: paths.get(name) for field, paths in maps.items()},
         )
         for name in chosen
@@ -106,7 +107,7 @@ def build_folder(
             image=partial(_read_image, stretch=stretch),
             labels=read_labels,
             depth=partial(_read_depth, scale=depth_scale, limit=max_depth, stretch=stretch),
-            intrinsics=partial(_read_camera, camera=camera),
+            intrinsics=partial(_read_camera, known=known, default=camera),
         ),
         classes,
         [
@@ -187,19 +188,16 @@ def _stretched(values: np.ndarray, stretch: tuple[int, int] | None) -> np.ndarra
     return cv2.resize(values, stretch[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-@lru_cache(maxsize=8)
-def _cameras(path: Path) -> dict[str, Any]:
-    return files.read_json(path)
-
-
 def _read_camera(
-    item: Item, size: tuple[int, int], camera: tuple[float, float, float, float] | None
+    item: Item,
+    size: tuple[int, int],
+    known: Mapping[str, Any],
+    default: tuple[float, float, float, float] | None,
 ) -> Intrinsics | None:
-    """The image's own camera, else the one of all images, else None."""
-    known = {} if item.camera is None else _cameras(item.camera)
-    values = known.get(item.name, known.get(EVERY_IMAGE))
+    """The image's own camera, else the one of all images, else the default."""
+    values = known.get(item.name, known.get(EVERY_IMAGE, default and list(default)))
     if values is None:
-        return None if camera is None else Intrinsics(*camera, width=size[1], height=size[0])
+        return None
     if not (
         isinstance(values, list)
         and len(values) == 4

@@ -132,24 +132,40 @@ def test_mixtures_of_different_labels(camvid: Path, tmp_path: Path) -> None:
 
 
 def test_relabelled() -> None:
-    dataset = Relabelled(
-        Plain("a", 1),
-        load_label_set("cityscapes"),
-        {
-            "pavement": "sidewalk",
-            "tree": "vegetation",
-            "sign": "traffic sign",
-            "pedestrian": "person",
-        },
-    )
-    labels = dataset[0].labels
+    classes = load_label_set("cityscapes")
+    alone = {"building": "building", "tree": "vegetation", "sign": "traffic sign", "car": "car"}
+    dataset = Relabelled(Plain("a", 1), classes, alone)
     # camvid: sky building pole road pavement tree sign fence car pedestrian
-    assert labels[0].tolist() == [10, 2, 5, 0, 1, 8, 7, 4, 13, 11]
-    assert dataset.label_set == load_label_set("cityscapes")
-    unmapped = Relabelled(Plain("a", 1), load_label_set("cityscapes"))[0].labels
-    assert unmapped[0].tolist() == [10, 2, 5, 0, 255, 255, 255, 4, 13, 255]
+    assert dataset[0].labels[0].tolist() == [10, 2, 5, 0, 1, 8, 7, 4, 13, 11]
+    assert dataset.label_set == classes
+    # Only bicyclist, which no sample has, still covers several classes.
+    assert dataset.label_groups == ((12, 17, 18),)
     with pytest.raises(ValueError, match="cannot rename class 'lawn' to 'terrain'"):
-        Relabelled(Plain("a", 1), load_label_set("cityscapes"), {"lawn": "terrain"})
+        Relabelled(Plain("a", 1), classes, {"lawn": "terrain"})
+
+
+def test_relabelled_by_the_label_set_s_own_mapping() -> None:
+    classes = load_label_set("cityscapes")
+    dataset = Relabelled(Plain("a", 1), classes)
+    groups = {
+        tuple(classes.index(name) for name in names)
+        for names in (
+            ("building", "wall"),
+            ("vegetation", "terrain"),
+            ("traffic light", "traffic sign"),
+            ("car", "truck", "bus", "train"),
+            ("rider", "motorcycle", "bicycle"),
+        )
+    }
+    assert set(dataset.label_groups) == groups
+
+    def coarse(*names: str) -> int:
+        return 19 + dataset.label_groups.index(tuple(sorted(map(classes.index, names))))
+
+    assert dataset[0].labels[0].tolist() == [
+        *(10, coarse("building", "wall"), 5, 0, 1, coarse("vegetation", "terrain")),
+        *(coarse("traffic sign", "traffic light"), 4, coarse("car", "truck", "bus", "train"), 11),
+    ]
 
 
 def test_resized_and_subset() -> None:
