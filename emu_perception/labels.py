@@ -148,7 +148,8 @@ def class_mapping(
     Raises:
         ValueError: a class that does not exist is named, or no class has a counterpart.
     """
-    found = {name: (name,) for name in source.names if name in target.names}
+    same = (name for name in source.names if name in target.names)
+    found: dict[str, tuple[str, ...]] = {name: (name,) for name in same}
     found |= source.finer.get(target.name, {})
     for old, new in (renamed or {}).items():
         found[old] = (new,) if isinstance(new, str) else tuple(new)

@@ -90,8 +90,9 @@ def build_folder(
             name,
             name.rpartition("_")[0] or name,
             found[name],
+            labels=maps["labels"].get(name),
+            depth=maps["depth"].get(name),
             camera=cameras,
-            **{field: paths.get(name) for field, paths in maps.items()},
         )
         for name in chosen
     ]
