@@ -3,15 +3,16 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 DEMO_ARGS ?=
+PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UV := uv==0.13.8
-EXTRAS := ros,bags,report,train,openvino,export,benchmark,test,dev
+EXTRAS := ros,bags,report,train,openvino,export,benchmark,test,docs,dev
 PINNED := -c constraints.txt -e .[$(EXTRAS)]
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format constraints
+.PHONY: help install demo test lint docs format constraints
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/make \1\t\2/' | expand -t 20
@@ -22,12 +23,16 @@ demo: $(INSTALLED)  ## Drive through a rendered street with the real node (DEMO_
 	$(BIN)/emu demo $(DEMO_ARGS)
 
 test: lint  ## Lint, check types, run the tests
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile $(PYTEST_ARGS)
 
-lint: $(INSTALLED)  ## Check style and types
+lint: $(INSTALLED)  ## Check style, spelling, language and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
+
+docs: $(INSTALLED)  ## Build the documentation in docs/_build/html; warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 format: $(INSTALLED)  ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
@@ -35,14 +40,14 @@ format: $(INSTALLED)  ## Rewrite the code in the project's style
 
 # torch itself pins the CUDA libraries and the compiler that it was built with.
 constraints: $(INSTALLED)  ## Write the newest versions that go together to constraints.txt
-	$(BIN)/uv pip compile setup.py --all-extras --universal --python-version 3.10 --upgrade --quiet \
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 --upgrade --quiet \
 	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o $(VENV)/pins.txt
 	echo "# The tested versions, for Python 3.10 to 3.13 on Linux. Written by: make constraints" > constraints.txt
 	sed -E "/^(nvidia|cuda|triton)/d; s/ and sys_platform == 'linux'//g; s/python_full_version < '3.14' and //g; s/( and| ;) python_full_version < '3.14'//g" \
 	    $(VENV)/pins.txt >> constraints.txt
 
 # uv installs the same packages as pip, in a fraction of the time; pip does it where uv is missing.
-$(INSTALLED): setup.py pyproject.toml constraints.txt
+$(INSTALLED): setup.py package.xml pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info[:2] <= (3, 13) or sys.exit( \
 	  "emu_perception needs Python 3.10 to 3.13, and $(PYTHON) is " + sys.version.split()[0] + \
 	  ". Name another one: make PYTHON=python3.11 ...")'

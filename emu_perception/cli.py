@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from emu_perception import __version__
 from emu_perception.commands import (
     bag,
     benchmark,
@@ -68,6 +67,8 @@ app.add_typer(benchmark.app, name="benchmark")
 
 def _show_version(asked: bool) -> None:
     if asked:
+        from emu_perception import __version__
+
         print(f"emu_perception {__version__}")
         raise typer.Exit
 

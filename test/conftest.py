@@ -13,9 +13,12 @@ from typing import Any
 import hypothesis
 import pytest
 import torch
+from skips import pytest_addoption, pytest_sessionfinish  # noqa: F401  (hooks)
 
 from emu_perception.labels import load_label_set
 from emu_perception.model_file import LoadedModel, ModelSpec, save_model
+
+TESTS = Path(__file__).resolve().parent
 
 # At import, before any engine or child process asks.
 os.environ["EMU_CACHE_DIR"] = tempfile.mkdtemp(prefix="emu_test_cache_")
@@ -30,6 +33,16 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
 # How long an example takes says how busy the machine is, not whether the code is right.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of nodes with `ros`, and skip those marked `gpu` without a GPU."""
+    for item in items:
+        if {"ros", "demo"} & set(item.path.relative_to(TESTS).parts):
+            item.add_marker(pytest.mark.ros)
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
 
 ModelMaker = Callable[..., LoadedModel]
 ModelWriter = Callable[..., Path]

@@ -154,7 +154,7 @@ def root_mean_squared_log_error(teacher: Tensor, student: Tensor) -> Tensor:
 
     Args:
         teacher, student: uncertainties of one shape, not negative: variances of depth in square
-            metres, or mutual informations in nats.
+            metres, or mutual information in nats.
     """
     squared = (torch.log1p(teacher.float()) - torch.log1p(student.float())) ** 2
     # The root has no gradient where student and teacher agree exactly.

@@ -107,7 +107,7 @@ def test_choices() -> None:
         Predictor(model(), device="cpu", precision="fp16", engine="openvino")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device here")
+@pytest.mark.gpu
 @pytest.mark.parametrize("engine", ["pytorch", "cuda_graph"])
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("fp16", 3e-2)])
 def test_a_gpu_says_what_the_cpu_says(engine: str, precision: str, tolerance: float) -> None:
@@ -131,7 +131,7 @@ def test_a_gpu_says_what_the_cpu_says(engine: str, precision: str, tolerance: fl
     assert torch.cuda.memory_reserved() == 0
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device here")
+@pytest.mark.gpu
 def test_maps_on_a_gpu_outlive_the_next_frame() -> None:
     predictor = Predictor(model(), device="cuda", engine="cuda_graph")
     first = predictor.predict_on_device(np.full((64, 96, 3), 40, np.uint8))["depth"]

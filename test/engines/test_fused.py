@@ -74,7 +74,7 @@ def test_kernels_by_the_interpreter() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device here")
+@pytest.mark.gpu
 def test_kernels_on_a_gpu() -> None:
     done = in_a_process("cuda")
     assert done.returncode == 0, done.stderr

@@ -274,7 +274,7 @@ def test_drive_frames_reproject_into_one_another() -> None:
         assert shift < 22 and shift < 1.2 * still + 5
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_gpu_draws_the_same_scene() -> None:
     cpu, gpu = (render_scene(4, SIZE, device=d) for d in ("cpu", "cuda"))
     assert (cpu.labels == gpu.labels).mean() > 0.98

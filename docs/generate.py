@@ -1,0 +1,160 @@
+"""Writes the reference pages of commands and configuration keys from the code."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin
+
+import click
+import typer
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+
+def write_reference(folder: Path) -> None:
+    """Write `commands.md` and `configuration.md` into a folder, where they have changed."""
+    folder.mkdir(exist_ok=True)
+    for name, text in (("commands", commands_page()), ("configuration", configuration_page())):
+        file = folder / f"{name}.md"
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+            file.write_text(text, encoding="utf-8")
+
+
+def commands_page() -> str:
+    """Return all commands with their arguments and options as Markdown."""
+    from emu_perception.cli import app
+
+    lines = ["# Commands", "", "`emu COMMAND --help` prints the same in the terminal.", ""]
+    for name, command in commands(typer.main.get_command(app), "emu"):
+        if name == "emu":
+            continue
+        lines += [f"## {name}", "", *_paragraphs(command.help or ""), ""]
+        rows = [row for p in command.params if (row := _option_row(p)) and "--help" not in row]
+        if rows:
+            lines += ["| option | default | meaning |", "|---|---|---|", *rows, ""]
+    return "\n".join(lines)
+
+
+def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
+    """Yield the full names of a command and all below it."""
+    yield name, command
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            yield from commands(below, f"{name} {below.name}")
+
+
+def _option_row(parameter: click.Parameter) -> str:
+    if isinstance(parameter, click.Argument):
+        name, help_text = (parameter.name or "").upper(), getattr(parameter, "help", "") or ""
+    else:
+        assert isinstance(parameter, click.Option)
+        name, help_text = ", ".join(parameter.opts), parameter.help or ""
+    shown = getattr(parameter, "show_default", None)
+    default = shown if isinstance(shown, str) else parameter.default
+    if default in (None, False, "", ...) or callable(default):
+        default = "required" if parameter.required else ""
+    return f"| `{name}` | {default} | {_cell(help_text)} |"
+
+
+def configuration_page() -> str:
+    """Return the keys of all configuration files as Markdown."""
+    from emu_perception.training import config, study_config, table_config
+
+    lines = [
+        "# Configuration keys",
+        "",
+        "An unknown key is an error that names the nearest known one. `extends: other.yaml` takes",
+        "all values of another file in the same folder; groups are merged key by key. `~` and",
+        "`$VARIABLES` in paths are replaced. Sizes are `[height, width]` in pixels.",
+        "",
+    ]
+    roots = (
+        ("emu train, emu distill", config.TrainConfig),
+        ("emu evaluate --table", table_config.TableConfig),
+        ("emu study", study_config.StudyConfig),
+    )
+    seen: set[type] = set()
+    for title, root in roots:
+        lines += [f"## {title}", ""]
+        for path, model in _groups(root, "", seen):
+            lines += _group_table(path, model)
+    return "\n".join(lines)
+
+
+def _groups(model: type[BaseModel], path: str, seen: set[type]) -> Iterator[tuple[str, type]]:
+    """Yield a model and the groups below it, each class once."""
+    if model in seen:
+        return
+    seen.add(model)
+    yield path, model
+    for name, field in model.model_fields.items():
+        for below in _models(field.annotation):
+            yield from _groups(below, f"{path}{name}.", seen)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
+
+
+def _group_table(path: str, model: type[BaseModel]) -> list[str]:
+    described = attribute_docstrings(model)
+    title = f"### `{path.rstrip('.')}`" if path else ""
+    lines = [title, "", *_paragraphs(inspect.cleandoc(model.__doc__ or "")), ""]
+    lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for name, field in model.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        shown = "required" if default is PydanticUndefined else f"`{default!r}`"
+        if isinstance(default, BaseModel):
+            shown = "see below"
+        kind = _cell(_type_name(field.annotation))
+        lines.append(f"| `{path}{name}` | {kind} | {shown} | {_cell(described.get(name, ''))} |")
+    return [*lines, ""]
+
+
+def attribute_docstrings(model: type) -> dict[str, str]:
+    """Return the strings that follow the fields of a class, by field, base classes included."""
+    found: dict[str, str] = {}
+    for cls in reversed(model.__mro__[:-1]):
+        if not cls.__module__.startswith("emu_perception"):
+            continue
+        body = ast.parse(inspect.cleandoc("\n" + inspect.getsource(cls))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, text in zip(body.body, body.body[1:]):
+            named = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+            if named and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                found[field.target.id] = str(text.value.value)  # type: ignore[union-attr]
+    return found
+
+
+def _type_name(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_type_name(a) for a in get_args(annotation))
+    if annotation is type(None):
+        return "none"
+    if origin is not None and "Literal" in str(origin):
+        return ", ".join(str(a) for a in get_args(annotation))
+    if hasattr(annotation, "__metadata__"):
+        return _type_name(annotation.__origin__)
+    if origin is not None:
+        inner = ", ".join(_type_name(a) for a in get_args(annotation) if a is not Ellipsis)
+        return f"{origin.__name__} of {inner}"
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return "group"
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [re.sub(r"\s+", " ", part).strip() for part in text.split("\n\n")]
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip().replace("|", "\\|")
