@@ -99,13 +99,17 @@ class Camera(BaseModel):
     canonical_focal_length: float = Field(gt=0)
     """f0, in pixels."""
     assumed_focal_ratio: float = Field(gt=0)
-    """Focal length / image width, taken for a camera whose intrinsics are unknown."""
+    """Focal length / image size, assumed for a camera whose intrinsics are unknown."""
+    assumed_focal_of: Literal["width", "area"] = "width"
+    """The image size of that ratio: its width, or the square root of width x height, which differs
+    less between wide and narrow images of similar lenses."""
     assumed_focal_std: float = Field(0.25, ge=0)
     """Relative standard deviation of that guess; it widens the depth's."""
 
     def assume(self, width: int, height: int) -> Intrinsics:
         """The intrinsics of an image whose camera is unknown."""
-        return Intrinsics.from_focal_ratio(width, height, self.assumed_focal_ratio)
+        size = width if self.assumed_focal_of == "width" else math.sqrt(width * height)
+        return Intrinsics.from_focal_ratio(width, height, self.assumed_focal_ratio * size / width)
 
 
 class Traits(BaseModel):

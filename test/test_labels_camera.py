@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from emu_perception.camera import Intrinsics
 from emu_perception.labels import LabelSet, load_label_set
+from emu_perception.model_file import Camera
 
 
 @pytest.mark.parametrize(
@@ -88,3 +89,12 @@ def test_a_camera_by_its_focal_ratio() -> None:
     camera = Intrinsics.from_focal_ratio(640, 480, 0.9)
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == pytest.approx((576, 576, 319.5, 239.5))
     assert (camera.width, camera.height) == (640, 480)
+
+
+def test_an_unknown_camera_is_assumed_by_width_or_by_area() -> None:
+    wide = Camera(canonical_focal_length=400, assumed_focal_ratio=0.9)
+    assert wide.assume(640, 160).fx == pytest.approx(0.9 * 640)
+    area = Camera(canonical_focal_length=400, assumed_focal_ratio=1.1, assumed_focal_of="area")
+    assumed = area.assume(640, 160)
+    assert assumed.fx == assumed.fy == pytest.approx(1.1 * 320)
+    assert (assumed.cx, assumed.cy) == (319.5, 79.5)

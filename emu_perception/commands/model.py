@@ -65,7 +65,8 @@ def info(
         row(
             "camera",
             f"canonical focal length {spec.camera.canonical_focal_length:g} px; unknown ones are "
-            f"taken for {spec.camera.assumed_focal_ratio:g} x width "
+            f"taken for {spec.camera.assumed_focal_ratio:g} x "
+            f"{'width' if spec.camera.assumed_focal_of == 'width' else 'sqrt(width x height)'} "
             f"± {spec.camera.assumed_focal_std:.0%}",
         )
     if "depth" in spec.tasks:

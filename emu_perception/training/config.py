@@ -155,7 +155,9 @@ class ModelConfig(Strict):
     canonical_focal_length: float | None = Field(None, gt=0)
     """f0 in pixels; None: metres whatever the camera, as in the papers."""
     assumed_focal_ratio: float = Field(0.9, gt=0)
-    """Focal length / width of a camera that is unknown at inference."""
+    """Focal length / image size of a camera that is unknown at inference."""
+    assumed_focal_of: Literal["width", "area"] = "width"
+    """Image size of that ratio: the width, or the square root of width x height."""
     depth_range: tuple[float, float] = (1e-3, 80.0)
     initial_depth: float = Field(15.0, gt=0)
     """The mean depth of the training data: where the mean channel's bias starts, and half of it
@@ -217,6 +219,8 @@ class LossConfig(Strict):
     first, then how far it is off."""
     log_weight: float = Field(0.0, ge=0)
     """Of |ln depth - ln truth| and the scale-invariant logarithmic error, half each."""
+    gradient_weight: float = Field(0.0, ge=0)
+    """Weight of the differences of ln depth between near pixels; see `losses.log_gradient`."""
     ground_weight: float = Field(0.0, ge=0)
     """Of how far the depth of the road is off a plane, where an image has classes and no depth."""
     ground_class: str = "road"

@@ -186,6 +186,9 @@ class SupervisedModule(L.LightningModule):
                 relative = losses.log_l1(outputs.mean, target, valid)
                 relative = relative + losses.scale_invariant_log(outputs.mean, target, valid)
                 found["depth_log"] = weights.log_weight * relative / 2
+            if weights.gradient_weight:
+                edges = losses.log_gradient(outputs.mean, target, valid)
+                found["depth_gradient"] = weights.gradient_weight * edges
             if weights.ground_weight and outputs.logits is not None:
                 found["ground"] = weights.ground_weight * self._ground(outputs.mean, batch)
         if outputs.normals is not None:

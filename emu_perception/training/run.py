@@ -57,6 +57,7 @@ def describe_model(config: TrainConfig, label_set: LabelSet | None) -> ModelSpec
         camera = Camera(
             canonical_focal_length=model.canonical_focal_length,
             assumed_focal_ratio=model.assumed_focal_ratio,
+            assumed_focal_of=model.assumed_focal_of,
         )
     normalization: dict[str, Any] = {}
     if model.backbone in IMAGENET_WHEELS.values():

@@ -167,3 +167,21 @@ def test_a_group_of_all_classes_costs_nothing() -> None:
     loss.backward()
     assert abs(loss.item()) < 1e-6
     assert logits.grad is not None and logits.grad.abs().max() < 1e-6
+
+
+def test_the_gradient_loss_ignores_scale_and_punishes_flattened_objects() -> None:
+    truth = torch.full((1, 8, 8), 20.0)
+    truth[:, 2:6, 2:6] = 7.0  # a car before a wall
+    valid = torch.ones_like(truth, dtype=torch.bool)
+    assert losses.log_gradient(1.3 * truth, truth, valid).item() < 1e-6
+    flat = losses.log_gradient(torch.full_like(truth, 20.0), truth, valid, steps=(1,))
+    # 16 of the 112 neighbouring pairs cross the car's edge, each ln(20 / 7) off.
+    assert flat.item() == pytest.approx(16 / 112 * math.log(20 / 7), rel=1e-5)
+
+
+def test_the_gradient_loss_needs_depth_at_both_pixels() -> None:
+    truth = torch.tensor([[[4.0, 8.0, 0.0, 8.0]]])
+    mean = torch.tensor([[[4.0, 4.0, 1.0, 9.0]]])
+    loss = losses.log_gradient(mean, truth, truth > 0, steps=(1, 2))
+    assert loss.item() == pytest.approx((math.log(2) + math.log(9 / 4)) / 2, rel=1e-5)
+    assert losses.log_gradient(mean, truth, truth < 0).item() == 0

@@ -279,3 +279,14 @@ def test_gpu_draws_the_same_scene() -> None:
     cpu, gpu = (render_scene(4, SIZE, device=d) for d in ("cpu", "cuda"))
     assert (cpu.labels == gpu.labels).mean() > 0.98
     assert np.abs(cpu.image.astype(float) - gpu.image).mean() < 3
+
+
+def test_close_vehicles_are_near_and_leave_the_rest() -> None:
+    for seed in range(2):
+        close, plain = (render_scene(seed, SIZE, close_vehicles=c) for c in (True, False))
+        car = load_label_set("camvid").index("car")
+        added = (close.labels == car) & (close.depth != plain.depth)
+        assert 3.0 < close.depth[added].min() < 20.0
+        rest = close.labels != car
+        same = close.depth[rest] == plain.depth[rest]
+        assert same.mean() > 0.98

@@ -38,6 +38,7 @@ def build_scenes(
     seed: int = 0,
     endless: bool = False,
     odd_objects: bool = False,
+    close_vehicles: bool = False,
 ) -> SceneDataset:
     """Rendered scenes with classes, depth, normals, edges and cameras, all exact.
 
@@ -50,6 +51,7 @@ def build_scenes(
         seed: of the set.
         endless: other scenes in every epoch, kept nowhere.
         odd_objects: with objects that belong to no class, for tests of uncertainty.
+        close_vehicles: with more vehicles right before a street's camera.
     """
     return SceneDataset(
         split,
@@ -59,6 +61,7 @@ def build_scenes(
         seed=seed,
         endless=endless,
         odd_objects=odd_objects,
+        close_vehicles=close_vehicles,
         folder=root,
     )
 
@@ -89,6 +92,7 @@ class SceneDataset(Dataset):
         seed: int = 0,
         endless: bool = False,
         odd_objects: bool = False,
+        close_vehicles: bool = False,
         folder: Path | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -101,13 +105,14 @@ class SceneDataset(Dataset):
             raise ValueError(f"a set of scenes needs at least one, got {count}")
         self.split, self.scene, self.size, self.count = split, scene, size, count
         self.seed, self.endless, self.odd_objects = seed, endless, odd_objects
+        self.close_vehicles = close_vehicles
         self.device = device
         self.label_set = load_label_set(_LABEL_SETS[scene])
         self._epoch = SharedEpoch()
         self._folder: Path | None = None
         if folder is not None and not endless:
             height, width = size
-            odd = "-odd" if odd_objects else ""
+            odd = ("-odd" if odd_objects else "") + ("-close" if close_vehicles else "")
             self._folder = folder / f"{scene}{odd}-{height}x{width}-{renderer_version()}"
 
     def __len__(self) -> int:
@@ -143,6 +148,7 @@ class SceneDataset(Dataset):
             self.size,
             self.scene,
             odd_objects=self.odd_objects,
+            close_vehicles=self.close_vehicles,
             device=self.device,
         )
         sample = Sample(name=name, clip=name, **frame_fields(frame, odd=self.odd_objects))

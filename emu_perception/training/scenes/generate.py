@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from emu_perception.camera import Intrinsics
+from emu_perception.training.scenes import vehicles
 from emu_perception.training.scenes.frame import SceneFrame
 from emu_perception.training.scenes.odd import odd_object
 from emu_perception.training.scenes.primitives import Rows, place
@@ -105,12 +106,40 @@ def _odd_rows(rng: np.random.Generator, camera: Camera, kind: str) -> list[Rows]
     return rows
 
 
+def _close_vehicles(rng: np.random.Generator, camera: Camera, label: int, ground: float) -> Rows:
+    """One to four vehicles right before the camera: ahead, in the next lane, cut off, turned."""
+    forward = camera.pose[:2, 2] / max(float(np.hypot(*camera.pose[:2, 2])), 1e-6)
+    right = np.array([forward[1], -forward[0]])
+    # Half of the image's width per metre of distance.
+    spread = 0.5 * camera.intrinsics.width / camera.intrinsics.fx
+    rows, taken = [], list[tuple[float, float]]()
+    for index in range(rng.integers(1, 5)):
+        model, length = vehicles.car(rng, label)
+        turn = float(
+            rng.choice(
+                [rng.normal(0, 0.08), np.pi + rng.normal(0, 0.08), rng.uniform(-np.pi, np.pi)]
+            )
+        )
+        ahead = 3.2 + length / 2 + float(rng.exponential(4.0))
+        aside = (
+            float(rng.uniform(-1.1, 1.1)) * spread * ahead if index else float(rng.normal(0, 0.5))
+        )
+        if any(np.hypot(ahead - a, aside - b) < 0.6 * length + 2.4 for a, b in taken):
+            continue
+        taken.append((ahead, aside))
+        at = camera.pose[:2, 3] + ahead * forward + aside * right
+        yaw = float(np.arctan2(-forward[0], forward[1])) + turn
+        rows.append(place(model, (at[0], at[1], ground), yaw, instance=800000 + index))
+    return np.concatenate(rows)
+
+
 def render_scene(
     seed: int,
     size: tuple[int, int] = (256, 512),
     kind: str = "street",
     *,
     odd_objects: bool = False,
+    close_vehicles: bool = False,
     device: torch.device | str = "cpu",
 ) -> SceneFrame:
     """A random scene, the same for the same seed and size `(H, W)`.
@@ -121,6 +150,8 @@ def render_scene(
         kind: `"street"` (label set camvid) or `"room"` (nyuv2_13).
         odd_objects: put things into the scene that belong to no class, for tests of uncertainty;
             never for training.
+        close_vehicles: put one to four more vehicles before the camera of a street, 3 m away and
+            more, at all angles, some cut off by the image's edge.
         device: where to compute. Frames are NumPy arrays all the same.
 
     Raises:
@@ -141,9 +172,14 @@ def render_scene(
         street = StreetBuilder(rng)
         scene = street.build()
         camera = _street_camera(rng, street, size)
+        if close_vehicles:
+            near = np.random.default_rng((seed, 8))
+            ground = street.layout.surface(0.0, street.lane)
+            extra = _close_vehicles(near, camera, street.label["car"], ground)
+            scene = replace(scene, rows=np.concatenate([scene.rows, extra]))
     if odd_objects:
-        extra = _odd_rows(np.random.default_rng((seed, 9)), camera, kind)
-        scene = replace(scene, rows=np.concatenate([scene.rows, *extra]))
+        odd = _odd_rows(np.random.default_rng((seed, 9)), camera, kind)
+        scene = replace(scene, rows=np.concatenate([scene.rows, *odd]))
     return render(scene, camera, seed, device)
 
 
