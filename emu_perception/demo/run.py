@@ -24,7 +24,7 @@ from emu_perception.demo.processes import (
 )
 from emu_perception.model_file import LoadedModel, open_model
 
-NODE_MODULE = "emu_perception.ros.node"
+NODE_MODULE = "emu_perception.ros.run_node"
 NODE = "emu_perception"
 """Its name in the ROS graph."""
 DEPTH_UNCERTAINTY = "/depth/uncertainty"

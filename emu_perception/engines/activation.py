@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -16,6 +17,9 @@ from emu_perception.model_file import ModelSpec
 from emu_perception.networks.decoder import resize
 from emu_perception.networks.rays import ray_channels
 from emu_perception.uncertainty import activate_depth, depth_maps, entropy, mean_softmax
+
+# Images are only read: those of the node share the memory of the message that they came in.
+warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
 
 SEMANTIC = ("classes", "confidence", "entropy", "mutual_information", "probabilities")
 DEPTH = ("mean", "variance", "epistemic_variance")

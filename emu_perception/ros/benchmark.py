@@ -105,7 +105,7 @@ def benchmark_node(
         # As one that has met this camera before, and holds in memory what it needs for it alone.
         remember_image_size(model, size)
         parameters = {"model": str(model.resolve()), "autostart": True}
-        node = children.start("node", "emu_perception.ros.node", ros_arguments(parameters))
+        node = children.start("node", "emu_perception.ros.run_node", ros_arguments(parameters))
         run = Runner(children, node, seconds, outputs)
         run.wait_until_active()
         run.warm_up(size)

@@ -10,6 +10,12 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from emu_perception.ros.parameters import Settings
 from emu_perception.ros.statistics import Snapshot
 
+LOST_FRACTION = 0.2
+"""Of the images sent; above, diagnostics warn."""
+PROFILE_HINT = (
+    "set FASTDDS_DEFAULT_PROFILES_FILE to the package's config/node/fastdds.xml in the camera's "
+    "process too: without it most images above 512 kB are lost"
+)
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -22,6 +28,9 @@ class NodeState:
     lifecycle: str
     """Label of the lifecycle state."""
     input_topic: str = ""
+    input_publishers: int = 0
+    cameras: tuple[str, ...] = ()
+    """Those whose statuses stand beside this one."""
     model: str = ""
     device: str = ""
     precision: str = ""
@@ -46,6 +55,7 @@ def diagnose(state: NodeState, counts: Snapshot, settings: Settings) -> Diagnost
         "answered": counts.answered,
         "dropped": counts.lost + counts.overtaken,
         "dropped before the node": counts.lost,
+        "recently dropped before the node [%]": f"{100 * counts.lost_fraction:.1f}",
         "dropped for a newer one": counts.overtaken,
         "jumps back in time": counts.time_jumps,
     }
@@ -64,6 +74,8 @@ def diagnose(state: NodeState, counts: Snapshot, settings: Settings) -> Diagnost
 def _activity(state: NodeState, counts: Snapshot) -> str:
     if state.lifecycle != "active":
         return state.lifecycle
+    if state.cameras:
+        return f"{len(state.cameras)} cameras: {', '.join(state.cameras)}"
     return "running" if counts.listening_since is not None else "idle: nobody subscribes"
 
 
@@ -73,6 +85,7 @@ def _findings(state: NodeState, counts: Snapshot, settings: Settings) -> list[tu
         findings.append((ERROR, state.failure))
     if state.lifecycle == "active" and counts.listening_since is not None:
         findings += _staleness(state, counts, settings)
+        findings += _losses(state, counts)
         findings += _uncertainty(counts, settings)
     findings += [(WARN, message) for message in counts.recent_bad.values()]
     return findings
@@ -84,7 +97,22 @@ def _staleness(state: NodeState, counts: Snapshot, settings: Settings) -> list[t
     age = time.monotonic() - newest if newest is not None else 0.0
     if limit <= 0 or age <= limit:
         return []
-    return [(ERROR, f"no image on {state.input_topic} for {age:.1f} s")]
+    message = f"no image on {state.input_topic} for {age:.1f} s"
+    if state.input_publishers and counts.last_received is None:
+        message += f" although it has a publisher; {PROFILE_HINT}"
+    return [(ERROR, message)]
+
+
+def _losses(state: NodeState, counts: Snapshot) -> list[tuple[bytes, str]]:
+    if counts.lost_fraction <= LOST_FRACTION:
+        return []
+    return [
+        (
+            WARN,
+            f"{100 * counts.lost_fraction:.0f} % of the images on {state.input_topic} are lost "
+            f"before the node; {PROFILE_HINT}",
+        )
+    ]
 
 
 def _uncertainty(counts: Snapshot, settings: Settings) -> list[tuple[bytes, str]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import math
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -53,8 +55,13 @@ class NodeExecutor(SingleThreadedExecutor):
             task.result()
 
     def shutdown(self, timeout_sec: float | None = None) -> bool:
-        """Stop, after the transitions that run."""
-        self._pool.shutdown(wait=True)
+        """Stop after the transitions that run; False if one still runs after `timeout_sec`."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        deadline = math.inf if timeout_sec is None else time.monotonic() + timeout_sec
+        while not all(task.done() for task in self._running):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
         return super().shutdown(timeout_sec)
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import gc
-import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.exceptions import ParameterNotDeclaredException
-from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.lifecycle.node import LifecycleNodeMixin
 from rclpy.node import Node
@@ -25,8 +23,8 @@ from std_msgs.msg import Header
 
 from emu_perception.ros.diagnostics import NodeState, diagnose
 from emu_perception.ros.errors import BadInput, InputError
-from emu_perception.ros.executor import NodeExecutor, TransitionGroup, keep_freed_memory
-from emu_perception.ros.image_input import Frame, ImageInput
+from emu_perception.ros.executor import TransitionGroup
+from emu_perception.ros.image_input import Frame
 from emu_perception.ros.messages import label_info_message
 from emu_perception.ros.parameters import (
     ParameterError,
@@ -37,8 +35,8 @@ from emu_perception.ros.parameters import (
     with_floats,
 )
 from emu_perception.ros.pipeline import Pipeline
-from emu_perception.ros.publishers import OutputPublishers
 from emu_perception.ros.statistics import Statistics
+from emu_perception.ros.stream import CameraStream
 from emu_perception.ros.worker import Worker
 
 if TYPE_CHECKING:
@@ -71,10 +69,8 @@ class EmuNode(LifecycleNodeMixin, Node):
         # The executor's thread listens and a transition's stops listening: one at a time.
         self._listening = threading.RLock()
         self._predictor: Predictor | None = None
-        self._outputs: OutputPublishers | None = None
-        self._input: ImageInput | None = None
-        self._pipeline: Pipeline | None = None
-        self._worker: Worker[Frame] | None = None
+        self._streams: list[CameraStream] = []
+        self._worker: Worker | None = None
 
         try:
             self._settings = declare_parameters(self)
@@ -106,23 +102,8 @@ class EmuNode(LifecycleNodeMixin, Node):
 
         def configure() -> None:
             self._predictor = self._load_model()
-            self._outputs = OutputPublishers(
-                self, self._predictor.available_maps, self._listen_if_wanted
-            )
-            self._input = ImageInput(
-                self,
-                self._settings.image_transport,
-                self._settings.input_reliability,
-                self._receive,
-            )
-            self._pipeline = Pipeline(
-                self._predictor,
-                self._outputs,
-                self._input,
-                self._statistics,
-                lambda: self._settings,
-                self._report,
-            )
+            for name in self._settings.camera_names:
+                self._streams.append(self._make_stream(name))
             self._publish_class_names()
 
         self._state = "configuring"
@@ -134,13 +115,11 @@ class EmuNode(LifecycleNodeMixin, Node):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to answer."""
-        pipeline = self._pipeline
-        assert pipeline is not None
         # Before anything is published: a publisher drops what it gets while it is inactive.
         result = super().on_activate(state)
 
         def activate() -> None:
-            self._worker = Worker(pipeline.process, "inference")
+            self._worker = Worker()
             self._state = "active"
             self._publish_label_info()
             self._listen_if_wanted()
@@ -234,6 +213,26 @@ class EmuNode(LifecycleNodeMixin, Node):
         )
         return predictor
 
+    def _make_stream(self, name: str) -> CameraStream:
+        assert self._predictor is not None
+        # The only camera's statistics are the node's.
+        statistics = Statistics() if name else self._statistics
+        return CameraStream(
+            self,
+            name,
+            self._predictor,
+            statistics,
+            lambda: self._settings,
+            lambda kind, message: self._report(kind, message, statistics),
+            self._listen_if_wanted,
+            self._offer,
+        )
+
+    def _offer(self, pipeline: Pipeline, frame: Frame) -> None:
+        worker = self._worker
+        if worker is not None:
+            worker.offer(pipeline, frame)
+
     def _succeeds(self, transition: str, action: Callable[[], None]) -> bool:
         try:
             action()
@@ -242,6 +241,8 @@ class EmuNode(LifecycleNodeMixin, Node):
             self._report(error.kind, self._failure)
             return False
         except Exception as error:
+            if not self.context.ok():  # ended by a signal: no failure of the transition
+                return False
             self._failure = f"{transition} failed: {type(error).__name__}: {error}"
             self.get_logger().error(self._failure)
             return False
@@ -251,9 +252,8 @@ class EmuNode(LifecycleNodeMixin, Node):
     def _stop(self) -> None:
         with self._listening:
             self._state = "inactive"
-            if self._input is not None:
-                self._input.close()
-                self._statistics.listening(False)
+            for stream in self._streams:
+                stream.close()
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
@@ -261,36 +261,21 @@ class EmuNode(LifecycleNodeMixin, Node):
     def _release(self) -> None:
         self._stop()
         self._state = "unconfigured"
-        if self._outputs is not None:
-            self._outputs.destroy()
+        streams, self._streams = self._streams, []
+        for stream in streams:
+            stream.destroy()
         predictor, self._predictor = self._predictor, None
-        self._outputs = self._input = self._pipeline = None
         if predictor is not None:
             predictor.close()
         del predictor
         gc.collect()
 
     def _listen_if_wanted(self) -> None:
-        """Subscribe to the camera while somebody subscribes to an output, or alarms watch."""
+        """Subscribe to those cameras whose outputs have subscribers."""
         with self._listening:
-            source, outputs = self._input, self._outputs
-            if source is None or outputs is None or self._state != "active":
-                return
-            wanted = self._settings.monitor_rate > 0 or bool(outputs.wanted())
-            if wanted != source.is_open:
-                self._statistics.listening(wanted)
-            try:
-                source.open() if wanted else source.close()
-            except Exception as error:  # such as an override that is no QoS
-                self._report(BadInput.PARAMETER, f"cannot subscribe to {source.topic}: {error}")
-
-    def _receive(self, frame: Frame, lost: int) -> None:
-        worker = self._worker
-        if worker is None:
-            return
-        self._statistics.received(lost)
-        if worker.offer(frame):
-            self._statistics.overtaken()
+            if self._state == "active":
+                for stream in self._streams:
+                    stream.listen_if_wanted()
 
     def _check_change(self, changed: list[Parameter[Any]]) -> SetParametersResult:
         return check_change(changed, configured=self._state != "unconfigured")
@@ -323,69 +308,56 @@ class EmuNode(LifecycleNodeMixin, Node):
         descriptor.read_only = True
 
     def _publish_label_info(self) -> None:
-        predictor, outputs = self._predictor, self._outputs
-        if predictor is None or outputs is None or predictor.label_set is None:
+        if self._predictor is None or self._predictor.label_set is None:
             return
-        if outputs.has_label_info:
-            header = Header(stamp=self.get_clock().now().to_msg())
-            outputs.publish_label_info(
-                label_info_message(header, predictor.label_set, self._settings.min_confidence)
-            )
+        header = Header(stamp=self.get_clock().now().to_msg())
+        classes, threshold = self._predictor.label_set, self._settings.min_confidence
+        for stream in self._streams:
+            if stream.outputs.has_label_info:
+                message = label_info_message(header, classes, threshold)
+                stream.outputs.publish_label_info(message)
 
-    def _report(self, kind: BadInput, message: str) -> None:
+    def _report(self, kind: BadInput, message: str, statistics: Statistics | None = None) -> None:
         if not self.context.ok():  # ended by a signal: what cannot be published is no fault
             return
-        line = self._statistics.bad(kind, message)
+        line = (statistics or self._statistics).bad(kind, message)
         if line is not None:
             self.get_logger().error(line)
 
+    def _describe(self, stream: CameraStream | None) -> NodeState:
+        """For diagnostics of a camera, or of the node alone."""
+        predictor, name = self._predictor, self.get_fully_qualified_name()
+        state = NodeState(name=name, lifecycle=self._state, failure=self._failure)
+        if predictor is None:
+            return state
+        state = replace(
+            state,
+            cameras=tuple(s.name for s in self._streams if s.name),
+            model=predictor.path.name,
+            device=f"{predictor.device} ({predictor.engine})",
+            precision=predictor.precision,
+        )
+        if stream is None:
+            return state
+        source = stream.source
+        return replace(
+            state,
+            name=f"{name}: {stream.name}" if stream.name else name,
+            cameras=(),
+            input_topic=source.topic,
+            input_publishers=self.count_publishers(source.topic),
+        )
+
     def _tick(self) -> None:
         self._listen_if_wanted()
-        predictor, source = self._predictor, self._input
-        state = NodeState(
-            name=self.get_fully_qualified_name(),
-            lifecycle=self._state,
-            failure=self._failure,
-        )
-        if predictor is not None and source is not None:
-            state = NodeState(
-                name=state.name,
-                lifecycle=state.lifecycle,
-                failure=state.failure,
-                input_topic=source.topic,
-                model=predictor.path.name,
-                device=f"{predictor.device} ({predictor.engine})",
-                precision=predictor.precision,
-            )
+        streams = list(self._streams)
         message = DiagnosticArray(header=Header(stamp=self.get_clock().now().to_msg()))
         settings = self._settings
-        counts = self._statistics.snapshot(settings.statistics_seconds)
-        message.status = [diagnose(state, counts, settings)]
+        for stream in streams or [None]:
+            statistics = stream.statistics if stream is not None else self._statistics
+            counts = statistics.snapshot(settings.statistics_seconds)
+            message.status.append(diagnose(self._describe(stream), counts, settings))
+        if streams and streams[0].name:
+            counts = self._statistics.snapshot(settings.statistics_seconds)
+            message.status.append(diagnose(self._describe(None), counts, settings))
         self._diagnostics.publish(message)
-
-
-def main(args: list[str] | None = None) -> int:
-    """Entry point of `emu_node`; returns the process's exit status."""
-    keep_freed_memory()
-    try:
-        rclpy.init(args=args)
-        node = EmuNode()
-    except (ParameterError, RuntimeError) as error:
-        print(f"emu_node cannot start: {error}", file=sys.stderr)
-        rclpy.try_shutdown()
-        return 1
-    executor = NodeExecutor()
-    executor.add_node(node)
-    try:
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

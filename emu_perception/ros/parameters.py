@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -80,6 +81,12 @@ class Settings:
     engine: str = _parameter(
         "auto",
         "What runs the network; auto: OpenVINO on a CPU where it is installed, else PyTorch.",
+        change=UNCONFIGURED,
+    )
+    cameras: tuple[str, ...] = _parameter(
+        ("",),
+        "Names of several cameras that one model serves, each the namespace of its topics; empty: "
+        "one camera without a namespace of its own.",
         change=UNCONFIGURED,
     )
     image_transport: str = _parameter(
@@ -164,6 +171,11 @@ class Settings:
         limits=(1e-3, 1.0),
     )
 
+    @property
+    def camera_names(self) -> tuple[str, ...]:
+        """`cameras`; one empty name for the only camera."""
+        return self.cameras or ("",)
+
     def style(self, farthest_depth: float) -> Style:
         """Colours, with the far end of the model's depth range."""
         return Style(
@@ -195,6 +207,7 @@ _TYPE_NAMES: dict[type, tuple[str, str]] = {
     int: ("an integer", ""),
     float: ("a number", ""),
     str: ("a string", ", if need be in quotes"),
+    tuple: ("a list of strings", ", as in [front, left]"),
 }
 _FIELDS = {f.name: f for f in fields(Settings)}
 
@@ -226,7 +239,8 @@ def declare_parameters(node: Node) -> Settings:
 def _declare(node: Node, name: str, default: Any) -> None:
     """Declare a parameter; an integer is accepted where a float is expected."""
     try:
-        node.declare_parameter(name, default, _descriptor(name))
+        value = list(default) if isinstance(default, tuple) else default
+        node.declare_parameter(name, value, _descriptor(name))
     except InvalidParameterTypeException:
         if not isinstance(default, float):
             raise
@@ -256,7 +270,7 @@ def is_setting(name: str) -> bool:
 
 def read_settings(node: Node) -> Settings:
     """The parameters' present values."""
-    return Settings(**{name: node.get_parameter(name).value for name in _FIELDS})
+    return Settings(**{name: _value(node.get_parameter(name)) for name in _FIELDS})
 
 
 def check_change(changed: Iterable[Parameter], configured: bool) -> SetParametersResult:
@@ -271,9 +285,12 @@ def find_problem(changed: Iterable[Parameter], configured: bool) -> str:
         spec = _FIELDS.get(parameter.name)
         if spec is None:
             continue
-        if type(parameter.value) is not type(spec.default):
+        value = _value(parameter)
+        if type(value) is not type(spec.default):
             kind, hint = _TYPE_NAMES[type(spec.default)]
             return f"parameter '{parameter.name}' must be {kind}{hint}, not {parameter.value!r}"
+        if parameter.name == "cameras" and (problem := _camera_problem(value)):
+            return problem
         choices = spec.metadata["choices"]
         if choices and parameter.value not in choices:
             return (
@@ -282,6 +299,25 @@ def find_problem(changed: Iterable[Parameter], configured: bool) -> str:
             )
         if configured and spec.metadata["change"] == UNCONFIGURED:
             return f"parameter '{parameter.name}' can change only while the node is unconfigured"
+    return ""
+
+
+def _value(parameter: Parameter[Any]) -> Any:
+    """A parameter's value, a tuple for an array."""
+    return tuple(parameter.value) if isinstance(parameter.value, list) else parameter.value
+
+
+def _camera_problem(names: tuple[str, ...]) -> str:
+    if names in ((), ("",)):
+        return ""
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z]\w*(/[A-Za-z]\w*)*", name):
+            return (
+                f"parameter 'cameras' names '{name}', expected a ROS namespace such as front or "
+                "rig/left"
+            )
+    if len(set(names)) < len(names):
+        return f"parameter 'cameras' names a camera twice: {', '.join(names)}"
     return ""
 
 
@@ -317,6 +353,8 @@ def parameter_table() -> str:
         if choices:
             allowed = "a colour map" if choices is COLORMAP_NAMES else ", ".join(choices)
         default = str(spec.default).lower() if isinstance(spec.default, bool) else spec.default
+        if isinstance(default, tuple):
+            default = str(list(default)).replace("'", '"')
         rows.append(
             f"| `{name}` | `{default if default != '' else chr(34) * 2}` | {allowed} | "
             f"{spec.metadata['change']} | {spec.metadata['description']} |"

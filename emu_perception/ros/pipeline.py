@@ -1,10 +1,11 @@
-"""What happens to one image: converted, predicted, rendered, published, in the worker's thread."""
+"""The stages of one camera's images: converted, predicted, published, each in its own thread."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,12 +35,52 @@ WATCHED = frozenset({"semantic_uncertainty", "depth_variance"})
 """`Prediction` fields that the alarms go by."""
 MEAN_STRIDE = 4
 """Pixels between those that a mean is taken over."""
+BYTES_PER_PIXEL = {"mono8": 1, "rgb8": 3, "32FC1": 4}
+POINT_BYTES = 28
 JUMP = 0.5
 """Seconds that stamps must go back to count as a jump; less is two cameras out of step."""
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """An image that the network can take, with what is wanted of it."""
+
+    frame: Frame
+    image: np.ndarray
+    """uint8 RGB `(H, W, 3)`."""
+    info: Any | None
+    """Its CameraInfo."""
+    camera: CameraModel | None
+    topics: tuple[str, ...]
+    watch: bool
+    """Whether the alarms need it."""
+    settings: Settings
+    seconds: float
+    """That its preparation took."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image."""
+        return self.image.shape[0], self.image.shape[1]
+
+    @property
+    def published_size(self) -> tuple[int, int]:
+        """Height and width of the outputs."""
+        return self.settings.published_size(*self.size)
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """An image with its prediction."""
+
+    prepared: Prepared
+    prediction: Prediction
+    seconds: float
+    """Inside the predictor."""
+
+
 class Pipeline:
-    """Answers images with what is subscribed to.
+    """Answers the images of one camera with what is subscribed to: the worker's `Stages`.
 
     Args:
         predictor: runs the network.
@@ -47,7 +88,7 @@ class Pipeline:
         source: where the images come from.
         statistics: counts what happens.
         settings: gives the parameters' present values.
-        report: told about bad input.
+        report: called with bad input.
     """
 
     def __init__(
@@ -71,73 +112,100 @@ class Pipeline:
         self._stamp = 0.0
         self._watched = 0.0
 
-    def process(self, frame: Frame) -> None:
-        """Answer one image; whatever is wrong with it is reported, nothing is raised."""
+    # Whatever is wrong with an image is reported, nothing is raised: a broken frame or a full GPU
+    # must not end a thread.
+
+    def prepare(self, frame: Frame) -> Prepared | None:
+        """Convert an image, find its camera and what is wanted; None: nothing, or a bad image."""
+        return self._guarded(self._prepare, frame)
+
+    def infer(self, prepared: Prepared) -> Inferred | None:
+        """Run the network."""
+        return self._guarded(self._infer, prepared)
+
+    def publish(self, inferred: Inferred) -> None:
+        """Render and publish the outputs, the largest messages last."""
+        self._guarded(self._publish, inferred)
+
+    def overtaken(self) -> None:
+        """Count an image that a newer one replaced."""
+        self._statistics.overtaken()
+
+    def _guarded(self, stage: Callable[[Any], Any], item: Any) -> Any:
         try:
-            self._answer(frame)
+            return stage(item)
         except InputError as error:
             self._report(error.kind, f"{self._source.topic}: {error}")
-        except Exception as error:  # a broken frame or a full GPU must not end the thread
+        except Exception as error:
             self._report(
                 BadInput.INFERENCE,
                 f"{self._source.topic}: an image could not be answered: "
                 f"{type(error).__name__}: {error}",
             )
+        return None
 
-    def _answer(self, frame: Frame) -> None:
+    def _prepare(self, frame: Frame) -> Prepared | None:
         begin = time.monotonic()
         settings = self._settings()
         topics = self._publishers.wanted()
         watch = settings.monitor_rate > 0 and begin - self._watched >= 1 / settings.monitor_rate
         if not topics and not watch:
-            return
+            return None
         image = self._convert(frame, settings)
         size = image.shape[0], image.shape[1]
         self._follow_stamps(frame)
         self._follow_size(size)
-        camera = self._find_camera(frame, size, settings)
-        published = settings.published_size(*size)
-
-        available = self._predictor.available_maps
-        needed = needed_maps(topics, available)
+        info = self._source.camera_info(frame.message.header.stamp)
+        camera = self._find_camera(frame, info, size, settings)
         if watch:
+            self._watched = begin
+        seconds = time.monotonic() - begin
+        return Prepared(frame, image, info, camera, tuple(topics), watch, settings, seconds)
+
+    def _infer(self, prepared: Prepared) -> Inferred:
+        available = self._predictor.available_maps
+        needed = needed_maps(prepared.topics, available)
+        if prepared.watch:
             needed |= WATCHED & available
-        limits_depth = settings.depth_std_limit < math.inf and bool(needed & DEPTH_MAPS)
-        if limits_depth:
+        if _limits_depth(prepared.settings, needed):
             needed |= {"depth_variance"} & available
-        prediction, inference = Prediction(), 0.0
-        if needed:
-            self._predictor.min_confidence = settings.min_confidence
-            before = time.monotonic()
-            prediction = self._predictor.predict(
-                image,
-                camera.intrinsics if camera else None,
-                maps=needed,
-                output_size=published,
-            )
-            inference = time.monotonic() - before
-            self._remember_size(size)
+        if not needed:
+            return Inferred(prepared, Prediction(), 0.0)
+        self._predictor.min_confidence = prepared.settings.min_confidence
+        begin = time.monotonic()
+        prediction = self._predictor.predict(
+            prepared.image,
+            prepared.camera.intrinsics if prepared.camera else None,
+            maps=needed,
+            output_size=prepared.published_size,
+        )
+        seconds = time.monotonic() - begin
+        self._remember_size(prepared.size)
+        return Inferred(prepared, prediction, seconds)
+
+    def _publish(self, inferred: Inferred) -> None:
+        begin = time.monotonic()
+        prepared, prediction = inferred.prepared, inferred.prediction
+        settings = prepared.settings
         style = settings.style(self._predictor.spec.depth_range[1])
         label_set = self._predictor.label_set
-        maps = Maps(prediction, image, label_set, style)
+        maps = Maps(prediction, prepared.image, label_set, style)
         # Before the most uncertain depth is taken out: the alarm is about just that.
         means = {name: _mean(maps, name) for name in ("semantic_uncertainty", "depth_std")}
-        if limits_depth:
+        if settings.depth_std_limit < math.inf and prediction.depth_variance is not None:
             limited = prediction.with_depth_std_up_to(settings.depth_std_limit)
-            maps = Maps(limited, image, label_set, style)
-        for topic in topics:
-            message = self._render(topic, maps, frame, camera, size, published)
+            maps = Maps(limited, prepared.image, label_set, style)
+        for topic in sorted(prepared.topics, key=_message_size):
+            message = self._render(topic, maps, prepared)
             if message is not None:
                 self._publishers.publish(topic, message)
         end = time.monotonic()
-        if watch:
-            self._watched = begin
         self._statistics.answered(
             Answer(
                 time=end,
-                latency=end - frame.received,
-                inference=inference,
-                overhead=end - begin - inference,
+                latency=end - prepared.frame.received,
+                inference=inferred.seconds,
+                overhead=prepared.seconds + end - begin,
                 semantic_uncertainty=means["semantic_uncertainty"],
                 depth_uncertainty=means["depth_std"],
             )
@@ -172,10 +240,9 @@ class Pipeline:
             remember_image_size(self._predictor.path, size)
 
     def _find_camera(
-        self, frame: Frame, size: tuple[int, int], settings: Settings
+        self, frame: Frame, info: Any | None, size: tuple[int, int], settings: Settings
     ) -> CameraModel | None:
         """The image's camera; None, after a report where one was published, if it is unknown."""
-        info = frame.camera_info
         if info is None:
             return None
         frame_id, topic = frame.message.header.frame_id, self._source.image_topic
@@ -185,22 +252,15 @@ class Pipeline:
             self._report(error.kind, str(error))
             return None
 
-    def _render(
-        self,
-        topic: str,
-        maps: Maps,
-        frame: Frame,
-        camera: CameraModel | None,
-        size: tuple[int, int],
-        published: tuple[int, int],
-    ) -> Any | None:
+    def _render(self, topic: str, maps: Maps, prepared: Prepared) -> Any | None:
         """The message for a topic; None where it needs a camera that is not known."""
-        header = frame.message.header
+        header = prepared.frame.message.header
         if topic in IMAGE_OUTPUTS:
             output = IMAGE_OUTPUTS[topic]
             return image_message(header, output.encoding, output.render(maps))
+        camera, size = prepared.camera, prepared.published_size
         if camera is None:
-            if frame.camera_info is None:
+            if prepared.info is None:
                 self._report(
                     BadInput.CAMERA_INFO,
                     f"{topic} needs camera_info, and none has come on "
@@ -208,8 +268,20 @@ class Pipeline:
                 )
             return None
         if topic == CAMERA_INFO_TOPIC:
-            return camera_info_message(frame.camera_info, header, size, published)
-        return point_cloud_message(header, point_cloud(maps, camera.rays(*published)))
+            return camera_info_message(prepared.info, header, prepared.size, size)
+        return point_cloud_message(header, point_cloud(maps, camera.rays(*size)))
+
+
+def _limits_depth(settings: Settings, needed: frozenset[str]) -> bool:
+    return settings.depth_std_limit < math.inf and bool(needed & DEPTH_MAPS)
+
+
+def _message_size(topic: str) -> int:
+    """Bytes per pixel, to publish the largest messages last."""
+    if topic == CAMERA_INFO_TOPIC:
+        return 0
+    output = IMAGE_OUTPUTS.get(topic)
+    return POINT_BYTES if output is None else BYTES_PER_PIXEL[output.encoding]
 
 
 def _mean(maps: Maps, name: str) -> float | None:

@@ -29,6 +29,7 @@ class OutputPublishers:
 
     Args:
         node: its owner.
+        prefix: of the topics' names: empty, or a camera's name and a slash.
         available_maps: names of the `Prediction` fields of the model.
         on_match: called when a subscriber comes or goes.
     """
@@ -36,10 +37,12 @@ class OutputPublishers:
     def __init__(
         self,
         node: LifecycleNodeMixin,
+        prefix: str,
         available_maps: Collection[str],
         on_match: Callable[[], None],
     ) -> None:
         self._node = node
+        self._prefix = prefix
         self._on_match = on_match
         self._publishers: dict[str, LifecyclePublisher] = {}
         self._label_info: LifecyclePublisher | None = None
@@ -52,7 +55,7 @@ class OutputPublishers:
             if "labels" in available_maps and LabelInfo is not None:
                 self._label_info = node.create_lifecycle_publisher(
                     LabelInfo,
-                    LABEL_INFO_TOPIC,
+                    prefix + LABEL_INFO_TOPIC,
                     QoSProfile(
                         depth=1,
                         reliability=ReliabilityPolicy.RELIABLE,
@@ -66,7 +69,7 @@ class OutputPublishers:
     def _create(self, message_type: Any, topic: str) -> None:
         self._publishers[topic] = self._node.create_lifecycle_publisher(
             message_type,
-            topic,
+            self._prefix + topic,
             # A profile of its own for each: overriding by parameters changes the object.
             QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE),
             event_callbacks=PublisherEventCallbacks(matched=lambda _: self._on_match()),

@@ -13,6 +13,8 @@ from emu_perception.ros.errors import BadInput
 
 WINDOW = 5.0
 """Seconds over which rates, latencies and means are usually taken."""
+FEW_IMAGES = 10
+"""Fewer say nothing about losses: a publisher's first images may precede the subscription."""
 LOG_INTERVAL = 1.0
 """Seconds for which a kind of bad input is logged only once."""
 
@@ -45,6 +47,8 @@ class Snapshot:
     answered: int
     lost: int
     """Sent by the publisher, never seen by the node."""
+    lost_fraction: float
+    """Of the images sent in the last seconds, those never seen by the node; 0 for few images."""
     overtaken: int
     """Received, but a newer frame came before its turn."""
     time_jumps: int
@@ -83,6 +87,7 @@ class Statistics:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._answers: deque[Answer] = deque(maxlen=4096)
+        self._arrivals: deque[tuple[float, int]] = deque(maxlen=4096)
         self._counts: Counter[str] = Counter()
         self._bad: Counter[str] = Counter()
         self._recent_bad: dict[str, str] = {}
@@ -96,11 +101,13 @@ class Statistics:
             self._listening_since = time.monotonic() if on else None
             self._last_received = None
             self._answers.clear()
+            self._arrivals.clear()
 
     def received(self, lost: int) -> None:
         """An image came; `lost` ones before it did not."""
         with self._lock:
             self._last_received = time.monotonic()
+            self._arrivals.append((self._last_received, lost))
             self._counts["received"] += 1
             self._counts["lost"] += lost
 
@@ -141,12 +148,17 @@ class Statistics:
             oldest = time.monotonic() - window
             while self._answers and self._answers[0].time < oldest:
                 self._answers.popleft()
+            while self._arrivals and self._arrivals[0][0] < time.monotonic() - WINDOW:
+                self._arrivals.popleft()
+            lost = sum(lost for _, lost in self._arrivals)
+            sent = len(self._arrivals) + lost
             recent, self._recent_bad = self._recent_bad, {}
             return Snapshot(
                 answers=tuple(self._answers),
                 received=self._counts["received"],
                 answered=self._counts["answered"],
                 lost=self._counts["lost"],
+                lost_fraction=lost / sent if sent >= FEW_IMAGES else 0.0,
                 overtaken=self._counts["overtaken"],
                 time_jumps=self._counts["time_jumps"],
                 bad=dict(self._bad),

@@ -1,51 +1,154 @@
-"""A thread with a one-slot mailbox: the newest item wins."""
+"""Three threads that prepare, infer and publish side by side; the newest image of a camera wins."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Protocol
 
-Item = TypeVar("Item")
+SMOOTHING = 0.2
+"""Weight of the newest duration in a stage's expected duration."""
+LEAD = 3.0
+"""Expected durations of the preparation before the expected end of an inference, at which the next
+image is taken: earlier, it would wait and grow old; later, the network would wait."""
 
 
-class Worker(Generic[Item]):
-    """Processes items one after another, always the newest that was offered.
+class Stages(Protocol):
+    """The work on the images of one camera; no method may raise.
 
-    Args:
-        process: called in the worker's thread; must not raise.
-        name: of the thread.
+    `prepare` and `infer` return None where nothing is left to do.
     """
 
-    def __init__(self, process: Callable[[Item], None], name: str) -> None:
-        self._process = process
-        self._wake = threading.Condition()
-        self._waiting: Item | None = None
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+    def prepare(self, item: Any) -> Any | None:
+        """First stage."""
+        ...
 
-    def offer(self, item: Item) -> bool:
-        """Put an item into the mailbox; True if it takes the place of one that was not begun."""
-        with self._wake:
-            replaced = self._waiting is not None
-            self._waiting = item
-            self._wake.notify()
-            return replaced
+    def infer(self, item: Any) -> Any | None:
+        """Second stage: the network, one image after another for all cameras."""
+        ...
+
+    def publish(self, item: Any) -> None:
+        """Last stage."""
+        ...
+
+    def overtaken(self) -> None:
+        """An image was replaced by a newer one of the same camera before its inference."""
+        ...
+
+
+class Worker:
+    """Answers images: while the network computes, the next image is prepared and the previous
+    answer is published.
+
+    Each camera has a mailbox for one image. Cameras take turns: the one that was served longest ago
+    comes first.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: dict[Stages, Any] = {}
+        self._served: dict[Stages, float] = {}
+        self._prepared: tuple[Stages, Any] | None = None
+        self._inferred: tuple[Stages, Any] | None = None
+        self._inferring_since: float | None = None
+        self._durations = {"prepare": 0.0, "infer": 0.0}
+        self._stopping = False
+        self._threads = [
+            threading.Thread(target=run, name=name, daemon=True)
+            for name, run in (
+                ("preparation", self._prepare),
+                ("inference", self._infer),
+                ("publishing", self._publish),
+            )
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def offer(self, stages: Stages, item: Any) -> None:
+        """Put an image into its camera's mailbox, in place of one that was not begun."""
+        with self._changed:
+            replaced = stages in self._waiting
+            self._waiting[stages] = item
+            self._changed.notify_all()
+        if replaced:
+            stages.overtaken()
 
     def stop(self) -> None:
-        """Finish the item in hand, forget the one that waits, end the thread."""
-        with self._wake:
+        """Finish the stages that run, forget all other images, end the threads."""
+        with self._changed:
             self._stopping = True
-            self._wake.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
-    def _run(self) -> None:
+    def _prepare(self) -> None:
         while True:
-            with self._wake:
-                self._wake.wait_for(lambda: self._stopping or self._waiting is not None)
-                if self._stopping:
+            with self._changed:
+                stages = self._wait_for_image()
+                if stages is None:
                     return
-                item, self._waiting = self._waiting, None
-            if item is not None:
-                self._process(item)
+                item = self._waiting.pop(stages)
+                self._served[stages] = time.monotonic()
+            prepared = self._timed("prepare", stages.prepare, item)
+            with self._changed:
+                replaced = self._prepared is not None and prepared is not None
+                if prepared is not None:
+                    self._prepared = stages, prepared
+                self._changed.notify_all()
+            if replaced:
+                stages.overtaken()
+
+    def _wait_for_image(self) -> Stages | None:
+        """The camera whose image is prepared next, once it is time; None when stopping."""
+        while not self._stopping:
+            # A prepared image gives way only to a newer one of its own camera.
+            mine = [s for s in self._waiting if self._prepared is None or self._prepared[0] is s]
+            early = self._seconds_too_early() if mine else None
+            if mine and not early:
+                return min(mine, key=lambda s: self._served.get(s, 0.0))
+            self._changed.wait(early)
+        return None
+
+    def _seconds_too_early(self) -> float:
+        if self._inferring_since is None:
+            return 0.0
+        expected = self._durations["infer"] - LEAD * self._durations["prepare"]
+        return max(0.0, self._inferring_since + expected - time.monotonic())
+
+    def _infer(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping or self._prepared is not None)
+                if self._stopping or self._prepared is None:
+                    return
+                (stages, item), self._prepared = self._prepared, None
+                self._inferring_since = time.monotonic()
+                self._changed.notify_all()
+            inferred = self._timed("infer", stages.infer, item)
+            with self._changed:
+                self._inferring_since = None
+                self._changed.notify_all()
+                # An answer must not grow old behind another: no more than one waits.
+                self._changed.wait_for(lambda: self._stopping or self._inferred is None)
+                if inferred is not None:
+                    self._inferred = stages, inferred
+                self._changed.notify_all()
+
+    def _publish(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping or self._inferred is not None)
+                if self._stopping or self._inferred is None:
+                    return
+                (stages, item), self._inferred = self._inferred, None
+                self._changed.notify_all()
+            stages.publish(item)
+
+    def _timed(self, name: str, stage: Callable[[Any], Any | None], item: Any) -> Any | None:
+        begin = time.monotonic()
+        result = stage(item)
+        took = time.monotonic() - begin
+        before = self._durations[name] or took
+        self._durations[name] = before + SMOOTHING * (took - before)
+        return result

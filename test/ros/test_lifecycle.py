@@ -283,7 +283,7 @@ def test_nobody_subscribes_to_the_camera_behind_a_deactivation(
     node = start_node()
     robot.camera()
     wait_for(lambda: node.state == "active", "the node to become active")
-    source: Any = node._input
+    source: Any = node._streams[0].source
     subscribe, subscribing = source.open, threading.Event()
 
     def slowly() -> None:

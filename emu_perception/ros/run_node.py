@@ -1,0 +1,86 @@
+"""The program `emu_node`: SIGINT and SIGTERM end it at any time, also while it imports or loads.
+
+Little is imported at the top: the signals are handled from the beginning.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+from types import FrameType
+
+END_SECONDS = 1.5
+"""After a signal: whatever still runs then is left behind."""
+TRANSITION_SECONDS = 0.5
+"""For a lifecycle transition to end after a signal. One that loads a model takes much longer."""
+
+
+class Ending:
+    """Ends the process with status 0 after SIGINT or SIGTERM.
+
+    At once by default, without running any more Python code: nothing is lost before the node
+    spins. Once `gracefully` was set, rclpy ends the spinning, and the process has `END_SECONDS`.
+    """
+
+    def __init__(self) -> None:
+        self.gracefully = False
+        self._begun = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self.gracefully:
+            end_now()
+        if not self._begun:
+            self._begun = True
+            timer = threading.Timer(END_SECONDS, end_now)
+            timer.daemon = True
+            timer.start()
+
+
+def end_now() -> None:
+    """End the process with status 0, without waiting for its threads.
+
+    Native code of a thread that loads a model must not run on while the interpreter is finalized.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(0)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point of `emu_node`; returns the process's exit status."""
+    ending = Ending()
+
+    import rclpy
+    from rclpy.executors import ExternalShutdownException
+
+    from emu_perception.ros.executor import NodeExecutor, keep_freed_memory
+    from emu_perception.ros.node import EmuNode
+    from emu_perception.ros.parameters import ParameterError
+
+    keep_freed_memory()
+    try:
+        rclpy.init(args=args)
+        node = EmuNode()
+    except (ParameterError, RuntimeError) as error:
+        print(f"emu_node cannot start: {error}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 1
+    executor = NodeExecutor()
+    executor.add_node(node)
+    ending.gracefully = True
+    with suppress(KeyboardInterrupt, ExternalShutdownException):
+        executor.spin()
+    rclpy.try_shutdown()
+    if not executor.shutdown(TRANSITION_SECONDS):
+        end_now()
+    node.destroy_node()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""One camera of the node: its subscriptions, its outputs, its statistics, its pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rclpy.node import Node
+
+from emu_perception.ros.errors import BadInput
+from emu_perception.ros.image_input import Frame, ImageInput
+from emu_perception.ros.parameters import Settings
+from emu_perception.ros.pipeline import Pipeline
+from emu_perception.ros.publishers import OutputPublishers
+from emu_perception.ros.statistics import Statistics
+
+if TYPE_CHECKING:
+    from emu_perception.predictor import Predictor
+
+
+class CameraStream:
+    """Creates the topics of one camera.
+
+    Args:
+        node: the owner, a lifecycle node.
+        name: of the camera, the namespace of its topics; empty for the only one.
+        predictor: shared by all cameras.
+        statistics: of this camera.
+        settings: gives the parameters' present values.
+        report: called with bad input.
+        on_match: called when a subscriber of an output comes or goes.
+        offer: called with this camera's pipeline and each image.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        name: str,
+        predictor: Predictor,
+        statistics: Statistics,
+        settings: Callable[[], Settings],
+        report: Callable[[BadInput, str], None],
+        on_match: Callable[[], None],
+        offer: Callable[[Pipeline, Frame], None],
+    ) -> None:
+        self.name = name
+        self.statistics = statistics
+        self._settings = settings
+        self._report = report
+        prefix = f"{name}/" if name else ""
+        self.outputs = OutputPublishers(node, prefix, predictor.available_maps, on_match)
+        try:
+            self.source = ImageInput(
+                node,
+                prefix,
+                settings().image_transport,
+                settings().input_reliability,
+                on_received=statistics.received,
+                on_frame=lambda frame: offer(self._pipeline, frame),
+                on_overtaken=statistics.overtaken,
+                on_silence=lambda message: report(BadInput.CAMERA_INFO, message),
+            )
+        except Exception:
+            self.outputs.destroy()
+            raise
+        self._pipeline = Pipeline(
+            predictor, self.outputs, self.source, statistics, settings, report
+        )
+
+    def listen_if_wanted(self) -> None:
+        """Subscribe to the camera while an output has a subscriber or alarms watch."""
+        source = self.source
+        wanted = self._settings().monitor_rate > 0 or bool(self.outputs.wanted())
+        if wanted != source.is_open:
+            self.statistics.listening(wanted)
+        try:
+            source.open() if wanted else source.close()
+        except Exception as error:  # such as an override that is no QoS
+            self._report(BadInput.PARAMETER, f"cannot subscribe to {source.topic}: {error}")
+
+    def close(self) -> None:
+        """Unsubscribe from the camera."""
+        self.source.close()
+        self.statistics.listening(False)
+
+    def destroy(self) -> None:
+        """Take all topics off the graph."""
+        self.source.destroy()
+        self.outputs.destroy()
