@@ -63,7 +63,8 @@ def _option_row(parameter: click.Parameter) -> str:
 
 def configuration_page() -> str:
     """Return the keys of all configuration files as Markdown."""
-    from emu_perception.training import config, study_config, table_config
+    from emu_perception.experiments import study_config, table_config
+    from emu_perception.training import config
 
     lines = [
         "# Configuration keys",

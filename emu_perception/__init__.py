@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emu_perception.camera import Intrinsics
-    from emu_perception.model_file import load_model
+    from emu_perception.inference.model_file import load_model
+    from emu_perception.inference.predictor import Predictor
     from emu_perception.prediction import Prediction
-    from emu_perception.predictor import Predictor
 
     __version__: str
 
@@ -18,8 +18,8 @@ __all__ = ["Intrinsics", "Prediction", "Predictor", "load_model"]
 _MODULES = {
     "Intrinsics": "camera",
     "Prediction": "prediction",
-    "Predictor": "predictor",
-    "load_model": "model_file",
+    "Predictor": "inference.predictor",
+    "load_model": "inference.model_file",
 }
 """Module of each public name. It is imported when the name is first used."""
 

@@ -26,7 +26,7 @@ def share_directories() -> list[Path]:
 
 
 def find_resource(*parts: str) -> Path:
-    """The path of a shipped file or folder, such as `find_resource("config", "fastdds.xml")`.
+    """The path of a shipped file or folder, such as `find_resource("config", "labels")`.
 
     Raises:
         FileNotFoundError: it is in none of the places where the package keeps its files.

@@ -86,7 +86,7 @@ def generate_launch_description() -> LaunchDescription:
     arguments.append(
         DeclareLaunchArgument(
             "params_file",
-            default_value=shared("config", "emu_perception.yaml"),
+            default_value=shared("config", "node", "emu_perception.yaml"),
             description="YAML file with the node's parameters",
         )
     )
@@ -94,7 +94,7 @@ def generate_launch_description() -> LaunchDescription:
     transport = SetEnvironmentVariable(
         "FASTDDS_DEFAULT_PROFILES_FILE",
         EnvironmentVariable(
-            "FASTDDS_DEFAULT_PROFILES_FILE", default_value=shared("config", "fastdds.xml")
+            "FASTDDS_DEFAULT_PROFILES_FILE", default_value=shared("config", "node", "fastdds.xml")
         ),
     )
     rviz = Node(
@@ -103,7 +103,7 @@ def generate_launch_description() -> LaunchDescription:
         name="rviz",
         namespace=LaunchConfiguration("namespace"),
         arguments=[
-            *("-d", shared("config", "emu_perception.rviz")),
+            *("-d", shared("config", "node", "emu_perception.rviz")),
             *("-f", LaunchConfiguration("fixed_frame")),
         ],
         # The layout's topics are absolute; these make them follow the namespace.

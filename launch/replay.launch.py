@@ -118,7 +118,7 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             "params_file",
             default_value=PathJoinSubstitution(
-                [FindPackageShare(PACKAGE), "config", "emu_perception.yaml"]
+                [FindPackageShare(PACKAGE), "config", "node", "emu_perception.yaml"]
             ),
             description="YAML file with the parameters of node and evaluator, below /**",
         )
@@ -129,7 +129,7 @@ def generate_launch_description() -> LaunchDescription:
         EnvironmentVariable(
             "FASTDDS_DEFAULT_PROFILES_FILE",
             default_value=PathJoinSubstitution(
-                [FindPackageShare(PACKAGE), "config", "fastdds.xml"]
+                [FindPackageShare(PACKAGE), "config", "node", "fastdds.xml"]
             ),
         ),
     )

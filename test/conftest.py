@@ -15,8 +15,12 @@ import pytest
 import torch
 from skips import pytest_addoption, pytest_sessionfinish  # noqa: F401  (hooks)
 
+from emu_perception.inference.model_file import (
+    LoadedModel,
+    ModelSpec,
+    save_model,
+)
 from emu_perception.labels import load_label_set
-from emu_perception.model_file import LoadedModel, ModelSpec, save_model
 
 TESTS = Path(__file__).resolve().parent
 

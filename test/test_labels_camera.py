@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emu_perception.camera import Intrinsics
+from emu_perception.inference.model_file import Camera
 from emu_perception.labels import LabelSet, load_label_set
-from emu_perception.model_file import Camera
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ def test_colcon_builds_a_workspace_that_finds_its_files(tmp_path, symlink):
 def test_readme_lists_every_command_topic_and_parameter():
     pytest.importorskip("rclpy")
     from emu_perception.cli import app
-    from emu_perception.outputs import IMAGE_OUTPUTS
+    from emu_perception.messages.topics import IMAGE_OUTPUTS
     from emu_perception.ros.parameters import parameter_table
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -10,9 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from emu_perception.engines.base import choose_precision
+from emu_perception.inference.engines.base import choose_precision
+from emu_perception.inference.model_file import (
+    LoadedModel,
+    ModelSpec,
+    load_model,
+)
 from emu_perception.labels import load_label_set
-from emu_perception.model_file import LoadedModel, ModelSpec, load_model
 
 LABELS = "nyuv2_40"
 """Its 40 classes are those of networks that are measured with random weights."""

@@ -15,7 +15,7 @@ from emu_perception.benchmark.cases import Case, example_image
 from emu_perception.benchmark.measure import Times, describe_machine, ratio, take_turns
 from emu_perception.benchmark.memory import memory
 from emu_perception.benchmark.peer import make_peer
-from emu_perception.predictor import Predictor
+from emu_perception.inference.predictor import Predictor
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 
 from emu_perception.benchmark.cases import Case, example_image
 from emu_perception.benchmark.measure import peak_resident_bytes, resident_bytes
-from emu_perception.predictor import Predictor
+from emu_perception.inference.predictor import Predictor
 
 FRAMES = 3
 

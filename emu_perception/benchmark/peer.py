@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from emu_perception.benchmark.cases import LABELS
-from emu_perception.engines.base import PRECISIONS
+from emu_perception.inference.engines.base import PRECISIONS
 from emu_perception.labels import load_label_set
 
 DEPTHS = {

@@ -14,11 +14,23 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
 
-from emu_perception.drawing import BACKGROUND, BAR, SMALL_SIZE, TITLE_SIZE, Scale, Tile, draw_tile
 from emu_perception.evaluation.frames import Frame, Timeline
 from emu_perception.labels import LabelSet
-from emu_perception.panels import Scales, map_tiles, scalar_tile
-from emu_perception.visualization import colorize_labels
+from emu_perception.visualization.colors import colorize_labels
+from emu_perception.visualization.drawing import (
+    BACKGROUND,
+    BAR,
+    SMALL_SIZE,
+    TITLE_SIZE,
+    Scale,
+    Tile,
+    draw_tile,
+)
+from emu_perception.visualization.panels import (
+    Scales,
+    map_tiles,
+    scalar_tile,
+)
 
 BLUE, ORANGE, GREEN, RED, GREY = "#2563a8", "#c2571a", "#3c7d44", "#a83232", "#8a919c"
 STYLE: Any = {

@@ -15,7 +15,7 @@ from emu_perception.evaluation import figures
 from emu_perception.evaluation.frames import RANKINGS, Frame, FrameLog
 from emu_perception.evaluation.result import Evaluation, write_json
 from emu_perception.labels import LabelSet
-from emu_perception.panels import common_scales
+from emu_perception.visualization.panels import common_scales
 
 HTML_FILE, JSON_FILE, TABLE_FILE = "report.html", "report.json", "frames.csv"
 

@@ -22,7 +22,7 @@ from emu_perception.networks.exchange import (
 )
 from emu_perception.networks.lean_import import timm
 from emu_perception.networks.multitask import TASKS, MultiTaskNetwork
-from emu_perception.networks.outputs import DenseOutputs
+from emu_perception.networks.raw_outputs import DenseOutputs
 
 DOWNSCALING = {4: 1, 3: 1, 2: 2, 1: 4, 0: 8}
 """By the scale of an exchange block, of the features inside it."""

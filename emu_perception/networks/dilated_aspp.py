@@ -15,7 +15,7 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from emu_perception.networks.encoder import build_features, feature_widths
 from emu_perception.networks.multitask import MultiTaskNetwork
-from emu_perception.networks.outputs import DenseOutputs
+from emu_perception.networks.raw_outputs import DenseOutputs
 
 RATES = (12, 24, 36)
 """Of the dilated convolutions."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from emu_perception.networks.decoder import FoldedDecoders, MLPDecoder
 from emu_perception.networks.encoder import build_encoder, feature_widths
-from emu_perception.networks.outputs import RawOutputs
+from emu_perception.networks.raw_outputs import RawOutputs
 from emu_perception.networks.segdepthformer import (
     TASKS,
     FoldedSegDepthFormer,

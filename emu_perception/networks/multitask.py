@@ -14,7 +14,7 @@ from torch import Tensor
 from emu_perception.labels import HUMAN_PARTS
 from emu_perception.networks.decoder import resize
 from emu_perception.networks.depth_unit import depth_unit
-from emu_perception.networks.outputs import DenseOutputs, RawOutputs
+from emu_perception.networks.raw_outputs import DenseOutputs, RawOutputs
 from emu_perception.networks.segdepthformer import inverse_softplus
 
 TASKS = ("semantic", "depth", "normals", "edges", "human_parts", "saliency")

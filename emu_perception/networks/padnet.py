@@ -19,7 +19,7 @@ from emu_perception.networks.encoder import build_encoder, feature_widths
 from emu_perception.networks.exchange import Distillation
 from emu_perception.networks.lean_import import timm
 from emu_perception.networks.multitask import TASKS, MultiTaskNetwork
-from emu_perception.networks.outputs import DenseOutputs
+from emu_perception.networks.raw_outputs import DenseOutputs
 
 
 class PADNet(MultiTaskNetwork):

@@ -18,7 +18,7 @@ from torch import Tensor
 from emu_perception.networks.decoder import FoldedDecoders, MLPDecoder
 from emu_perception.networks.depth_unit import depth_unit
 from emu_perception.networks.encoder import build_encoder, feature_widths
-from emu_perception.networks.outputs import DenseOutputs, RawOutputs
+from emu_perception.networks.raw_outputs import DenseOutputs, RawOutputs
 from emu_perception.networks.rays import RAY_CHANNELS
 
 TASKS = ("semantic", "depth")

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from emu_perception.networks.multitask import MultiTaskNetwork
-from emu_perception.networks.outputs import DenseOutputs
+from emu_perception.networks.raw_outputs import DenseOutputs
 from emu_perception.networks.task_transfer import initialise_xavier
 
 WIDTHS = (64, 128, 256, 512, 512)

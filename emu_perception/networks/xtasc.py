@@ -16,7 +16,7 @@ from torch import Tensor
 
 from emu_perception.networks.encoder import build_features, feature_reductions, feature_widths
 from emu_perception.networks.multitask import MultiTaskNetwork
-from emu_perception.networks.outputs import DenseOutputs
+from emu_perception.networks.raw_outputs import DenseOutputs
 from emu_perception.networks.segdepthformer import inverse_softplus
 from emu_perception.networks.task_transfer import (
     WIDTHS,

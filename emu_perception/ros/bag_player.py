@@ -24,8 +24,10 @@ from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from emu_perception.bags.messages import header_stamp_ns
-from emu_perception.bags.reader import (
+from emu_perception.messages.create import image_message
+from emu_perception.messages.topics import Encoding
+from emu_perception.recordings.image_messages import header_stamp_ns
+from emu_perception.recordings.reader import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
     IMAGE,
@@ -33,9 +35,11 @@ from emu_perception.bags.reader import (
     BagMessage,
     BagReader,
 )
-from emu_perception.outputs import Encoding
-from emu_perception.replay.truth import KINDS, MILLIMETRES, TruthFolder
-from emu_perception.ros.messages import image_message
+from emu_perception.recordings.truth import (
+    KINDS,
+    MILLIMETRES,
+    TruthFolder,
+)
 from emu_perception.ros.programs import run_program
 from emu_perception.ros.topics import ANSWERED, TRUTH_TOPICS
 

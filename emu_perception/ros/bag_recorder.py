@@ -26,9 +26,9 @@ from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.task import Future
 
-from emu_perception.bags.messages import header_stamp_ns
-from emu_perception.bags.reader import BagError
-from emu_perception.bags.writer import BagWriter
+from emu_perception.recordings.image_messages import header_stamp_ns
+from emu_perception.recordings.reader import BagError
+from emu_perception.recordings.writer import BagWriter
 from emu_perception.ros.programs import run_program
 
 GIVE_UP_SECONDS = 5.0

@@ -12,22 +12,15 @@ import sys
 import time
 from collections.abc import Sequence
 
-import cv2
-import numpy as np
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from emu_perception.ros.messages import image_message
+from emu_perception.benchmark.node_runner import camera_image
+from emu_perception.messages.create import image_message
 from emu_perception.ros.programs import run_program
-
-
-def camera_image(height: int, width: int) -> np.ndarray:
-    """Smooth colours, uint8 RGB `(height, width, 3)`: what a network costs doesn't depend on it."""
-    colors = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
-    return cv2.resize(colors, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 class BenchmarkCamera(Node):

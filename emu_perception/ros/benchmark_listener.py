@@ -20,7 +20,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from emu_perception.bags.messages import header_stamp_ns
+from emu_perception.recordings.image_messages import header_stamp_ns
 from emu_perception.ros.programs import run_program
 
 

@@ -31,14 +31,22 @@ from std_msgs.msg import Header
 
 from emu_perception.evaluation.frames import FrameLog
 from emu_perception.evaluation.report import SUMMARY, Report, write_report
-from emu_perception.model_file import read_spec, resolve_model_path
-from emu_perception.replay.matching import WAITING, Matched, StampMatcher
-from emu_perception.replay.problems import Problems
-from emu_perception.replay.published import MAP_TOPICS, OFFLINE_ONLY
-from emu_perception.replay.scoring import RecordedFrame, Scorer
-from emu_perception.replay.synchronised import published_prediction, truth_of
-from emu_perception.replay.truth import depth_of, labels_of
-from emu_perception.ros.conversion import map_values, rgb_from_compressed, rgb_from_image
+from emu_perception.inference.model_file import read_spec, resolve_model_path
+from emu_perception.messages.images import (
+    map_values,
+    rgb_from_compressed,
+    rgb_from_image,
+)
+from emu_perception.recordings.matching import (
+    WAITING,
+    Matched,
+    StampMatcher,
+)
+from emu_perception.recordings.problems import Problems
+from emu_perception.recordings.published import MAP_TOPICS, OFFLINE_ONLY
+from emu_perception.recordings.scoring import RecordedFrame, Scorer
+from emu_perception.recordings.synchronised import published_prediction, truth_of
+from emu_perception.recordings.truth import depth_of, labels_of
 from emu_perception.ros.executor import keep_freed_memory
 from emu_perception.ros.image_input import offered_reliability
 from emu_perception.ros.topics import ANSWERED, TRUTH_TOPICS

@@ -21,11 +21,11 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from std_msgs.msg import Header
 
+from emu_perception.messages.create import label_info_message
+from emu_perception.messages.errors import BadInput, InputError
 from emu_perception.ros.diagnostics import NodeState, diagnose
-from emu_perception.ros.errors import BadInput, InputError
 from emu_perception.ros.executor import TransitionGroup
 from emu_perception.ros.image_input import Frame
-from emu_perception.ros.messages import label_info_message
 from emu_perception.ros.parameters import (
     ParameterError,
     check_change,
@@ -40,7 +40,7 @@ from emu_perception.ros.stream import CameraStream
 from emu_perception.ros.worker import Worker
 
 if TYPE_CHECKING:
-    from emu_perception.predictor import Predictor
+    from emu_perception.inference.predictor import Predictor
 
 NODE_NAME = "emu_perception"
 CLASS_NAMES = "class_names"
@@ -182,9 +182,9 @@ class EmuNode(LifecycleNodeMixin, Node):
 
     def _load_model(self) -> Predictor:
         # Only now: importing torch takes seconds, in which the node already answers.
-        from emu_perception.engines.cache import recall_image_size
-        from emu_perception.model_file import ModelFileError
-        from emu_perception.predictor import Predictor
+        from emu_perception.inference.engines.cache import recall_image_size
+        from emu_perception.inference.model_file import ModelFileError
+        from emu_perception.inference.predictor import Predictor
 
         settings = self._settings
         try:

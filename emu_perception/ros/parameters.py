@@ -19,10 +19,10 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from emu_perception.images import MAX_PIXELS
-from emu_perception.outputs import Style
-from emu_perception.ros.camera import RECTIFICATIONS
+from emu_perception.messages.camera_info import RECTIFICATIONS
+from emu_perception.messages.topics import Style
 from emu_perception.ros.statistics import WINDOW
-from emu_perception.visualization import COLORMAPS
+from emu_perception.visualization.colors import COLORMAPS
 
 COLORMAP_NAMES = tuple(f"{name}{suffix}" for name in COLORMAPS for suffix in ("", "_r"))
 MAX_IMAGE_PIXELS = MAX_PIXELS

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sensor_msgs.msg import CompressedImage
 
-from emu_perception.outputs import (
+from emu_perception.messages.camera_info import CameraFinder, CameraModel
+from emu_perception.messages.create import (
+    camera_info_message,
+    image_message,
+    point_cloud_message,
+)
+from emu_perception.messages.errors import BadInput, InputError
+from emu_perception.messages.images import rgb_from_compressed, rgb_from_image
+from emu_perception.messages.topics import (
     CAMERA_INFO_TOPIC,
     IMAGE_OUTPUTS,
     Maps,
@@ -19,17 +27,13 @@ from emu_perception.outputs import (
     point_cloud,
 )
 from emu_perception.prediction import DEPTH_MAPS, Prediction
-from emu_perception.ros.camera import CameraFinder, CameraModel
-from emu_perception.ros.conversion import rgb_from_compressed, rgb_from_image
-from emu_perception.ros.errors import BadInput, InputError
 from emu_perception.ros.image_input import Frame, ImageInput
-from emu_perception.ros.messages import camera_info_message, image_message, point_cloud_message
 from emu_perception.ros.parameters import Settings
 from emu_perception.ros.publishers import OutputPublishers
 from emu_perception.ros.statistics import Answer, Statistics
 
 if TYPE_CHECKING:
-    from emu_perception.predictor import Predictor
+    from emu_perception.inference.predictor import Predictor
 
 WATCHED = frozenset({"semantic_uncertainty", "depth_variance"})
 """`Prediction` fields that the alarms go by."""
@@ -234,7 +238,7 @@ class Pipeline:
     def _remember_size(self, size: tuple[int, int]) -> None:
         """For the warm-up of the next start; only a size that could be answered."""
         if size != self._remembered:
-            from emu_perception.engines.cache import remember_image_size
+            from emu_perception.inference.engines.cache import remember_image_size
 
             self._remembered = size
             remember_image_size(self._predictor.path, size)

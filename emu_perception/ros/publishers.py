@@ -12,13 +12,13 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from emu_perception.outputs import (
+from emu_perception.messages.create import LabelInfo
+from emu_perception.messages.topics import (
     CAMERA_INFO_TOPIC,
     LABEL_INFO_TOPIC,
     POINTS_TOPIC,
     available_outputs,
 )
-from emu_perception.ros.messages import LabelInfo
 
 DEPTH = 5
 """Messages kept for a slow subscriber."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from emu_perception.ros.errors import BadInput
+from emu_perception.messages.errors import BadInput
 
 WINDOW = 5.0
 """Seconds over which rates, latencies and means are usually taken."""

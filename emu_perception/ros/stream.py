@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rclpy.node import Node
 
-from emu_perception.ros.errors import BadInput
+from emu_perception.messages.errors import BadInput
 from emu_perception.ros.image_input import Frame, ImageInput
 from emu_perception.ros.parameters import Settings
 from emu_perception.ros.pipeline import Pipeline
@@ -15,7 +15,7 @@ from emu_perception.ros.publishers import OutputPublishers
 from emu_perception.ros.statistics import Statistics
 
 if TYPE_CHECKING:
-    from emu_perception.predictor import Predictor
+    from emu_perception.inference.predictor import Predictor
 
 
 class CameraStream:

@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from emu_perception.atomic import replacing
-from emu_perception.panels import contact_sheet
+from emu_perception.data import Dataset
+from emu_perception.data.batch import collate
 from emu_perception.prediction import Prediction
 from emu_perception.training.config import ConfigError
-from emu_perception.training.data import Dataset
-from emu_perception.training.data.batch import collate
 from emu_perception.training.modules import SupervisedModule
 from emu_perception.uncertainty import semantic_maps
+from emu_perception.visualization.panels import contact_sheet
 
 PICTURES = 3
 

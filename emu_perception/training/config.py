@@ -15,10 +15,10 @@ from pydantic import (
     model_validator,
 )
 
-from emu_perception.model_file import Task
-from emu_perception.networks.registry import architectures
+from emu_perception.data.photometric import ColourJitter, Photometric
+from emu_perception.inference.model_file import Task
+from emu_perception.networks.architectures import architectures
 from emu_perception.training.agreement import check_agreement
-from emu_perception.training.photometric import ColourJitter, Photometric
 
 
 class ConfigError(ValueError):
@@ -136,7 +136,7 @@ class ModelConfig(Strict):
     """The network, and what its model file says about itself."""
 
     architecture: str = "segdepthformer"
-    """Of a registered network (`networks/registry.py`)."""
+    """Of a registered network (`networks/architectures.py`)."""
     backbone: str = "mit_b2"
     tasks: tuple[Task, ...] = Field(("semantic", "depth"), min_length=1)
     arguments: dict[str, Any] = {}
@@ -277,7 +277,7 @@ class PartialConfig(Strict):
     flip_probability: float = Field(0.0, ge=0, le=1)
     """That the second view is mirrored; 0.5 in the authors' code on Cityscapes."""
     learning_rate: float | None = Field(None, gt=0)
-    """Of the method's own networks, such as the mapping; None: the encoder's (1e-4 in the paper)."""
+    """Of the method's own networks, such as the mapping; None: the encoder's (the paper: 1e-4)."""
     dense_share: float = Field(0.25, ge=0, le=1)
     """Labels known at a smaller share of the pixels only supervise: they are not mapped."""
     film_learning_rate: float | None = Field(None, gt=0)

@@ -10,10 +10,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
-from emu_perception.labels import load_label_set
-from emu_perception.training.augmentation import Augmentation
-from emu_perception.training.config import DataConfig, DatasetConfig, expand
-from emu_perception.training.data import (
+from emu_perception.data import (
     Augmented,
     Batch,
     Dataset,
@@ -28,7 +25,10 @@ from emu_perception.training.data import (
     derive,
     make_loader,
 )
-from emu_perception.training.data.probe import check_borders, check_supervision
+from emu_perception.data.augmentation import Augmentation
+from emu_perception.data.probe import check_borders, check_supervision
+from emu_perception.labels import load_label_set
+from emu_perception.training.config import DataConfig, DatasetConfig, expand
 
 ANNOTATION_FILE = "annotation_{}.json"
 """Of a run's training set by number: the labels that its images keep."""

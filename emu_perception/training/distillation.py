@@ -6,11 +6,11 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from emu_perception.model_file import ModelSpec
+from emu_perception.data import Batch
+from emu_perception.inference.model_file import ModelSpec
 from emu_perception.networks.multitask import MultiTaskNetwork
 from emu_perception.training import losses
 from emu_perception.training.config import TrainConfig
-from emu_perception.training.data import Batch
 from emu_perception.training.modules import SupervisedModule
 from emu_perception.training.targets import Outputs, Targets, Teacher
 

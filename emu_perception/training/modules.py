@@ -12,20 +12,20 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from emu_perception.engines.activation import Normalization
+from emu_perception.data import Batch
+from emu_perception.data.sample import TASK_FIELDS, DataError
+from emu_perception.inference.engines.activation import Normalization
+from emu_perception.inference.model_file import ModelSpec
 from emu_perception.labels import HUMAN_PARTS
-from emu_perception.model_file import ModelSpec
 from emu_perception.networks.depth_unit import DepthUnit, Metres
-from emu_perception.networks.outputs import RawOutputs
+from emu_perception.networks.raw_outputs import RawOutputs
 from emu_perception.networks.rays import pixel_rays
 from emu_perception.prediction import UNLABELLED
 from emu_perception.training import losses
 from emu_perception.training.config import TrainConfig
-from emu_perception.training.data import Batch
 from emu_perception.training.ground_plane import fit_ground_plane
 from emu_perception.training.multitask import balancing  # noqa: F401  (registers weightings)
 from emu_perception.training.multitask.weighting import build_weighting, negative_losses
-from emu_perception.training.sample import TASK_FIELDS, DataError
 from emu_perception.training.targets import Outputs, activate
 
 _STEP_SEED = 1_000_003

@@ -16,9 +16,15 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from pydantic import ValidationError
 
 from emu_perception.atomic import write_text
+from emu_perception.inference.methods import deep_ensemble
+from emu_perception.inference.model_file import (
+    Camera,
+    ModelFileError,
+    ModelSpec,
+    load_model,
+    save_model,
+)
 from emu_perception.labels import LabelSet
-from emu_perception.methods import deep_ensemble
-from emu_perception.model_file import Camera, ModelFileError, ModelSpec, load_model, save_model
 from emu_perception.networks.pretrained import (
     IMAGENET_WHEELS,
     convert_segformer_state,
@@ -26,6 +32,7 @@ from emu_perception.networks.pretrained import (
     read_state,
     widen_input,
 )
+from emu_perception.training.builders import build_module
 from emu_perception.training.callbacks import (
     AtomicCheckpointIO,
     MovingAverage,
@@ -37,7 +44,6 @@ from emu_perception.training.config import ConfigError, TrainConfig, expand
 from emu_perception.training.data_module import ANNOTATION_FILE, DataModule
 from emu_perception.training.memory import keep_freed_memory
 from emu_perception.training.modules import SupervisedModule
-from emu_perception.training.registry import build_module
 
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.yaml"

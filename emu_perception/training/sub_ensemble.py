@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from emu_perception.networks.ensembles import DeepSubEnsemble
-from emu_perception.networks.outputs import RawOutputs
+from emu_perception.networks.raw_outputs import RawOutputs
 from emu_perception.training.modules import SupervisedModule
 from emu_perception.training.targets import Outputs, pool_members
 

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from emu_perception.engines.activation import Normalization
-from emu_perception.engines.frozen import FrozenNetwork
-from emu_perception.model_file import LoadedModel
+from emu_perception.data.photometric import ColourJitter, colour_jitter
+from emu_perception.inference.engines.activation import Normalization
+from emu_perception.inference.engines.frozen import FrozenNetwork
+from emu_perception.inference.model_file import LoadedModel
 from emu_perception.networks.decoder import resize
-from emu_perception.networks.outputs import RawOutputs
-from emu_perception.training.photometric import ColourJitter, colour_jitter
+from emu_perception.networks.raw_outputs import RawOutputs
 from emu_perception.uncertainty import activate_depth, entropy
 
 

@@ -16,9 +16,13 @@ from emu_perception.benchmark.claims import cases_to_check, check_claims, failed
 from emu_perception.benchmark.matrix import Matrix, Row
 from emu_perception.benchmark.measure import Times, ratio, resident_bytes, take_turns
 from emu_perception.benchmark.peer import check_kinds, peer_settings
-from emu_perception.benchmark.report import claims_markdown, machine_line, markdown
+from emu_perception.benchmark.tables import (
+    claims_markdown,
+    machine_line,
+    markdown,
+)
+from emu_perception.inference.model_file import ModelSpec, save_model
 from emu_perception.labels import load_label_set
-from emu_perception.model_file import ModelSpec, save_model
 from emu_perception.networks.segdepthformer import SegDepthFormer
 
 

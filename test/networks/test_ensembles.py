@@ -3,13 +3,13 @@
 import pytest
 import torch
 
+from emu_perception.networks.architectures import build_network
 from emu_perception.networks.ensembles import (
     BatchedEnsemble,
     DeepEnsemble,
     DeepSubEnsemble,
     MonteCarloDropout,
 )
-from emu_perception.networks.registry import build_network
 from emu_perception.networks.segdepthformer import SegDepthFormer
 
 CLASSES = 4

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from emu_perception.demo.processes import claim_domain
-from emu_perception.model_file import Camera
+from emu_perception.inference.model_file import Camera
+from emu_perception.processes import claim_domain
 from emu_perception.resources import find_resource
 
 # Before rclpy's first context: on this machine only, where no other test run listens, and with
@@ -22,7 +22,7 @@ from emu_perception.resources import find_resource
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 _claim = claim_domain()
 os.environ["ROS_DOMAIN_ID"] = str(_claim.__enter__())  # until this process ends
-os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(find_resource("config", "fastdds.xml"))
+os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(find_resource("config", "node", "fastdds.xml"))
 
 rclpy = pytest.importorskip("rclpy")
 
@@ -35,8 +35,8 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
+from emu_perception.messages.create import image_message  # noqa: E402
 from emu_perception.ros.executor import NodeExecutor  # noqa: E402
-from emu_perception.ros.messages import image_message  # noqa: E402
 from emu_perception.ros.node import EmuNode  # noqa: E402
 
 PATIENCE = 40.0

@@ -13,8 +13,8 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from emu_perception.messages.errors import BadInput
 from emu_perception.ros import statistics
-from emu_perception.ros.errors import BadInput
 from emu_perception.ros.node import EmuNode
 from emu_perception.ros.parameters import ParameterError, Settings
 from emu_perception.ros.statistics import LOG_INTERVAL, Answer, Statistics

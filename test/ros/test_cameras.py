@@ -12,9 +12,9 @@ import pytest
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 
-from emu_perception.predictor import Predictor
+from emu_perception.inference.predictor import Predictor
+from emu_perception.messages.errors import BadInput
 from emu_perception.ros.diagnostics import WARN, NodeState, diagnose
-from emu_perception.ros.errors import BadInput
 from emu_perception.ros.image_input import CAMERA_INFO_SECONDS, DISCOVERY_SECONDS
 from emu_perception.ros.parameters import ParameterError, Settings
 from emu_perception.ros.statistics import Statistics

@@ -15,16 +15,20 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from typer.testing import CliRunner
 
-from emu_perception.bags import BagReader, BagWriter
-from emu_perception.bags.messages import camera_info_message, header, image_message
-from emu_perception.bags.outputs import image_message as map_message
 from emu_perception.camera import Intrinsics
 from emu_perception.cli import app
 from emu_perception.evaluation import Evaluation
-from emu_perception.replay.truth import TruthFolder
+from emu_perception.messages.create import image_message as ros_image_message
+from emu_perception.recordings import BagReader, BagWriter
+from emu_perception.recordings.image_messages import (
+    camera_info_message,
+    header,
+    image_message,
+)
+from emu_perception.recordings.output_messages import image_message as map_message
+from emu_perception.recordings.truth import TruthFolder
 from emu_perception.ros.bag_player import BagPlayer
 from emu_perception.ros.evaluator import EvaluatorNode
-from emu_perception.ros.messages import image_message as ros_image_message
 
 from .conftest import SETTLING, SIZE, Spinning, wait_for
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from emu_perception.demo.processes import ros_arguments
+from emu_perception.processes import ros_arguments
 
 from .conftest import wait_for
 

@@ -20,7 +20,7 @@ import yaml
 from rclpy.node import Node
 
 from emu_perception.labels import load_label_set
-from emu_perception.outputs import IMAGE_OUTPUTS, POINTS_TOPIC
+from emu_perception.messages.topics import IMAGE_OUTPUTS, POINTS_TOPIC
 from emu_perception.resources import find_resource
 from emu_perception.ros.bag_player import parse as player_options
 from emu_perception.ros.parameters import Settings, declare_parameters
@@ -109,7 +109,7 @@ def test_arguments(description: list[Action]) -> None:
     assert all(options["description"] for options in arguments.values())
     defaults = {name: options["default_value"] for name, options in arguments.items()}
     params_file = defaults.pop("params_file").perform(Context({}, {}))
-    assert Path(params_file) == SHARE / "config" / "emu_perception.yaml"
+    assert Path(params_file) == SHARE / "config" / "node" / "emu_perception.yaml"
     assert defaults == {
         "image_topic": "image",
         "camera_info_topic": "camera_info",
@@ -140,7 +140,7 @@ def test_the_node_by_default(description: list[Action]) -> None:
         "emu_perception",
         "",
     )
-    assert node["parameters"] == [str(SHARE / "config" / "emu_perception.yaml")]
+    assert node["parameters"] == [str(SHARE / "config" / "node" / "emu_perception.yaml")]
     assert node["remappings"] == {"image": "image", "camera_info": "camera_info"}
     assert node["arguments"] == ["--ros-args", "--log-level", "info"]
 
@@ -184,7 +184,7 @@ def test_the_node_is_what_the_arguments_say(description: list[Action]) -> None:
 def test_fast_dds_gets_the_profile_unless_there_is_one(description: list[Action]) -> None:
     name = "FASTDDS_DEFAULT_PROFILES_FILE"
     path = launch(description).environment[name]
-    assert Path(path) == SHARE / "config" / "fastdds.xml"
+    assert Path(path) == SHARE / "config" / "node" / "fastdds.xml"
     own = launch(description, {name: "/etc/own.xml"})
     assert own.environment[name] == "/etc/own.xml"
 
@@ -196,7 +196,7 @@ def test_rviz_only_if_asked(description: list[Action]) -> None:
     ).nodes["rviz2"]
     assert rviz["executable"] == "rviz2"
     assert rviz["namespace"] == "front"
-    layout = str(SHARE / "config" / "emu_perception.rviz")
+    layout = str(SHARE / "config" / "node" / "emu_perception.rviz")
     assert rviz["arguments"] == ["-d", layout, "-f", "map"]
     # Every topic of the layout follows the namespace, the image its argument.
     assert rviz["remappings"].pop("/image") == "/cam"
@@ -219,7 +219,7 @@ def test_a_replay_is_node_evaluator_and_a_player_that_ends_it(
         report="/report",
     )
     assert found.environment["FASTDDS_DEFAULT_PROFILES_FILE"] == str(
-        SHARE / "config" / "fastdds.xml"
+        SHARE / "config" / "node" / "fastdds.xml"
     )
     node, evaluator, player = (
         found.nodes[name] for name in ("emu_node", "emu_evaluator", "emu_bag_player")
@@ -251,7 +251,8 @@ def test_a_replay_is_node_evaluator_and_a_player_that_ends_it(
 
 
 def layout_topics() -> set[str]:
-    layout = yaml.safe_load(find_resource("config", "emu_perception.rviz").read_text("utf-8"))
+    path = find_resource("config", "node", "emu_perception.rviz")
+    layout = yaml.safe_load(path.read_text("utf-8"))
     displays = layout["Visualization Manager"]["Displays"]
     return {d["Topic"]["Value"] for d in displays if "Topic" in d}
 
@@ -263,7 +264,7 @@ def test_rviz_shows_topics_of_the_node() -> None:
 
 
 def parameters_file() -> dict[str, Any]:
-    text = find_resource("config", "emu_perception.yaml").read_text("utf-8")
+    text = find_resource("config", "node", "emu_perception.yaml").read_text("utf-8")
     return yaml.safe_load(text)["/**"]["ros__parameters"]
 
 
@@ -281,7 +282,7 @@ def test_the_parameters_file_holds_nothing_else() -> None:
 
 @pytest.fixture
 def parametrized_node() -> Iterator[Node]:
-    path = find_resource("config", "emu_perception.yaml")
+    path = find_resource("config", "node", "emu_perception.yaml")
     node = Node("reader", cli_args=["--ros-args", "--params-file", os.fspath(path)])
     yield node
     node.destroy_node()
@@ -292,7 +293,8 @@ def test_ros_reads_the_parameters_file(parametrized_node: Node) -> None:
 
 
 def test_nav2_knows_every_class_and_topic() -> None:
-    file = yaml.safe_load(find_resource("config", "nav2_semantic_layer.yaml").read_text("utf-8"))
+    path = find_resource("config", "node", "nav2_semantic_layer.yaml")
+    file = yaml.safe_load(path.read_text("utf-8"))
     costmap = file["local_costmap"]["local_costmap"]["ros__parameters"]
     assert all(plugin in costmap for plugin in costmap["plugins"])
     layer = costmap["semantic_layer"]
@@ -308,7 +310,7 @@ def test_nav2_knows_every_class_and_topic() -> None:
 
 
 def test_fast_dds_profile() -> None:
-    root = ElementTree.parse(find_resource("config", "fastdds.xml")).getroot()
+    root = ElementTree.parse(find_resource("config", "node", "fastdds.xml")).getroot()
     namespace = {"dds": "http://www.eprosima.com"}
     transports = {
         t.findtext("dds:transport_id", namespaces=namespace): t

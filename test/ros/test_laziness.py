@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rclpy.parameter import Parameter
 
-from emu_perception.predictor import Predictor
+from emu_perception.inference.predictor import Predictor
 from emu_perception.ros.diagnostics import ERROR, OK, WARN
 from emu_perception.ros.node import EmuNode
 

@@ -14,11 +14,11 @@ from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import Log
 from rclpy.parameter import Parameter
 
+from emu_perception.inference.predictor import Predictor
 from emu_perception.labels import load_label_set
-from emu_perception.outputs import IMAGE_OUTPUTS
-from emu_perception.predictor import Predictor
+from emu_perception.messages.errors import BadInput
+from emu_perception.messages.topics import IMAGE_OUTPUTS
 from emu_perception.ros.diagnostics import ERROR, OK
-from emu_perception.ros.errors import BadInput
 
 from .conftest import PATIENCE, SETTLING, Robot, StartNode, wait_for
 

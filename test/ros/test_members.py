@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emu_perception.methods import deep_ensemble, monte_carlo_dropout
-from emu_perception.model_file import save_model
+from emu_perception.inference.methods import deep_ensemble, monte_carlo_dropout
+from emu_perception.inference.model_file import save_model
 
 from .conftest import SIZE, wait_for
 

@@ -10,10 +10,10 @@ import pytest
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo
 
+from emu_perception.inference.predictor import Predictor
 from emu_perception.labels import load_label_set
-from emu_perception.outputs import IMAGE_OUTPUTS
-from emu_perception.predictor import Predictor
-from emu_perception.ros.conversion import rgb_from_image
+from emu_perception.messages.images import rgb_from_image
+from emu_perception.messages.topics import IMAGE_OUTPUTS
 
 from .conftest import FRAME, SIZE, Robot, wait_for
 

@@ -7,9 +7,13 @@ import tiny
 import torch
 import yaml
 
+from emu_perception.data import dataset_entry
+from emu_perception.experiments.study_config import StudyConfig
+from emu_perception.experiments.table_config import TableConfig
 from emu_perception.labels import load_label_set
-from emu_perception.networks.registry import build_network
+from emu_perception.networks.architectures import build_network
 from emu_perception.resources import find_resource
+from emu_perception.training.builders import build_module
 from emu_perception.training.config import (
     ConfigError,
     DatasetConfig,
@@ -17,17 +21,14 @@ from emu_perception.training.config import (
     expand,
 )
 from emu_perception.training.config_file import load_config
-from emu_perception.training.data import dataset_entry
 from emu_perception.training.multitask.losses import find_loss
-from emu_perception.training.registry import build_module
 from emu_perception.training.run import describe_model
-from emu_perception.training.study_config import StudyConfig
-from emu_perception.training.table_config import TableConfig
 
-SHIPPED = sorted(find_resource("config", "train").glob("*.yaml"))
-TABLES = [p for p in SHIPPED if p.stem.endswith("_table")]
-TRAINING = [p for p in SHIPPED if p not in TABLES]
-STUDIES = sorted(find_resource("config", "study").glob("*.yaml"))
+TRAINING = sorted(find_resource("config", "train").glob("*/*.yaml"))
+TABLES = sorted(find_resource("config", "studies", "tables").glob("*.yaml"))
+STUDIES = sorted(
+    p for p in find_resource("config", "studies").glob("*.yaml") if not p.stem.startswith("mining_")
+)
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def write(file: Path, values: object) -> Path:
     return file
 
 
-@pytest.mark.parametrize("path", TRAINING, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", TRAINING, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_shipped_configurations_hold(path: Path) -> None:
     config = load_config(path)
     assert isinstance(config, TrainConfig)
@@ -61,9 +62,9 @@ def test_shipped_configurations_hold(path: Path) -> None:
 
 
 def test_paper_settings() -> None:
-    for name, epochs, batch in (("cityscapes_b2", 250, 8), ("nyuv2_b5", 100, 8)):
-        config = load_config(find_resource("config", "train", f"{name}.yaml"))
-        assert (config.trainer.epochs, config.data.batch_size) == (epochs, batch)
+    for data, name, epochs in (("cityscapes", "b2", 250), ("nyuv2", "b5", 100)):
+        config = load_config(find_resource("config", "train", data, f"{name}.yaml"))
+        assert (config.trainer.epochs, config.data.batch_size) == (epochs, 8)
         assert config.optimizer.learning_rate == 6e-5 and config.optimizer.head_factor == 10
         assert config.optimizer.weight_decay == 0.01 and config.optimizer.power == 0.9
         assert (config.loss.depth_weight, config.loss.kl_weight, config.loss.rmsle_weight) == (
@@ -94,7 +95,9 @@ DENSEMTL = {
 @pytest.mark.parametrize("name", DENSEMTL)
 def test_settings_of_densemtl(name: str) -> None:
     classes, crop, weights, rates = DENSEMTL[name]
-    config = load_config(find_resource("config", "train", f"densemtl_{name}.yaml"))
+    dataset, _, kind = name.partition("_")
+    folder = {"vkitti2": "virtual_kitti_2"}.get(dataset, dataset)
+    config = load_config(find_resource("config", "train", folder, f"densemtl_{kind}.yaml"))
     tasks, optimizer, data = config.model.tasks, config.optimizer, config.data
     assert tuple(config.multitask.weighting.weights[task] for task in tasks) == weights
     learning_rate = optimizer.learning_rate
@@ -200,7 +203,7 @@ def test_no_training_image_is_smaller_than_the_crop() -> None:
     } == set()
 
 
-@pytest.mark.parametrize("path", TABLES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", TABLES, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_shipped_tables_hold(path: Path) -> None:
     assert len(load_config(path, TableConfig).rows) >= 2
 

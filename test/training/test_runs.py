@@ -23,16 +23,16 @@ import lightning
 import tiny
 
 from emu_perception.cli import app
-from emu_perception.model_file import load_model
+from emu_perception.data import Batch, build_dataset
+from emu_perception.inference.model_file import load_model
+from emu_perception.inference.predictor import Predictor
 from emu_perception.prediction import Prediction
-from emu_perception.predictor import Predictor
 from emu_perception.training import run
+from emu_perception.training.builders import build_module
 from emu_perception.training.callbacks import MovingAverage, Pictures, moving_average
 from emu_perception.training.config import ConfigError
-from emu_perception.training.data import Batch, build_dataset
 from emu_perception.training.data_module import DataModule, open_dataset
 from emu_perception.training.modules import SupervisedModule
-from emu_perception.training.registry import build_module
 from emu_perception.training.targets import Outputs
 
 

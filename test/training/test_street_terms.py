@@ -15,15 +15,15 @@ pytest.importorskip("lightning")
 
 import tiny
 
-from emu_perception.model_file import Camera, LoadedModel
+from emu_perception.data import Batch
+from emu_perception.data.photometric import ColourJitter
+from emu_perception.data.sample import DataError
+from emu_perception.inference.model_file import Camera, LoadedModel
 from emu_perception.networks.rays import pixel_rays
 from emu_perception.training import run
-from emu_perception.training.data import Batch
+from emu_perception.training.builders import build_module
 from emu_perception.training.data_module import DataModule
 from emu_perception.training.modules import SupervisedModule
-from emu_perception.training.photometric import ColourJitter
-from emu_perception.training.registry import build_module
-from emu_perception.training.sample import DataError
 from emu_perception.training.targets import Outputs, Targets, Teacher
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from emu_perception.networks.outputs import RawOutputs
+from emu_perception.networks.raw_outputs import RawOutputs
 from emu_perception.training.targets import activate, pool_members
 from emu_perception.uncertainty import activate_depth, depth_maps, semantic_maps
 

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
-from emu_perception.model_file import ModelSpec
+from emu_perception.data import Batch
+from emu_perception.inference.model_file import ModelSpec
 from emu_perception.networks.discriminator import Discriminator
-from emu_perception.networks.outputs import DenseOutputs
+from emu_perception.networks.raw_outputs import DenseOutputs
 from emu_perception.training.config import TrainConfig
-from emu_perception.training.data import Batch
 from emu_perception.training.multitask.module import MultiTaskModule
 
 

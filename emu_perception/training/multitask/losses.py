@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from emu_perception.model_file import Task
+from emu_perception.inference.model_file import Task
 from emu_perception.prediction import UNLABELLED
 from emu_perception.training import losses
 

@@ -6,12 +6,12 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from emu_perception.model_file import ModelSpec
+from emu_perception.data import Batch
+from emu_perception.inference.model_file import ModelSpec
 from emu_perception.networks.multitask import MultiTaskNetwork
-from emu_perception.networks.outputs import DenseOutputs
+from emu_perception.networks.raw_outputs import DenseOutputs
 from emu_perception.training import losses
 from emu_perception.training.config import TrainConfig
-from emu_perception.training.data import Batch
 from emu_perception.training.modules import SupervisedModule
 from emu_perception.training.multitask.losses import choose_losses
 from emu_perception.training.targets import Outputs, activate

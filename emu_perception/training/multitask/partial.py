@@ -10,12 +10,13 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from emu_perception.model_file import ModelSpec
+from emu_perception.data import Batch
+from emu_perception.data.sample import TASK_FIELDS
+from emu_perception.inference.model_file import ModelSpec
 from emu_perception.networks.decoder import resize
-from emu_perception.networks.outputs import DenseOutputs
+from emu_perception.networks.raw_outputs import DenseOutputs
 from emu_perception.networks.segdepthformer import input_channels
 from emu_perception.training.config import TrainConfig
-from emu_perception.training.data import Batch
 from emu_perception.training.modules import SupervisedModule
 from emu_perception.training.multitask.losses import choose_losses
 from emu_perception.training.multitask.module import MultiTaskModule
@@ -35,7 +36,6 @@ from emu_perception.training.multitask.views import (
     look_into_normals,
     zooms,
 )
-from emu_perception.training.sample import TASK_FIELDS
 from emu_perception.training.targets import Outputs
 
 RateFactor = Callable[[int], float]

@@ -8,11 +8,11 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from emu_perception.model_file import ModelSpec
-from emu_perception.networks.outputs import DenseOutputs
+from emu_perception.data import Batch
+from emu_perception.inference.model_file import ModelSpec
 from emu_perception.networks.pose import PoseNetwork
+from emu_perception.networks.raw_outputs import DenseOutputs
 from emu_perception.training.config import TrainConfig
-from emu_perception.training.data import Batch
 from emu_perception.training.multitask.module import MultiTaskModule
 from emu_perception.training.multitask.view_synthesis import (
     reprojection_loss,

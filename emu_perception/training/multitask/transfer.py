@@ -14,11 +14,11 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from emu_perception.model_file import ModelSpec, load_model
-from emu_perception.networks.outputs import DenseOutputs
+from emu_perception.data import Batch
+from emu_perception.inference.model_file import ModelSpec, load_model
+from emu_perception.networks.raw_outputs import DenseOutputs
 from emu_perception.networks.xtasc import XTasCNet
 from emu_perception.training.config import ConfigError, TrainConfig, expand
-from emu_perception.training.data import Batch
 from emu_perception.training.multitask.module import MultiTaskModule
 from emu_perception.training.targets import Outputs
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from emu_perception.training.data import Batch
+from emu_perception.data import Batch
 
 SCALES = (1.0, 1.2, 1.5)
 """By how much a view is enlarged; one is drawn per image (MTPSL, as its authors' code has it)."""

@@ -1,6 +1,5 @@
 """Adaptation to a domain without labels: whose gradient goes where, and a run."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,21 +8,19 @@ import torch.nn.functional as F
 from torch import nn
 
 pytest.importorskip("lightning")
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import tiny
 
+from emu_perception.experiments.study_config import StudyConfig, Unit
+from emu_perception.inference.model_file import load_model
 from emu_perception.labels import load_label_set
-from emu_perception.model_file import load_model
 from emu_perception.networks.discriminator import Discriminator
-from emu_perception.networks.outputs import DenseOutputs
+from emu_perception.networks.raw_outputs import DenseOutputs
 from emu_perception.resources import find_resource
 from emu_perception.training import run
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.config_file import load_config
 from emu_perception.training.data_module import DataModule
 from emu_perception.training.multitask.adaptation import AdversarialModule
-from emu_perception.training.study_config import StudyConfig, Unit
 
 TASKS = ["semantic", "depth"]
 
@@ -261,7 +258,7 @@ def test_what_does_not_suit_is_refused(
 
 
 def test_the_rows_of_the_study() -> None:
-    study = load_config(find_resource("config", "study", "adaptation_scenes.yaml"), StudyConfig)
+    study = load_config(find_resource("config", "studies", "adaptation_scenes.yaml"), StudyConfig)
     runs = {row.name: study.training(row, Unit(0)) for row in study.rows}
     targets = {name: {d.target for d in each.data.train} for name, each in runs.items()}
     assert targets["source only"] == targets["oracle"] == {False}

@@ -1,7 +1,6 @@
 """Training of several tasks: losses, masks, and a run of a small network from end to end."""
 
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,27 +13,30 @@ from torch import nn
 from typer.testing import CliRunner
 
 pytest.importorskip("lightning")
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import tiny
 
 from emu_perception.cli import app
-from emu_perception.model_file import LoadedModel, ModelSpec, load_model
+from emu_perception.experiments import assess, table
+from emu_perception.inference.model_file import (
+    LoadedModel,
+    ModelSpec,
+    load_model,
+)
+from emu_perception.inference.predictor import Predictor
+from emu_perception.networks.architectures import register_architecture
 from emu_perception.networks.densemtl import DenseMTL
 from emu_perception.networks.depth_unit import DEPTH_UNITS
 from emu_perception.networks.encoder import build_encoder, feature_widths
 from emu_perception.networks.multitask import MultiTaskNetwork
-from emu_perception.networks.outputs import DenseOutputs
-from emu_perception.networks.registry import register_architecture
-from emu_perception.predictor import Predictor
-from emu_perception.training import assess, run, table
+from emu_perception.networks.raw_outputs import DenseOutputs
+from emu_perception.training import run
+from emu_perception.training.builders import register_module
 from emu_perception.training.config import ConfigError, DataConfig, DatasetConfig
 from emu_perception.training.config_file import load_config
 from emu_perception.training.data_module import open_dataset, training_set
 from emu_perception.training.multitask.losses import find_loss
 from emu_perception.training.multitask.module import MultiTaskModule
 from emu_perception.training.multitask.weighting import build_weighting
-from emu_perception.training.registry import register_module
 
 ALL = ["semantic", "depth", "normals", "edges"]
 

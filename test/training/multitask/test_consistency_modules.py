@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,20 +11,18 @@ import pytest
 import torch
 
 pytest.importorskip("lightning")
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import tiny
 
+from emu_perception.data import Batch, collate
+from emu_perception.data.sample import Sample
+from emu_perception.inference.model_file import save_model
 from emu_perception.labels import load_label_set
-from emu_perception.model_file import save_model
-from emu_perception.networks.outputs import DenseOutputs
-from emu_perception.training.data import Batch, collate
+from emu_perception.networks.raw_outputs import DenseOutputs
+from emu_perception.training.builders import build_module
 from emu_perception.training.multitask.pairs import METHODS
 from emu_perception.training.multitask.partial import PartialModule
 from emu_perception.training.multitask.transfer import TransferModule, disagreement
-from emu_perception.training.registry import build_module
 from emu_perception.training.run import build_network, describe_model
-from emu_perception.training.sample import Sample
 
 TASKS = ("semantic", "depth")
 

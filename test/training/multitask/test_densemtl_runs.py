@@ -1,7 +1,6 @@
 """DenseMTL from training to figures, as a student, and in the engines."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,15 @@ from torch import nn
 from typer.testing import CliRunner
 
 pytest.importorskip("lightning")
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from emu_perception.cli import app
+from emu_perception.inference.model_file import (
+    LoadedModel,
+    ModelSpec,
+    load_model,
+    save_model,
+)
+from emu_perception.inference.predictor import Predictor
 from emu_perception.labels import load_label_set
-from emu_perception.model_file import LoadedModel, ModelSpec, load_model, save_model
-from emu_perception.predictor import Predictor
 from emu_perception.resources import find_resource
 from emu_perception.training import run
 from emu_perception.training.config import TrainConfig
@@ -35,7 +37,7 @@ def one_thread() -> object:
 
 def small(out: Path, scenes: Path) -> dict:
     """The shipped configuration with a few small scenes."""
-    path = find_resource("config", "train", "densemtl_scenes_sdn.yaml")
+    path = find_resource("config", "train", "scenes", "densemtl_sdn.yaml")
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     for split in (values["data"]["train"][0], values["data"]["validation"]):
         split |= {"root": str(scenes), "options": {"count": 4, "size": [64, 96]}}

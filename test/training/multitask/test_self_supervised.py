@@ -1,6 +1,5 @@
 """Depth from image sequences: the geometry, what the loss is least for, and a run."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +9,20 @@ import yaml
 from torch import Tensor, nn
 
 pytest.importorskip("lightning")
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
+from emu_perception.data import build_dataset, collate
+from emu_perception.data.augmentation import Augmentation
 from emu_perception.evaluation.median import scaled_to_median
+from emu_perception.experiments.table import compare
+from emu_perception.experiments.table_config import TableConfig, TableRow
+from emu_perception.inference.model_file import load_model
 from emu_perception.labels import load_label_set
-from emu_perception.model_file import load_model
-from emu_perception.networks.outputs import DenseOutputs
 from emu_perception.networks.pose import rigid_transform
+from emu_perception.networks.raw_outputs import DenseOutputs
 from emu_perception.prediction import Prediction
 from emu_perception.resources import find_resource
+from emu_perception.scenes import StreetDrive
 from emu_perception.training import run
-from emu_perception.training.augmentation import Augmentation
 from emu_perception.training.config import TrainConfig
-from emu_perception.training.data import build_dataset, collate
 from emu_perception.training.multitask.self_supervised import SelfSupervisedModule
 from emu_perception.training.multitask.view_synthesis import (
     dissimilarity,
@@ -31,9 +31,6 @@ from emu_perception.training.multitask.view_synthesis import (
     smoothness,
     synthesize,
 )
-from emu_perception.training.scenes import StreetDrive
-from emu_perception.training.table import compare
-from emu_perception.training.table_config import TableConfig, TableRow
 
 CAMERA = torch.tensor([[50.0, 60.0, 15.5, 7.5]])
 
@@ -197,7 +194,7 @@ def test_neighbours_are_augmented_with_their_image(folder: Path) -> None:
 
 
 def settings(folder: Path, out: Path) -> dict:
-    path = find_resource("config", "train", "densemtl_drives_sd.yaml")
+    path = find_resource("config", "train", "scenes", "densemtl_drives_sd.yaml")
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     for split in (values["data"]["train"][0], values["data"]["validation"]):
         split |= {"root": str(folder), "split": "train"}

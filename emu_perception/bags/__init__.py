@@ -1,6 +1,0 @@
-"""Recorded drives: rosbag2 files read and written without a ROS installation."""
-
-from emu_perception.bags.reader import BagError, BagMessage, BagReader, BagTopic
-from emu_perception.bags.writer import BagWriter
-
-__all__ = ["BagError", "BagMessage", "BagReader", "BagTopic", "BagWriter"]

@@ -1,0 +1,109 @@
+"""The command line: `emu`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from emu_perception.cli import (
+    bag,
+    benchmark,
+    data,
+    evaluate,
+    export,
+    model,
+    predict,
+    scenes,
+    study,
+    train,
+)
+from emu_perception.cli.demo import command as demo
+
+EXTRAS = {
+    "rosbags": "bags",
+    "matplotlib": "report",
+    "jinja2": "report",
+    "rclpy": "ros",
+    "lightning": "train",
+    "h5py": "train",
+    "scipy": "train",
+    "skimage": "train",
+    "tensorboard": "train",
+    "openvino": "openvino",
+    "transformers": "benchmark",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "export",
+}
+"""Modules that not every installation has, and the extra that brings them."""
+
+# A traceback is shown with --debug only; what people are expected to get wrong is told in a line.
+app = typer.Typer(
+    name="emu",
+    help="Semantic class, metric depth and the uncertainty of both, from one camera image.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(demo.demo)
+app.command("predict")(predict.predict)
+app.command("scenes")(scenes.scenes)
+app.command("evaluate")(evaluate.evaluate)
+app.command("export")(export.export)
+app.command("calibrate")(evaluate.calibrate)
+app.command("distill")(train.distill)
+app.command("study")(study.study)
+app.add_typer(train.app, name="train")
+app.add_typer(bag.app, name="bag")
+app.add_typer(data.app, name="data")
+app.add_typer(model.app, name="model")
+app.add_typer(benchmark.app, name="benchmark")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from emu_perception import __version__
+
+        print(f"emu_perception {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    if debug:
+        os.environ["EMU_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Run `emu`; errors that a user can mend are one message and exit status 1."""
+    try:
+        app()
+    except Exception as error:
+        message = _explanation(error)
+        if os.environ.get("EMU_DEBUG") or message is None:
+            raise
+        Console(stderr=True).print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)
+        sys.exit(1)
+
+
+def _explanation(error: Exception) -> str | None:
+    """What to tell the user; None for what only a programmer can mend."""
+    from emu_perception.processes import ProcessError
+
+    if isinstance(error, ModuleNotFoundError):
+        module = (error.name or "").partition(".")[0]
+        if module in EXTRAS:
+            extra = EXTRAS[module]
+            return f"{module} is not installed: install emu_perception with its extra [{extra}]"
+    # ValueError covers bags, model files, label sets and configurations.
+    return str(error) if isinstance(error, ValueError | OSError | ProcessError) else None

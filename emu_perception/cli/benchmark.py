@@ -1,0 +1,401 @@
+"""`emu benchmark`: what things cost on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from emu_perception.cli.options import DeviceOption, parse_size
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from emu_perception.benchmark.node_results import NodeBenchmark
+
+app = typer.Typer(help="Measure what things cost on this machine.", no_args_is_help=True)
+
+
+@app.callback(invoke_without_command=True)
+def engines(
+    context: typer.Context,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="mit_b0 … mit_b5 (random weights, 40 classes and depth), a model file, or a "
+            "shipped model's name; again for more.",
+            show_default="mit_b0 and mit_b2",
+        ),
+    ] = None,
+    engine: Annotated[
+        list[str] | None, typer.Option(help="Again for more.", show_default="auto")
+    ] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(help="WIDTHxHEIGHT; again for more.", show_default="640x480"),
+    ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(help="auto, fp32, fp16 or bf16; again for more.", show_default="auto"),
+    ] = None,
+    device: DeviceOption = "auto",
+    members: Annotated[
+        int | None, typer.Option(min=2, help="Also a Deep Ensemble and Sub-Ensemble of so many.")
+    ] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Hugging Face's SegFormer beside networks with random weights: eager, compiled, "
+            "or none; again for more.",
+            show_default="eager",
+        ),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=3, help="Measured calls of each.")] = 20,
+    warm_up: Annotated[int, typer.Option(min=1, help="Calls of each before.")] = 3,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each.")] = 2,
+    memory: Annotated[
+        bool, typer.Option(help="Run each once more, in a process of its own.")
+    ] = True,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Measure what must hold on this machine, in place of what the options name; the "
+            "exit status is 1 where it does not.",
+        ),
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="File to write the figures to.")
+    ] = None,
+    markdown_file: Annotated[
+        Path | None, typer.Option("--markdown", help="File to write the tables to.")
+    ] = None,
+) -> None:
+    """Time networks by engines, sizes and precisions, beside a peer in the same rounds."""
+    if context.invoked_subcommand is not None:
+        return
+    sizes = [parse_size(text) for text in size or ["640x480"]]
+
+    from rich.console import Console
+
+    from emu_perception.atomic import write_text
+    from emu_perception.benchmark.cases import make_cases
+    from emu_perception.benchmark.claims import cases_to_check, check_claims, failed
+    from emu_perception.benchmark.matrix import run_matrix
+    from emu_perception.benchmark.peer import check_kinds
+    from emu_perception.benchmark.tables import (
+        claims_markdown,
+        machine_line,
+        markdown,
+    )
+    from emu_perception.evaluation.result import write_json
+    from emu_perception.inference.engines.base import choose_device
+
+    place = str(choose_device(device))
+    cases = cases_to_check(place)
+    if not check:
+        cases = make_cases(
+            model or ["mit_b0", "mit_b2"],
+            engines=engine or ["auto"],
+            sizes=sizes,
+            precisions=precision or ["auto"],
+            device=place,
+            members=members,
+        )
+    console = Console()
+    with console.status("") as status:
+        matrix = run_matrix(
+            cases,
+            peers=check_kinds(peer or ["eager"]),
+            rounds=rounds,
+            warm_up=warm_up,
+            threads=threads,
+            measure_memory=memory,
+            progress=status.update,
+        )
+    claims = check_claims(matrix) if check else []
+    text = f"{markdown(matrix)}\n{machine_line(matrix)}\n"
+    if claims:
+        text += f"\n{claims_markdown(claims)}"
+    if json_file is not None:
+        write_json(json_file, {**matrix.to_dict(), "claims": [c.to_dict() for c in claims]})
+    if markdown_file is not None:
+        write_text(markdown_file, text)
+    typer.echo(text)
+    if failed(claims):
+        raise typer.Exit(1)
+
+
+@app.command()
+def node(
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Model file, a shipped model's name, or mit_b0 … mit_b5 with random weights.",
+            show_default="the shipped one",
+        ),
+    ] = "",
+    seconds: Annotated[float, typer.Option(min=1, help="Length of each measurement.")] = 10.0,
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the images for timing.")] = "640x480",
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            max=1000,
+            help="Hz of the images for timing.",
+            show_default="half of what the predictor alone reaches",
+        ),
+    ] = None,
+    camera_size: Annotated[
+        str, typer.Option(help="WIDTHxHEIGHT of the images whose delivery is counted.")
+    ] = "1920x1080",
+    camera_rate: Annotated[float, typer.Option(min=0.1, max=1000, help="Hz of these.")] = 30.0,
+    sweep: Annotated[
+        bool,
+        typer.Option(
+            "--sweep",
+            help="Also both sizes at 10, 30 and 60 Hz and at the highest rate that is sustained.",
+        ),
+    ] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="The exit status is 1 where what must hold does not."),
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="File to write the figures to.")
+    ] = None,
+) -> None:
+    """Count the frames that the node loses, and time what it adds to the network.
+
+    Camera, node and subscriber are processes of their own, in a ROS domain of their own.
+    """
+    height_width, camera_height_width = parse_size(size), parse_size(camera_size)
+
+    import tempfile
+
+    from rich.console import Console
+
+    from emu_perception.benchmark.cases import Case
+    from emu_perception.benchmark.claims import failed
+    from emu_perception.benchmark.node import benchmark_node
+    from emu_perception.benchmark.tables import claims_markdown
+    from emu_perception.evaluation.result import write_json
+    from emu_perception.inference.model_file import resolve_model_path, save_model
+
+    console = Console()
+    if json_file is not None:
+        # Before minutes are spent.
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="emu_benchmark_") as logs,
+        console.status("") as status,
+    ):
+        case = Case(model, height_width)
+        if case.is_random:
+            path, loaded = Path(logs) / f"{model}.safetensors", case.load()
+            save_model(path, loaded.network, loaded.spec)
+        else:
+            path = resolve_model_path(model)
+        result = benchmark_node(
+            path,
+            seconds=seconds,
+            size=height_width,
+            rate=rate,
+            camera_size=camera_height_width,
+            camera_rate=camera_rate,
+            sweep=sweep,
+            logs=Path(logs),
+            progress=status.update,
+        )
+    if json_file is not None:
+        write_json(json_file, result.to_dict())
+    console.print(_table(result))
+    if check:
+        claims = result.claims()
+        typer.echo(claims_markdown(claims))
+        if failed(claims):
+            raise typer.Exit(1)
+
+
+@app.command()
+def distillation(
+    config: Annotated[Path, typer.Option("--config", "-c", help="Of the student.")],
+    members: Annotated[int, typer.Option("--members", "-n", min=1, help="Of its teacher.")] = 10,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="In place of the configuration's.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each kind.")] = 10,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="The exit status is 1 where a step takes over 3 plain ones."),
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="File to write the figures to.")
+    ] = None,
+) -> None:
+    """Time and memory of a training step with a teacher, beside those of a plain step."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from emu_perception.benchmark.claims import failed
+    from emu_perception.benchmark.tables import claims_markdown
+    from emu_perception.benchmark.training_cost import step_cost
+    from emu_perception.evaluation.result import write_json
+    from emu_perception.training.config_file import load_config
+
+    loaded = load_config(config)
+    if batch_size is not None:
+        data = loaded.data.model_copy(update={"batch_size": batch_size})
+        loaded = loaded.model_copy(update={"data": data})
+    found = step_cost(loaded, members, steps=steps, device=device)
+    if json_file is not None:
+        write_json(json_file, found.to_dict())
+    height, width = found.crop
+    table = Table(
+        "step",
+        "seconds",
+        "memory (MB)",
+        title=f"{loaded.model.backbone}, {found.batch_size} x {height} x {width}, {found.device}",
+    )
+    table.add_row("plain", f"{found.plain_seconds:.3f}", f"{found.plain_bytes / 1e6:.0f}")
+    table.add_row(
+        f"with a teacher of {members}",
+        f"{found.distillation_seconds:.3f} (x {found.ratio:.2f})",
+        f"{found.distillation_bytes / 1e6:.0f}",
+    )
+    Console().print(table)
+    if check:
+        claims = [found.claim()]
+        typer.echo(claims_markdown(claims))
+        if failed(claims):
+            raise typer.Exit(1)
+
+
+@app.command()
+def exchange(
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Again for more.", show_default="semantic and depth"),
+    ] = None,
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the image.")] = "640x480",
+    scale: Annotated[int, typer.Option(min=0, max=4, help="Where the block stands.")] = 1,
+    backbone: Annotated[str, typer.Option(help="Of the network around it.")] = "resnet18",
+    rounds: Annotated[int, typer.Option(min=1, help="Measured calls.")] = 5,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="File to write the figures to.")
+    ] = None,
+) -> None:
+    """What a block of DenseMTL's exchange between tasks costs on the CPU."""
+    from emu_perception.benchmark.exchange import exchange_cost
+    from emu_perception.evaluation.result import write_json
+
+    found = exchange_cost(
+        task or ["semantic", "depth"],
+        parse_size(size),
+        scale=scale,
+        backbone=backbone,
+        rounds=rounds,
+        threads=threads,
+    )
+    if json_file is not None:
+        write_json(json_file, found.to_dict())
+    typer.echo(found.markdown(), nl=False)
+
+
+def _table(result: NodeBenchmark) -> Table:
+    from rich.table import Table
+
+    timing, delivery, idle, overload = (
+        result.timing,
+        result.delivery,
+        result.idle,
+        result.overload,
+    )
+    table = Table(
+        title=f"{result.model} on {result.device}, {result.precision}", title_justify="left"
+    )
+    table.add_column("measurement")
+    table.add_column("value", justify="right")
+
+    def part(title: str) -> None:
+        table.add_row(f"[bold]{title}[/bold]")
+
+    height, width = delivery.image_size
+    part(f"Delivery, {width} x {height} at {delivery.sent_rate_hz:.1f} Hz")
+    table.add_row("frames sent", f"{delivery.frames_sent}")
+    table.add_row("frames in the node's callback", f"{delivery.frames_received}")
+    table.add_row("frames lost", f"{delivery.frames_lost}")
+    table.add_row("frames answered", f"{delivery.frames_answered}")
+    table.add_section()
+    height, width = timing.image_size
+    part(f"Time per frame, {width} x {height} at {timing.rate_hz:.1f} Hz")
+    table.add_row("frames answered", f"{timing.frames_answered} of {timing.frames_sent}")
+    table.add_row(
+        "predictor alone, median (mean)",
+        f"{timing.predictor_median_ms:.1f} ms ({timing.predictor_mean_ms:.1f} ms)",
+    )
+    table.add_row(
+        "inference in the node, median",
+        f"{timing.inference_p50_ms:.1f} ms (x {timing.inference_ratio:.2f})",
+    )
+    table.add_row(
+        "the node's own work, median (p95)",
+        f"{timing.overhead_p50_ms:.1f} ms ({timing.overhead_p95_ms:.1f} ms)",
+    )
+    table.add_row(
+        "camera to subscriber, median (p95)",
+        f"{timing.latency_p50_ms:.1f} ms ({timing.latency_p95_ms:.1f} ms)",
+    )
+    table.add_section()
+    throughput = result.throughput
+    height, width = throughput.image_size
+    part(f"Throughput, {width} x {height} at {throughput.rate_hz:.1f} Hz")
+    table.add_row("predictor alone, per second", f"{throughput.predictor_per_second:.2f}")
+    table.add_row(
+        "answered per second (share)",
+        f"{throughput.answered_per_second:.2f} ({throughput.ratio:.0%})",
+    )
+    table.add_section()
+    height, width = overload.image_size
+    part(f"A camera that is far too fast, {width} x {height} at {overload.rate_hz:g} Hz")
+    table.add_row("answered per second", f"{overload.answered_per_second:.2f}")
+    table.add_row("frames dropped, of", f"{overload.frames_dropped}, {overload.frames_sent}")
+    table.add_row(
+        "age when published, p99 (limit)",
+        f"{overload.node_latency_p99_ms:.1f} ms ({overload.latency_limit_ms:.1f} ms)",
+    )
+    table.add_row(
+        "resident memory of the node (growth)",
+        f"{overload.resident_bytes / 1e6:.0f} MB ({overload.resident_growth_bytes / 1e6:+.0f} MB)",
+    )
+    for load in result.loads:
+        table.add_section()
+        height, width = load.image_size
+        part(f"{width} x {height} at {load.rate_hz:g} Hz")
+        table.add_row("frames answered", f"{load.frames_answered} of {load.frames_sent}")
+        if load.latency_p50_ms is not None:
+            table.add_row(
+                "camera to subscriber, median (p99)",
+                f"{load.latency_p50_ms:.1f} ms ({load.latency_p99_ms:.1f} ms)",
+            )
+    for peak in result.peaks:
+        table.add_section()
+        height, width = peak.image_size
+        part(f"{width} x {height}, highest rate with fewer than 5 % dropped")
+        sustained = f"{peak.rate_hz:.3g} Hz" if peak.sustained else "none found"
+        table.add_row("rate", sustained)
+    table.add_section()
+    part("Nobody subscribes")
+    table.add_row("frames sent", f"{idle.frames_sent}")
+    table.add_row("inferences", f"{idle.inferences}")
+    table.add_section()
+    before, after = result.load_average
+    table.add_row("load average before, after", f"{before:.1f}, {after:.1f}")
+    return table

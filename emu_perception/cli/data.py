@@ -1,0 +1,77 @@
+"""`emu data`: what data sets there are, and whether yours is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emu_perception.cli.options import DataOptions, parse_options
+
+app = typer.Typer(help="Look into data sets.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_() -> None:
+    """The data sets that can be named, and their splits."""
+    from emu_perception.data import dataset_entry, dataset_names
+
+    for name in dataset_names():
+        entry = dataset_entry(name)
+        options = ", ".join(entry.options) or "none"
+        typer.echo(
+            f"{name}: {entry.summary} Report on: {entry.evaluation_split}. Options: {options}"
+        )
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="See emu data list.")],
+    root: Annotated[Path, typer.Argument(help="Folder that the data set lies in.")],
+    option: DataOptions = None,
+) -> None:
+    """Read every file of a data set and say what is missing or broken, file by file."""
+    from rich.progress import Progress
+
+    from emu_perception.data import check_dataset
+
+    options = parse_options(option)
+    with Progress(transient=True) as bars:
+        task = bars.add_task("Reading", total=None)
+
+        def follow(done: int, total: int) -> None:
+            bars.update(task, completed=done, total=total)
+
+        problems = check_dataset(name, root, follow, **options)
+    for problem in problems:
+        typer.echo(f"{'error' if problem.fatal else 'note'}: {problem}")
+    broken = sum(problem.fatal for problem in problems)
+    if broken:
+        typer.echo(f"{broken} problems")
+        raise typer.Exit(1)
+    typer.echo("nothing is broken")
+
+
+@app.command()
+def stereo(
+    root: Annotated[Path, typer.Argument(help="Folder with images, poses.txt, intrinsics.json.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new data set.")],
+    every: Annotated[int, typer.Option(min=1, help="Take every n-th frame.")] = 6,
+) -> None:
+    """Compute semi-dense metric depth of a video with known camera poses.
+
+    The result is a data set of the kind `folder`. An interrupted run goes on where it stopped.
+    """
+    from rich.progress import Progress
+
+    from emu_perception.data.posed_video import write_depth
+
+    with Progress(transient=True) as bars:
+        task = bars.add_task("Matching", total=None)
+
+        def follow(done: int, total: int) -> None:
+            bars.update(task, completed=done, total=total)
+
+        count = write_depth(root, out, every, progress=follow)
+    typer.echo(f"depth of {count} frames is in {out}")

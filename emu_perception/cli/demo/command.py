@@ -1,0 +1,123 @@
+"""`emu demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from emu_perception.cli.options import ModelOption, parse_size
+
+
+def demo(
+    source: Annotated[
+        Path | None,
+        typer.Option("--input", "-i", help="Your own rosbag2, video, or folder of images."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all that is made.")] = Path(
+        "demo"
+    ),
+    model: ModelOption = "",
+    seconds: Annotated[float, typer.Option(min=0.1, help="Length of the drive to play.")] = 10.0,
+    rate: Annotated[
+        float, typer.Option(min=0.1, max=120, help="Hz, of a generated drive or image folder.")
+    ] = 10.0,
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of a generated drive.")] = "640x480",
+    seed: Annotated[int, typer.Option(help="Which street a generated drive goes through.")] = 0,
+    topic: Annotated[
+        str | None, typer.Option(help="The bag's topic with the images, if it has several.")
+    ] = None,
+    panels: Annotated[int, typer.Option(min=1, help="Frames to draw.")] = 6,
+) -> None:
+    """Play a drive to the real node over DDS, record what it publishes, and draw it.
+
+    Without --input a street drive is generated first. The node, the player and the recorder are
+    processes of their own, in a ROS domain of their own.
+    """
+    height_width = parse_size(size)
+
+    import torch
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from emu_perception.cli.demo import drive
+    from emu_perception.cli.demo import pictures as report
+    from emu_perception.cli.demo.run import run_demo
+    from emu_perception.evaluation.result import write_json
+    from emu_perception.inference.model_file import read_spec, resolve_model_path
+
+    model_path = resolve_model_path(model)
+    spec = read_spec(model_path)
+    label_set = spec.label_set if "semantic" in spec.tasks else None
+    _make_room(out, source)
+    console = Console()
+    with Progress(
+        TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), console=console
+    ) as bars:
+        writing = bars.add_task("Reading" if source else "Rendering a street", total=None)
+
+        def wrote(done: int, total: int) -> None:
+            bars.update(writing, completed=done, total=total)
+
+        bag = out / "drive"
+        if source is None:
+            drive.write_street_drive(
+                bag,
+                seconds=seconds,
+                rate=rate,
+                size=height_width,
+                seed=seed,
+                device="cuda" if torch.cuda.is_available() else "cpu",
+                progress=wrote,
+            )
+        else:
+            bag = drive.open_input(source, bag, seconds=seconds, rate=rate, progress=wrote)
+            bars.update(writing, total=1, completed=1)
+
+        tasks: dict[str, Any] = {}
+
+        def follow(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                name = {"start": "Starting the node", "frames": "Answered frames"}[what]
+                tasks[what] = bars.add_task(name, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        recording = out / "recording"
+        result = run_demo(
+            bag,
+            recording,
+            model_path,
+            seconds=seconds,
+            image_topic=topic,
+            logs=out / "logs",
+            progress=follow,
+        )
+    frames = report.recorded_frames(bag, recording, label_set, panels, topic)
+    title = source.name if source else "Generated street"
+    pictures = report.write_pictures(frames, label_set, title, out)
+    diagnostics = report.node_diagnostics(recording)
+    about = {
+        "input": str(source or f"generated street, seed {seed}"),
+        "image size": f"{frames[0].image.shape[1]} x {frames[0].image.shape[0]}",
+        "model": f"{model_path.name} ({spec.architecture}, {spec.backbone})",
+        "device": " ".join(diagnostics[k] for k in ("device", "precision") if k in diagnostics),
+    }
+    write_json(out / "demo.json", {**about, **result.to_dict(), "node_diagnostics": diagnostics})
+    console.print(report.table(result, about))
+    console.print(f"\n{pictures[0]} shows it at a glance; panels, bags and logs lie beside it.")
+
+
+def _make_room(out: Path, source: Path | None) -> None:
+    """Make the folder of a demo's recordings, logs and pictures; only its own are replaced.
+
+    Raises:
+        ValueError: what would be replaced is not an earlier demo's, or is what is to be played.
+    """
+    logs = out / "logs"
+    for own in (out / "drive", out / "recording"):
+        if source is not None and own.resolve() in (source.resolve(), *source.resolve().parents):
+            raise ValueError(f"{source} lies where the demo records: take another --out")
+        if own.exists() and not logs.exists():
+            raise ValueError(f"{own} is not an earlier demo's: move it, or take another --out")
+    logs.mkdir(parents=True, exist_ok=True)

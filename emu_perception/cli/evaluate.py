@@ -1,0 +1,224 @@
+"""`emu evaluate` and `emu calibrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from emu_perception.cli.options import (
+    DataOptions,
+    DeviceOption,
+    EngineOption,
+    parse_options,
+)
+
+ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option("--model", "-m", help="Model file; several are a Deep Ensemble."),
+]
+DatasetOption = Annotated[str | None, typer.Option("--dataset", "-d", help="See emu data list.")]
+RootOption = Annotated[str | None, typer.Option(help="Folder that the data set lies in.")]
+LabelSetOption = Annotated[str | None, typer.Option(help="Relabel the data set to these classes.")]
+
+
+def evaluate(
+    model: ModelsOption = None,
+    dataset: DatasetOption = None,
+    root: RootOption = None,
+    split: Annotated[str | None, typer.Option(help="By default the one to report on.")] = None,
+    option: DataOptions = None,
+    label_set: LabelSetOption = None,
+    normals_window: Annotated[
+        int | None,
+        typer.Option(
+            min=3,
+            help="Pixels, odd: where normals are derived from depth, the neighbourhood of a fit; "
+            "that of the model's training data.",
+            show_default="5",
+        ),
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="YAML with the rows of a table of methods.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the table here.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for a report as a page: diagrams, worst images.")
+    ] = None,
+    median_scaled: Annotated[
+        bool,
+        typer.Option("--median-scaled", help="Scale each image's depth to its labels' median."),
+    ] = False,
+    void_as_inaccurate: Annotated[
+        bool,
+        typer.Option(
+            "--void-as-inaccurate",
+            help="Count pixels without truth as inaccurate in p(accurate|certain) and its like.",
+        ),
+    ] = False,
+    device: DeviceOption = "auto",
+    engine: EngineOption = "auto",
+    replicates: Annotated[int, typer.Option(min=0, help="Bootstrap draws; 0: none.")] = 1000,
+) -> None:
+    """Score a model, or the rows of a table, on a data set.
+
+    A single model is scored with the calibration that its file holds. What the keys of the JSON
+    mean, `emu_perception/evaluation/result.py` says; that of a table is a list, with `name`.
+    """
+    import importlib
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from emu_perception.atomic import write_text
+    from emu_perception.evaluation.result import write_json
+    from emu_perception.experiments.table import (
+        compare,
+        difference_cells,
+        table_cells,
+    )
+    from emu_perception.experiments.table import markdown as table_markdown
+    from emu_perception.experiments.table_config import TableConfig, TableRow
+    from emu_perception.training.config_file import load_config
+
+    if table is not None:
+        if any((model, dataset, root, split, option, label_set, normals_window, median_scaled)):
+            raise typer.BadParameter("--table names models and data set itself, with their options")
+        config = load_config(table, TableConfig)
+    elif not model or dataset is None:
+        raise typer.BadParameter("give --model and --dataset, or --table")
+    else:
+        row = TableRow(
+            name=Path(model[0]).stem,
+            models=model,
+            calibration="as stored",
+            median_scaled=median_scaled,
+        )
+        data = _data(dataset, root, split, option, label_set, normals_window)
+        config = TableConfig(data=data, rows=[row])
+    if void_as_inaccurate:
+        config = config.model_copy(update={"void_as_inaccurate": True})
+    if report is not None:  # what it needs had better be missing before the work than after it
+        importlib.import_module("emu_perception.evaluation.report")
+    with _bars() as bars:
+        tasks: dict[str, Any] = {}
+
+        def follow(name: str, done: int, total: int) -> None:
+            tasks.setdefault(name, bars.add_task(name, total=total) if name not in tasks else None)
+            bars.update(tasks[name], completed=done)
+
+        rows = compare(
+            config,
+            device=device,
+            engine=engine,
+            replicates=replicates,
+            progress=follow,
+            report=report,
+        )
+    for each in rows:
+        each |= {"dataset": config.data.name, "split": config.data.split}
+    console = Console()
+    heads, cells = table_cells(rows)
+    if table is None:
+        shown = Table("figure", "value", title=f"{cells[0][0]} on {config.data.title}")
+        for head, cell in zip(heads[1:], cells[0][1:], strict=True):
+            shown.add_row(head, cell)
+    else:
+        shown = Table(*heads, title=config.data.title)
+        for line in cells:
+            shown.add_row(*line)
+    console.print(shown)
+    heads, cells = difference_cells(rows)
+    if cells:
+        # Figures below one another: intervals are too wide for a terminal's columns.
+        compared, *figures = zip(heads, *cells, strict=True)
+        shown = Table(*compared)
+        for figure in figures:
+            shown.add_row(*figure)
+        console.print(shown)
+    if markdown is not None:
+        write_text(markdown, table_markdown(rows))
+    if report is not None:
+        console.print(f"The report is in {report}.")
+    if json is not None:
+        write_json(json, rows if table is not None else rows[0])
+
+
+def calibrate(
+    model: Annotated[
+        list[str],
+        typer.Option("--model", "-m", help="Model file; several are a Deep Ensemble."),
+    ],
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="See emu data list.")],
+    split: Annotated[str, typer.Option(help="Never the one that you report on.")] = "calibration",
+    root: RootOption = None,
+    option: DataOptions = None,
+    label_set: LabelSetOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Write here, in place of the file; an ensemble of files needs it."
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+    engine: EngineOption = "auto",
+) -> None:
+    """Fit temperature and depth variance scale on a split and store them in the model file.
+
+    What the split has no ground truth for stays as it was: fit the temperature on one data set and
+    the variance on another by two commands.
+    """
+    from emu_perception.experiments import assess
+    from emu_perception.inference.methods import load_models
+    from emu_perception.inference.model_file import is_half, save_model
+
+    if len(model) > 1 and out is None:
+        raise typer.BadParameter("several files are one ensemble: say with --out where to write it")
+    loaded = load_models(model)
+    data = _data(dataset, root, split, option, label_set)
+    with _bars() as bars:
+        task = bars.add_task("Calibrating")
+
+        def follow(done: int, total: int) -> None:
+            bars.update(task, completed=done, total=total)
+
+        fitted = assess.calibrate(loaded, data, device=device, engine=engine, progress=follow)
+    save_model(
+        out or fitted.path, fitted.network, fitted.spec, half=all(is_half(path) for path in model)
+    )
+    found = fitted.spec.calibration
+    typer.echo(
+        f"temperature {found.temperature:.4f}, depth variance x {found.depth_variance_scale:.4f}, "
+        f"fitted on {found.fitted_on}"
+    )
+
+
+def _data(
+    dataset: str,
+    root: str | None,
+    split: str | None,
+    options: list[str] | None,
+    labels: str | None,
+    window: int | None = None,
+) -> Any:
+    from emu_perception.data import dataset_entry
+    from emu_perception.training.config import DatasetConfig
+
+    chosen = split or dataset_entry(dataset).evaluation_split
+    settings: dict[str, Any] = {} if window is None else {"normals_window": window}
+    return DatasetConfig(
+        name=dataset,
+        root=root,
+        split=chosen,
+        options=parse_options(options),
+        label_set=labels,
+        **settings,
+    )
+
+
+def _bars() -> Any:
+    from rich.progress import Progress
+
+    return Progress(transient=True)

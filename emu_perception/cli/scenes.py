@@ -1,0 +1,51 @@
+"""`emu scenes`: generated training scenes to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emu_perception.cli.options import parse_size
+
+LABEL_SETS = {"street": "camvid", "room": "nyuv2_13"}
+
+
+def scenes(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path(
+        "scenes"
+    ),
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many.")] = 8,
+    kind: Annotated[str, typer.Option(help="street or room.")] = "street",
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT.")] = "512x256",
+    seed: Annotated[int, typer.Option(min=0, help="Of the first scene.")] = 0,
+    odd_objects: Annotated[
+        bool, typer.Option(help="Add things that belong to no class, for tests of uncertainty.")
+    ] = False,
+) -> None:
+    """Render random scenes: image, classes and depth of each, and all of them in one overview."""
+    height_width = parse_size(size)
+
+    import numpy as np
+    from PIL import Image
+    from rich.progress import track
+
+    from emu_perception.labels import load_label_set
+    from emu_perception.prediction import Prediction
+    from emu_perception.scenes import render_scene
+    from emu_perception.visualization.panels import contact_sheet, panel
+
+    out.mkdir(parents=True, exist_ok=True)
+    pairs: list[tuple[np.ndarray, Prediction]] = []
+    label_set = None
+    for index in track(range(seed, seed + count), description="Rendering", transient=True):
+        frame = render_scene(index, height_width, kind, odd_objects=odd_objects)
+        label_set = load_label_set(LABEL_SETS[kind])
+        depth = np.where(frame.depth > 0, frame.depth, np.nan)
+        pairs.append((frame.image, Prediction(labels=frame.labels, depth=depth)))
+        picture = panel(*pairs[-1], label_set, title=f"{kind} {index}")
+        Image.fromarray(picture).save(out / f"{kind}_{index:04d}.png")
+    overview = contact_sheet(pairs, label_set, title=f"{kind} scenes")
+    Image.fromarray(overview).save(out / "overview.png")
+    typer.echo(f"{count} scenes in {out}; overview.png shows all of them")

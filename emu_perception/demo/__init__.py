@@ -1,8 +1,0 @@
-"""The demonstration: a drive through the real node, over DDS, recorded and drawn.
-
-Nothing here imports rclpy: the node, the player and the recorder are processes of their own.
-"""
-
-
-class DemoError(RuntimeError):
-    """The demonstration failed; the message says at what, and shows the log."""

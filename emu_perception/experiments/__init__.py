@@ -1,0 +1,1 @@
+"""Tables and studies: several models or methods, trained, scored and compared."""

@@ -1,0 +1,306 @@
+"""A model against a split: its figures, and its calibration."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from emu_perception.data import (
+    Dataset,
+    dataset_entry,
+    derive,
+)
+from emu_perception.data.sample import Sample
+from emu_perception.evaluation import DepthVarianceScaleFit, Evaluation, Evaluator, TemperatureFit
+from emu_perception.evaluation.camera_height import ROAD, CameraHeights
+from emu_perception.evaluation.elevation import ElevationTable
+from emu_perception.evaluation.frames import Frame, FrameLog
+from emu_perception.evaluation.median import scaled_to_median
+from emu_perception.evaluation.merging import Merging, resolved
+from emu_perception.inference.batch import Request, predict_each
+from emu_perception.inference.methods import uncalibrated
+from emu_perception.inference.model_file import (
+    Fit,
+    LoadedModel,
+    ModelSpec,
+)
+from emu_perception.inference.predictor import Predictor
+from emu_perception.prediction import UNLABELLED, Prediction
+from emu_perception.training.config import DatasetConfig
+from emu_perception.training.data_module import open_dataset
+
+Progress = Callable[[int, int], None]
+
+
+def check_not_fitted_on(model: LoadedModel, data: DatasetConfig, dataset: Dataset) -> None:
+    """ValueError if the model was calibrated on samples that it is to be scored on."""
+    calibration = model.spec.calibration
+    for fit in calibration.fits.values():
+        check_apart(fit, data, dataset)
+    # Files of older versions only say it in words.
+    if not calibration.fits and calibration.fitted_on.startswith(f"{data.title} ("):
+        raise ValueError(_flattering(calibration.fitted_on, data))
+
+
+def check_apart(fit: Fit, data: DatasetConfig, dataset: Dataset) -> None:
+    """ValueError if a calibration's data and a data set to be scored on share samples."""
+    if fit.dataset == data.name:
+        known = frozenset(fit.samples)
+        shared = [name for name in map(dataset.name, range(len(dataset))) if name in known]
+        if shared:
+            raise ValueError(
+                f"{_flattering(fit.title, data)} ({len(shared)} images are in both, such as "
+                f"'{shared[0]}')"
+            )
+
+
+def _flattering(fitted_on: str, data: DatasetConfig) -> str:
+    return (
+        f"the model was calibrated on {fitted_on}: figures on {data.title} would flatter. Evaluate "
+        "another split, or calibrate on another one"
+    )
+
+
+def provenance(data: DatasetConfig, dataset: Dataset) -> Fit:
+    """What a calibration says about the data that it was fitted on."""
+    return _fitted_on(data, map(dataset.name, range(len(dataset))))
+
+
+def _fitted_on(data: DatasetConfig, samples: Iterable[str]) -> Fit:
+    names = tuple(samples)
+    return Fit(title=f"{data.title} ({len(names)} images)", dataset=data.name, samples=names)
+
+
+@dataclass(frozen=True)
+class Assessment(Evaluation):
+    """The figures of a model, and the sums that they came from, to compare it with another."""
+
+    evaluator: Evaluator
+
+
+def score(
+    predictor: Predictor,
+    dataset: Dataset,
+    *,
+    replicates: int = 1000,
+    progress: Progress | None = None,
+    log: FrameLog | None = None,
+    median_scaled: bool = False,
+    void_as_inaccurate: bool = False,
+) -> Assessment:
+    """All figures of a model on a data set, one image at a time.
+
+    A data set with coarser classes than the model's (`LabelSet.finer`) is scored in its own
+    classes, whose probabilities are sums of the model's. A coarse label in the model's classes
+    counts as the predicted class where that is one of those it covers.
+
+    Depth is judged at every pixel whose truth is known, those included that the model takes for sky
+    or that lie outside its range: otherwise a model would gain by giving up what it finds hard.
+
+    Args:
+        predictor: its `masks_depth` is turned off.
+        median_scaled: scale each image's depth to its labels' median; see `scaled_to_median`.
+        log: takes the figures of each image, for a report.
+        void_as_inaccurate: of `Evaluator`.
+
+    Raises:
+        ValueError: model and data set differ in their classes, or have no task in common.
+    """
+    tasks = predictor.spec.tasks
+    dataset = derive(dataset, tasks)
+    merging = Merging.of(predictor.label_set, dataset.label_set)
+    label_set = merging.label_set if merging else _common_classes(predictor, dataset)
+    depth_range = predictor.spec.depth_range if "depth" in tasks else None
+    if label_set is None and not (set(tasks) & set(dataset.tasks)) - {"semantic"}:
+        raise ValueError(f"the model has no task of the data set's ({', '.join(dataset.tasks)})")
+    evaluator = Evaluator(
+        label_set,
+        depth_range,
+        normals="normals" in tasks,
+        edges="edges" in tasks,
+        human_parts="human_parts" in tasks,
+        saliency="saliency" in tasks,
+        void_as_inaccurate=void_as_inaccurate,
+    )
+    heights = CameraHeights()
+    predictor.masks_depth = False
+    answers = predict_each(
+        predictor, _samples(dataset), _asking(predictor.available_maps), warm_up=True
+    )
+    for index, answer in enumerate(answers):
+        sample, prediction = answer.item, answer.prediction
+        if merging is not None:
+            prediction = merging.merged(prediction)
+        labels = sample.labels if label_set is not None else None
+        if labels is not None and dataset.label_groups:
+            labels = resolved(labels, prediction.labels, dataset.label_groups, len(label_set))
+        depth = sample.depth if depth_range is not None else None
+        if median_scaled and depth is not None and depth_range is not None:
+            prediction = scaled_to_median(prediction, depth, depth_range)
+        if labels is not None and prediction.depth is not None:
+            _add_height(heights, predictor.spec, sample, prediction.depth)
+        figures = evaluator.update(
+            prediction,
+            labels=labels,
+            depth=depth,
+            normals=sample.normals,
+            edges=sample.edges,
+            human_parts=sample.human_parts,
+            saliency=sample.saliency,
+            clip=sample.clip,
+            seconds=answer.seconds,
+            out_of_distribution=sample.odd,
+        )
+        if log is not None:
+            log.add(
+                Frame(
+                    *(index, sample.name, prediction, figures),
+                    image=sample.image,
+                    labels=labels,
+                    depth=depth,
+                )
+            )
+        if progress is not None:
+            progress(index + 1, len(dataset))
+    result = evaluator.result(replicates)
+    return Assessment({**result.values, "camera_height": heights.values()}, evaluator)
+
+
+def _add_height(heights: CameraHeights, spec: ModelSpec, sample: Sample, depth: np.ndarray) -> None:
+    """A camera that is unknown is taken for the one that the model assumes."""
+    assert spec.label_set is not None and sample.labels is not None
+    if ROAD not in spec.label_set.names:
+        return
+    camera, (height, width) = sample.intrinsics, depth.shape
+    if camera is None:
+        if spec.camera is None:
+            return
+        camera = spec.camera.assume(width, height)
+    road = sample.labels == spec.label_set.index(ROAD)
+    heights.add(depth, road, camera, sample.clip)
+
+
+def score_elevation_table(
+    fitted_on: Dataset,
+    dataset: Dataset,
+    depth_range: tuple[float, float],
+    replicates: int = 1000,
+    void_as_inaccurate: bool = False,
+) -> Assessment:
+    """Depth figures of an image-free table, as `score` gives those of a model.
+
+    Raises:
+        ValueError: a data set has no depth with known cameras.
+    """
+    table = ElevationTable(depth_range)
+    evaluator = Evaluator(None, depth_range, void_as_inaccurate=void_as_inaccurate)
+    for sample in _samples(fitted_on):
+        if sample.depth is not None and sample.intrinsics is not None:
+            table.add(sample.depth, sample.intrinsics)
+    for sample in _samples(dataset):
+        if sample.depth is not None and sample.intrinsics is not None:
+            prediction = Prediction(depth=table.depth(sample.intrinsics))
+            evaluator.update(prediction, depth=sample.depth, clip=sample.clip)
+    if not evaluator.frames:
+        raise ValueError("the data set has no depth with known cameras")
+    return Assessment(evaluator.result(replicates).values, evaluator)
+
+
+def calibrate(
+    model: LoadedModel,
+    data: DatasetConfig,
+    *,
+    device: str = "auto",
+    engine: str = "auto",
+    progress: Progress | None = None,
+) -> LoadedModel:
+    """The model with temperature and depth variance scale fitted on a split.
+
+    A number that the split has no ground truth for stays as it was, so that the two may come from
+    different data. A model with members is calibrated as a whole: the temperature acts on their
+    mean. Images of unknown cameras do not enter the fit of the variance scale: the variance of an
+    assumed focal length is added after scaling.
+
+    Raises:
+        ValueError: the split is the one that figures of the data set are reported on, or it has
+            no ground truth for the model's tasks, or depth of unknown cameras alone.
+    """
+    entry = dataset_entry(data.name)
+    if data.split == entry.evaluation_split:
+        raise ValueError(
+            f"figures of {data.name} are reported on its split '{data.split}': calibrate on "
+            "another one, such as 'calibration'"
+        )
+    dataset = open_dataset(data)
+    # Predictors fold a network and take it to their own precision: the model's stays as it is.
+    described = uncalibrated(model)
+    plain = LoadedModel(copy.deepcopy(model.network), described.spec, model.path)
+    predictor = Predictor(plain, device, engine=engine)
+    predictor.masks_depth = False  # as `score`
+    label_set = _common_classes(predictor, dataset)
+    temperature = TemperatureFit() if label_set is not None else None
+    variance = None
+    if "depth_variance" in predictor.available_maps and "depth" in dataset.tasks:
+        variance = DepthVarianceScaleFit(model.spec.depth_range)
+    wanted = {"probabilities"} if temperature else set()
+    wanted |= {"depth", "depth_variance"} if variance else set()
+    if not wanted:
+        raise ValueError(f"{data.title} has no ground truth for the model's tasks")
+    names: dict[str, list[str]] = {"temperature": [], "depth_variance_scale": []}
+    answers = predict_each(predictor, _samples(dataset), _asking(wanted))
+    for index, answer in enumerate(answers):
+        sample, prediction = answer.item, answer.prediction
+        if temperature is not None and sample.labels is not None:
+            fine = np.where(sample.labels < len(label_set), sample.labels, UNLABELLED)
+            temperature.update(fine, probabilities=prediction.probabilities)
+            names["temperature"].append(sample.name)
+        known_scale = model.spec.camera is None or sample.intrinsics is not None
+        if variance is not None and sample.depth is not None and known_scale:
+            assert prediction.depth is not None and prediction.depth_variance is not None
+            variance.update(prediction.depth, prediction.depth_variance, sample.depth)
+            names["depth_variance_scale"].append(sample.name)
+        if progress is not None:
+            progress(index + 1, len(dataset))
+    predictor.close()
+    fits = {"temperature": temperature, "depth_variance_scale": variance}
+    calibration = model.spec.calibration
+    for number, fit in fits.items():
+        if fit is not None and fit.pixels:
+            fitted_on = _fitted_on(data, names[number])
+            calibration = calibration.fitted(fitted_on, **{number: fit.result()})
+    if calibration is model.spec.calibration:
+        raise ValueError(
+            f"{data.title}: nothing to fit to, neither labelled pixels nor depth of a known camera "
+            "(metres of an unknown one depend on an assumed focal length: give its intrinsics)"
+        )
+    return model.described(model.spec.model_copy(update={"calibration": calibration}))
+
+
+def _samples(dataset: Dataset) -> Iterator[Sample]:
+    return (dataset[index] for index in range(len(dataset)))
+
+
+def _asking(maps: Collection[str]) -> Callable[[Sample], Request]:
+    return lambda sample: Request(sample.image, sample.intrinsics, maps)
+
+
+def count_parameters(model: LoadedModel) -> int:
+    """Of the network as it was trained; that of an ensemble counts all members."""
+    return sum(p.numel() for p in model.network.parameters())
+
+
+def _common_classes(predictor: Predictor, dataset: Dataset) -> Any:
+    """The label set of both; None if one of them has none."""
+    mine, its = predictor.label_set, dataset.label_set
+    if mine is None or its is None or "semantic" not in dataset.tasks:
+        return None
+    if mine.names != its.names:
+        raise ValueError(
+            f"the model's classes are '{mine.name}', the data set's '{its.name}': relabel it "
+            "(label_set in a configuration, --label-set here)"
+        )
+    return mine

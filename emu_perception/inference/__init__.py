@@ -1,0 +1,1 @@
+"""From an image to its maps: predictor, model files, engines, export."""

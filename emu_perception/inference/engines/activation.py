@@ -1,0 +1,247 @@
+"""The ends of every engine's graph: image to network input, raw outputs to maps."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from emu_perception.camera import Intrinsics
+from emu_perception.inference.model_file import ModelSpec
+from emu_perception.networks.decoder import resize
+from emu_perception.networks.rays import ray_channels
+from emu_perception.uncertainty import activate_depth, depth_maps, entropy, mean_softmax
+
+# Images are only read: those of the node share the memory of the message that they came in.
+warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+
+SEMANTIC = ("classes", "confidence", "entropy", "mutual_information", "probabilities")
+DEPTH = ("mean", "variance", "epistemic_variance")
+OTHERS = ("normals", "edges", "human_parts", "saliency")
+MAPS = SEMANTIC + DEPTH + OTHERS
+
+
+def prepare(image: np.ndarray, size: Sequence[int], device: torch.device) -> Tensor:
+    """`(H, W, 3)` uint8 to `(1, 3, h, w)` in 0-255 on the device, low-pass filtered if shrunk."""
+    return prepare_pixels(torch.from_numpy(image).to(device), size)
+
+
+def prepare_pixels(pixels: Tensor, size: Sequence[int]) -> Tensor:
+    """As `prepare`, for an image that is on the device."""
+    channels = pixels.permute(2, 0, 1)[None]
+    if tuple(size) == tuple(pixels.shape[:2]):
+        return channels
+    if channels.is_cuda:
+        channels = channels.float()
+    return F.interpolate(channels, size=tuple(size), mode="bilinear", antialias=True)
+
+
+def camera_tensor(camera: Intrinsics) -> Tensor:
+    """`(1, 4)` float32 fx, fy, cx, cy."""
+    return torch.tensor([[camera.fx, camera.fy, camera.cx, camera.cy]], dtype=torch.float32)
+
+
+class Normalization(nn.Module):
+    """0-255, and the rays where the network takes them, to what the encoder was trained on."""
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.rays = spec.rays
+        std = torch.tensor(spec.normalization_std)
+        self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1))
+        self.register_buffer(
+            "offset", (torch.tensor(spec.normalization_mean) / std).view(1, 3, 1, 1)
+        )
+
+    def forward(self, image: Tensor, camera: Tensor | None = None) -> Tensor:
+        """`(B, 3, H, W)` of any number type to float32, with rays to `(B, 5, H, W)`.
+
+        Args:
+            image: colours in 0-255.
+            camera: `(B, 4)` fx, fy, cx, cy in pixels of the image; a network without rays has no
+                use for it.
+
+        Raises:
+            ValueError: the network takes rays, and there is no camera.
+        """
+        colours = image.float() * self.scale - self.offset
+        if not self.rays:
+            return colours
+        if camera is None:
+            raise ValueError("this network takes the camera's rays: give fx, fy, cx, cy too")
+        channels = ray_channels(camera.float(), image.shape[-2], image.shape[-1])
+        return torch.cat([colours, channels], dim=1)
+
+
+class SemanticActivation(nn.Module):
+    """Upsampled logits to the wanted semantic maps; raw outputs are resized before the softmax.
+
+    Args:
+        wanted: some of `SEMANTIC`.
+        size: height and width of the maps.
+        temperature: divides the logits; a predicted mutual information it leaves as it is.
+        classes: C; one more channel is the mutual information.
+    """
+
+    def __init__(
+        self, wanted: Sequence[str], size: Sequence[int], temperature: float, classes: int
+    ) -> None:
+        super().__init__()
+        self.wanted, self.size, self.temperature = tuple(wanted), tuple(size), temperature
+        self.classes = classes
+
+    def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
+        """`(1, C, h, w)`, or `(M, 1, C, h, w)`, to `(H, W)` maps in the order of `wanted`."""
+        members = raw if raw.dim() == 5 else raw[None]
+        count = members.shape[0]
+        if self.wanted == ("classes",) and count == 1:
+            full = resize(members[0, :, : self.classes], self.size)
+            return (full[0].argmax(0).to(torch.uint8),)
+        # One member at a time: all of them at full size would take M times the memory.
+        probabilities, entropies = torch.zeros(()), torch.zeros(())
+        for i in range(count):
+            full = resize(members[i, :, : self.classes], self.size)
+            own = mean_softmax(full[None], self.temperature if count == 1 else 1.0)[0]
+            probabilities = own if i == 0 else probabilities + own
+            if count > 1 and "mutual_information" in self.wanted:
+                entropies = entropy(own, 0) if i == 0 else entropies + entropy(own, 0)
+        if count > 1:
+            probabilities = probabilities / count
+            uncalibrated = probabilities
+            if self.temperature != 1:
+                # Pool, then calibrate (Rahaman and Thiery, NeurIPS 2021): a temperature for the
+                # mean, which is what was fitted.
+                pooled = torch.log(probabilities.clamp_min(1e-30)) / self.temperature
+                probabilities = torch.softmax(pooled, dim=0)
+        confidence, classes = probabilities.max(0)
+        maps = {
+            "classes": classes.to(torch.uint8),
+            "confidence": confidence,
+            "probabilities": probabilities,
+        }
+        if "entropy" in self.wanted or "mutual_information" in self.wanted:
+            maps["entropy"] = entropy(probabilities, 0)
+        if "mutual_information" in self.wanted:
+            if count > 1:
+                # The members' disagreement is not a matter of calibration.
+                mutual = (entropy(uncalibrated, 0) - entropies / count).clamp_min(0)
+                mutual = torch.minimum(mutual, maps["entropy"])
+            else:
+                full = resize(members[0, :, self.classes :].float(), self.size)[0, 0]
+                mutual = torch.minimum(F.softplus(full), maps["entropy"])
+            maps["mutual_information"] = mutual
+        return tuple(maps[name] for name in self.wanted)
+
+
+class DepthActivation(nn.Module):
+    """Upsampled raw depth to mean and predictive variance."""
+
+    def __init__(self, wanted: Sequence[str], size: Sequence[int], variance_scale: float) -> None:
+        super().__init__()
+        self.wanted, self.size, self.variance_scale = tuple(wanted), tuple(size), variance_scale
+
+    def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
+        """`(1, 2, h, w)`, or `(M, 1, 2, h, w)`, to `(H, W)` maps in the order of `wanted`.
+
+        A third channel is the epistemic variance; one channel is the mean alone, of which several
+        members have a variance.
+        """
+        full = resize(raw.flatten(0, -4), self.size)[:, None]
+        mean, variance = activate_depth(full[:, :, :2], dim=2)
+        predicted = F.softplus(full[0, :, 2].float()) if full.shape[2] == 3 else None
+        maps = depth_maps(mean, variance, self.variance_scale, predicted)
+        found = {"mean": maps.mean[0], "variance": maps.variance[0]}
+        if maps.epistemic_variance is not None:
+            found["epistemic_variance"] = maps.epistemic_variance[0]
+        return tuple(found[name] for name in self.wanted)
+
+
+class NormalsActivation(nn.Module):
+    """Upsampled raw normals to unit vectors."""
+
+    wanted = ("normals",)
+
+    def __init__(self, size: Sequence[int]) -> None:
+        super().__init__()
+        self.size = tuple(size)
+
+    def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
+        """`(1, 3, h, w)`, or `(M, 1, 3, h, w)`, to one `(H, W, 3)`, the members' mean direction."""
+        members = F.normalize(resize(raw.float().flatten(0, -4), self.size), dim=1)
+        return (F.normalize(members.mean(0), dim=0).permute(1, 2, 0),)
+
+
+class BinaryActivation(nn.Module):
+    """Upsampled raw edges or saliency to the probability of an edge or a salient object."""
+
+    def __init__(self, task: str, size: Sequence[int]) -> None:
+        super().__init__()
+        self.wanted, self.size = (task,), tuple(size)
+
+    def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
+        """`(1, 2, h, w)`, or `(M, 1, 2, h, w)`, to one `(H, W)`, the members' mean."""
+        members = torch.softmax(resize(raw.float().flatten(0, -4), self.size), dim=1)
+        return (members[:, 1].mean(0),)
+
+
+class HumanPartsActivation(nn.Module):
+    """Upsampled raw scores of human parts to their ids."""
+
+    wanted = ("human_parts",)
+
+    def __init__(self, size: Sequence[int]) -> None:
+        super().__init__()
+        self.size = tuple(size)
+
+    def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
+        """`(1, 7, h, w)`, or `(M, 1, 7, h, w)`, to one `(H, W)` uint8."""
+        full = resize(raw.flatten(0, -4), self.size)
+        scores = full[0] if len(full) == 1 else torch.softmax(full.float(), dim=1).mean(0)
+        return (scores.argmax(0).to(torch.uint8),)
+
+
+Activation: TypeAlias = (
+    SemanticActivation
+    | DepthActivation
+    | NormalsActivation
+    | BinaryActivation
+    | HumanPartsActivation
+)
+
+
+def requested(spec: ModelSpec, wanted: frozenset[str]) -> dict[str, tuple[str, ...]]:
+    """The wanted maps by task, in the order of a module's outputs; only tasks of the model."""
+    of_tasks = {"semantic": SEMANTIC, "depth": DEPTH, **{task: (task,) for task in OTHERS}}
+    found = {task: tuple(name for name in of_tasks[task] if name in wanted) for task in spec.tasks}
+    return {task: names for task, names in found.items() if names}
+
+
+def activations(
+    spec: ModelSpec, wanted: frozenset[str], size: Sequence[int]
+) -> dict[str, Activation]:
+    """The modules that the wanted maps need, by task; their `wanted` names the outputs' order."""
+    found: dict[str, Activation] = {}
+    for task, names in requested(spec, wanted).items():
+        if task == "semantic":
+            assert spec.label_set is not None
+            found[task] = SemanticActivation(
+                names, size, spec.calibration.temperature, len(spec.label_set)
+            )
+        elif task == "depth":
+            found[task] = DepthActivation(names, size, spec.calibration.depth_variance_scale)
+        elif task == "normals":
+            found[task] = NormalsActivation(size)
+        elif task == "human_parts":
+            found[task] = HumanPartsActivation(size)
+        else:
+            found[task] = BinaryActivation(task, size)
+    return found

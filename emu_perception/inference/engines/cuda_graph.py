@@ -1,0 +1,129 @@
+"""CUDA graph: all kernels of a frame as one launch.
+
+Inference on one image is bound by launches, hundreds of them. They are recorded once per size and
+set of wanted maps, the upload from pinned memory and what turns raw outputs into maps included, and
+replayed on a stream of the engine's own. Experimental until it has run on a GPU: not what `auto`
+takes.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from emu_perception.camera import Intrinsics
+from emu_perception.inference.engines.activation import (
+    activations,
+    camera_tensor,
+    prepare_pixels,
+)
+from emu_perception.inference.engines.fused import fused
+from emu_perception.inference.engines.pytorch import PyTorchEngine, forget_workspaces
+from emu_perception.inference.model_file import LoadedModel
+from emu_perception.networks.ensembles import BatchedEnsemble, DeepEnsemble
+
+KEPT = 8
+"""Recorded sizes and sets of maps that are kept; the least recently used goes first."""
+WARM_UP = 3
+"""Runs before the recording, in which libraries choose their kernels."""
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """What a replay reads and writes, at addresses of its own."""
+
+    graph: torch.cuda.CUDAGraph
+    image: Tensor
+    """`(H, W, 3)` uint8 in pinned memory of the host."""
+    camera: Tensor | None
+    """`(1, 4)` float32, likewise, of a network that takes rays."""
+    maps: dict[str, Tensor]
+
+
+class CUDAGraphEngine(PyTorchEngine):
+    """Replays a network's folded form on a GPU."""
+
+    def __init__(self, model: LoadedModel, device: torch.device, precision: str) -> None:
+        super().__init__(model, device, precision)
+        if BatchedEnsemble.serves(self._network):
+            self._network = BatchedEnsemble(cast(DeepEnsemble, self._network))
+        self._stream = torch.cuda.Stream(device)
+        # Recordings never run at the same time, and results are copied out: one pool serves all.
+        self._pool = torch.cuda.graph_pool_handle()
+        self._recording = functools.lru_cache(KEPT)(self._record)
+
+    @torch.inference_mode()
+    def run(
+        self,
+        image: np.ndarray,
+        network_size: tuple[int, int],
+        output_size: tuple[int, int],
+        wanted: frozenset[str],
+        camera: Intrinsics | None = None,
+    ) -> dict[str, Tensor]:
+        """See `Engine.run`. The maps are ready in the order of the current stream."""
+        with torch.cuda.device(self._device):
+            # The last replay may still be uploading from the pinned memory.
+            self._stream.synchronize()
+            size = (image.shape[0], image.shape[1])
+            recording = self._recording(size, network_size, output_size, wanted)
+            recording.image.copy_(torch.from_numpy(image))
+            if recording.camera is not None:
+                assert camera is not None, "a network that takes rays needs a camera"
+                recording.camera.copy_(camera_tensor(camera))
+            current = torch.cuda.current_stream()
+            with torch.cuda.stream(self._stream):
+                recording.graph.replay()
+                # The next replay writes to the same addresses.
+                maps = {name: found.clone() for name, found in recording.maps.items()}
+            current.wait_stream(self._stream)
+            for found in maps.values():
+                found.record_stream(current)
+            return maps
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._stream.synchronize()
+        self._recording.cache_clear()
+        super().close()
+
+    def _form(self, activation: nn.Module, raw: Tensor) -> nn.Module:
+        return fused(activation, raw)
+
+    def _record(
+        self,
+        size: tuple[int, int],
+        network_size: tuple[int, int],
+        output_size: tuple[int, int],
+        wanted: frozenset[str],
+    ) -> _Recording:
+        host = torch.zeros((*size, 3), dtype=torch.uint8, pin_memory=True)
+        camera = torch.ones((1, 4), pin_memory=True) if self._spec.rays else None
+        modules: dict[str, nn.Module] = dict(activations(self._spec, wanted, output_size))
+
+        def frame() -> dict[str, Tensor]:
+            pixels = host.to(self._device, non_blocking=True)
+            seen = None if camera is None else camera.to(self._device, non_blocking=True)
+            return self._maps(prepare_pixels(pixels, network_size), seen, modules)
+
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            for _ in range(WARM_UP):
+                frame()
+        self._stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        # A recording works in a workspace of the pool; that of the stream may be taken from it.
+        forget_workspaces()
+        # Only this thread's calls are recorded: others may allocate meanwhile.
+        with torch.cuda.graph(
+            graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+        ):
+            maps = frame()
+        forget_workspaces()
+        return _Recording(graph, host, camera, maps)

@@ -1,0 +1,384 @@
+"""Self-describing model files: weights in safetensors, everything else in its JSON header.
+
+Loading a file never executes code from it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn as nn
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from emu_perception.atomic import replacing
+from emu_perception.camera import Intrinsics
+from emu_perception.labels import LabelSet
+from emu_perception.resources import find_resource
+
+HEADER_KEY = "emu_perception"
+DEFAULT_MODEL = "street_emuformer_lite0.safetensors"
+HALF_FROM = 16384
+"""Numbers of the smallest tensor that is stored in fp16. Smaller ones (early layers, depthwise
+kernels, biases, statistics of the norms) are 7 % of a network and cause most of fp16's error."""
+Task = Literal["semantic", "depth", "normals", "edges", "human_parts", "saliency"]
+
+
+class ModelFileError(ValueError):
+    """A model file that is missing, damaged, or not one of this package."""
+
+
+class Fit(BaseModel):
+    """The data that a number of a `Calibration` was fitted on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    """In words, such as "camvid calibration (47 images)"."""
+    dataset: str
+    """Name of the data set."""
+    samples: tuple[str, ...]
+    """Names of its samples: no figures are to be reported on these."""
+
+
+class Calibration(BaseModel):
+    """Corrections fitted on held-out data after training."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: float = Field(1.0, gt=0)
+    """Divides the logits."""
+    depth_variance_scale: float = Field(1.0, gt=0)
+    """Multiplies the predictive variance of depth."""
+    fitted_on: str = ""
+    """The data that it was fitted on, in words; empty: not calibrated."""
+    fits: dict[Literal["temperature", "depth_variance_scale"], Fit] = {}
+    """The same by number, sample by sample; files of older versions have it in words only."""
+
+    def fitted(self, on: Fit, **numbers: float) -> Calibration:
+        """With those of the two numbers that were fitted on some data; the other one stays."""
+        fits: dict[Any, Fit] = {**self.fits, **dict.fromkeys(numbers, on)}
+        before = "" if self.fits else self.fitted_on
+        temperature, scale = (
+            fits[name].title if name in fits else before
+            for name in ("temperature", "depth_variance_scale")
+        )
+        words = {"temperature": temperature, "depth variance": scale}
+        parts = [f"{what} on {title}" for what, title in words.items() if title]
+        return Calibration.model_validate(
+            {
+                **self.model_dump(),
+                **numbers,
+                "fits": fits,
+                "fitted_on": temperature if temperature == scale else ", ".join(parts),
+            }
+        )
+
+
+class Camera(BaseModel):
+    """How metres follow from the canonical depth that the network predicts.
+
+    The network predicts depth x f0 / f, where f is the focal length in pixels of its input.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    canonical_focal_length: float = Field(gt=0)
+    """f0, in pixels."""
+    assumed_focal_ratio: float = Field(gt=0)
+    """Focal length / image size, assumed for a camera whose intrinsics are unknown."""
+    assumed_focal_of: Literal["width", "area"] = "width"
+    """The image size of that ratio: its width, or the square root of width x height, which differs
+    less between wide and narrow images of similar lenses."""
+    assumed_focal_std: float = Field(0.25, ge=0)
+    """Relative standard deviation of that guess; it widens the depth's."""
+
+    def assume(self, width: int, height: int) -> Intrinsics:
+        """The intrinsics of an image whose camera is unknown."""
+        size = width if self.assumed_focal_of == "width" else math.sqrt(width * height)
+        return Intrinsics.from_focal_ratio(width, height, self.assumed_focal_ratio * size / width)
+
+
+class Traits(BaseModel):
+    """What a network does that its tasks do not tell."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    depth_variance: bool = True
+    """Its depth, where it predicts one, comes with a variance."""
+    epistemic: bool = False
+    """It tells the epistemic part of its uncertainties apart."""
+    stochastic: bool = False
+    """It samples its dropout at inference."""
+
+    @classmethod
+    def of(cls, network: nn.Module) -> Traits:
+        """Those of a network."""
+        found = {name: getattr(network, name, None) for name in cls.model_fields}
+        return cls(**{name: bool(value) for name, value in found.items() if value is not None})
+
+
+class ModelSpec(BaseModel):
+    """Everything about a model but its weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    format: Literal[1] = 1
+    architecture: str
+    backbone: str
+    tasks: tuple[Task, ...] = Field(min_length=1)
+    """In the order of `Task`."""
+    arguments: dict[str, Any] = {}
+    """Further arguments of the architecture's builder, such as the decoders' width."""
+    label_set: LabelSet | None = None
+    """Needed for the task "semantic"; also names the classes that have no depth."""
+    input_size: tuple[int, int]
+    """Height and width that the network was trained for."""
+    normalization_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    normalization_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    camera: Camera | None = None
+    """None: the network predicts metres whatever the camera."""
+    depth_range: tuple[float, float] = (1e-3, 80.0)
+    """Metres; predictions outside are invalid."""
+    calibration: Calibration = Calibration()
+    description: str = ""
+    data: str = ""
+    """What it was trained on."""
+    license: str = ""
+    """Terms of the weights, those inherited from the data included."""
+    metrics: dict[str, Any] = {}
+    """What it reached, by data set and split."""
+    traits: Traits | None = None
+    """Written with the weights; None before that, and in files of older versions."""
+
+    @field_validator("label_set", mode="before")
+    @classmethod
+    def _read_label_set(cls, value: Any) -> Any:
+        return LabelSet.from_dict(value) if isinstance(value, dict) else value
+
+    @field_validator("tasks")
+    @classmethod
+    def _order_tasks(cls, tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+        return tuple(task for task in get_args(Task) if task in tasks)
+
+    @field_serializer("label_set")
+    def _write_label_set(self, value: LabelSet | None) -> Any:
+        return None if value is None else value.to_dict()
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelSpec:
+        if "semantic" in self.tasks and self.label_set is None:
+            raise ValueError("the task 'semantic' needs a label_set")
+        if min(self.input_size) < 32:
+            raise ValueError(f"input_size must be at least 32 x 32, got {self.input_size}")
+        if self.rays and self.camera is None:
+            raise ValueError("a network that takes rays needs a camera, to assume an unknown one")
+        low, high = self.depth_range
+        if not (0 <= low < high and math.isfinite(high)):
+            raise ValueError(f"depth_range must be 0 <= min < max, got {self.depth_range}")
+        return self
+
+    @property
+    def rays(self) -> bool:
+        """Whether the network takes its pixels' rays beside their colours."""
+        return bool(self.arguments.get("rays", False))
+
+    def build(self) -> nn.Module:
+        """An untrained network of this kind."""
+        # Only now: a runtime that has kept its compiled form needs none of the networks.
+        from emu_perception.networks.architectures import build_network
+
+        classes = len(self.label_set) if self.label_set and "semantic" in self.tasks else None
+        return build_network(
+            self.architecture,
+            backbone=self.backbone,
+            classes=classes,
+            tasks=self.tasks,
+            **self.arguments,
+        )
+
+
+class LoadedModel:
+    """A network in `eval()` on the CPU, its description, and where it came from.
+
+    Args:
+        network: None: that of the file, built when it is first asked for.
+    """
+
+    def __init__(self, network: nn.Module | None, spec: ModelSpec, path: Path) -> None:
+        self._network = network
+        self.spec = spec
+        self.path = path
+
+    @property
+    def network(self) -> nn.Module:
+        """The network.
+
+        Raises:
+            ModelFileError: it is only built now, and the weights do not fit the description.
+        """
+        if self._network is None:
+            self._network = _build(self.spec, self.path)
+        return self._network
+
+    @property
+    def traits(self) -> Traits:
+        """The network's; of one that is not built, as the description has them."""
+        if self._network is None and self.spec.traits is not None:
+            return self.spec.traits
+        return Traits.of(self.network)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """By name; of a network that is not built, from the file."""
+        if self._network is None:
+            return _read_weights(self.path)
+        return self._network.state_dict()
+
+    def described(self, spec: ModelSpec) -> LoadedModel:
+        """The same network with another description of its use, such as another calibration."""
+        return LoadedModel(self._network, spec, self.path)
+
+
+def save_model(
+    path: str | Path, network: nn.Module, spec: ModelSpec, *, half: bool = False
+) -> None:
+    """Write a model file; an existing one is replaced only when the new one is complete.
+
+    Args:
+        path: of the file; its folder is created.
+        network: its weights are written.
+        spec: the header.
+        half: store tensors of `HALF_FROM` numbers or more in fp16, which nearly halves the file.
+            Loading gives fp32 either way.
+    """
+    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    if half:
+        tensors = {name: _halved(value) for name, value in tensors.items()}
+    described = spec.model_copy(update={"traits": Traits.of(network)})
+    with replacing(Path(path)) as partial:
+        save_file(tensors, partial, metadata={HEADER_KEY: described.model_dump_json()})
+
+
+def _halved(value: torch.Tensor) -> torch.Tensor:
+    """A large fp32 tensor in fp16, unless it exceeds fp16's range; other tensors as they are."""
+    if value.dtype != torch.float32 or value.numel() < HALF_FROM:
+        return value
+    half = value.half()
+    return half if bool(torch.isfinite(half).all()) else value
+
+
+def is_half(path: str | Path) -> bool:
+    """Whether a model file stores weights in fp16.
+
+    Raises:
+        ModelFileError: missing, truncated, or not a model file of this package.
+    """
+    path = resolve_model_path(path)
+    _ = read_spec(path)
+    with safe_open(path, framework="pt") as file:
+        return any(file.get_slice(name).get_dtype() == "F16" for name in file.keys())  # noqa: SIM118
+
+
+def resolve_model_path(path: str | Path) -> Path:
+    """A file's path, or that of a shipped model by its name; empty means the default model.
+
+    Raises:
+        ModelFileError: there is no such file.
+    """
+    if not str(path):
+        path = DEFAULT_MODEL
+    candidate = Path(path).expanduser()
+    if candidate.is_file():
+        return candidate
+    try:
+        shipped = find_resource("models")
+    except FileNotFoundError:
+        shipped = Path()
+    for name in (candidate.name, f"{candidate.name}.safetensors"):
+        if len(candidate.parts) == 1 and (shipped / name).is_file():
+            return shipped / name
+    known = ", ".join(sorted(p.stem for p in shipped.glob("*.safetensors"))) or "none"
+    raise ModelFileError(f"there is no model file '{path}' (shipped models: {known})")
+
+
+def default_model_path() -> Path:
+    """The model that is used when none is named."""
+    return resolve_model_path(DEFAULT_MODEL)
+
+
+def read_spec(path: str | Path) -> ModelSpec:
+    """The description in a model file's header; reads no weights.
+
+    Raises:
+        ModelFileError: missing, truncated, or not a model file of this package.
+    """
+    path = resolve_model_path(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(
+            f"{path} cannot be read as a safetensors file: {error}; it may be truncated or of "
+            "another format (git-lfs pointers look like this too)"
+        ) from error
+    if HEADER_KEY not in metadata:
+        raise ModelFileError(
+            f"{path} is a safetensors file without this package's description in its header; "
+            "write model files with emu_perception.inference.model_file.save_model"
+        )
+    try:
+        return ModelSpec.model_validate(json.loads(metadata[HEADER_KEY]))
+    except (ValidationError, ValueError) as error:
+        raise ModelFileError(f"{path}: its description does not hold: {error}") from error
+
+
+def load_model(path: str | Path) -> LoadedModel:
+    """Build the network that a model file describes and load its weights.
+
+    Raises:
+        ModelFileError: missing, truncated, of another kind, or weights that do not fit.
+    """
+    model = open_model(path)
+    _ = model.network  # builds it
+    return model
+
+
+def open_model(path: str | Path) -> LoadedModel:
+    """As `load_model`, but the network is built when it is first asked for.
+
+    Raises:
+        ModelFileError: missing, truncated, or of another kind.
+    """
+    path = resolve_model_path(path)
+    return LoadedModel(None, read_spec(path), path)
+
+
+def _build(spec: ModelSpec, path: Path) -> nn.Module:
+    try:
+        network = spec.build()
+        network.load_state_dict(_read_weights(path))
+    except (RuntimeError, ValueError) as error:
+        raise ModelFileError(f"{path}: the weights do not fit its description: {error}") from error
+    return network.eval()
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """By name, those stored in fp16 as fp32."""
+    try:
+        stored = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path}: its weights cannot be read: {error}") from error
+    return {k: v.float() if v.dtype == torch.float16 else v for k, v in stored.items()}

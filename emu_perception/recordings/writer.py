@@ -1,0 +1,173 @@
+"""Write rosbag2 recordings (mcap) that `ros2 bag play`, RViz and Foxglove read."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from rosbags.interfaces import (
+    Connection,
+    ConnectionExtRosbag2,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
+from rosbags.typesys import TypesysError
+from rosbags.typesys.store import Typestore
+
+from emu_perception.recordings.reader import (
+    STORAGE_SUFFIXES,
+    BagError,
+    is_bag,
+    message_types,
+)
+
+_NEVER = QosTime(0x7FFFFFFF, 0xFFFFFFFF)
+LATCHED = Qos(
+    QosHistory.KEEP_LAST,
+    1,
+    QosReliability.RELIABLE,
+    QosDurability.TRANSIENT_LOCAL,
+    _NEVER,
+    _NEVER,
+    QosLiveliness.AUTOMATIC,
+    _NEVER,
+    False,
+)
+"""The quality of service of what is said once and holds from then on."""
+
+
+class BagWriter:
+    """A new recording, as a context manager; it is complete once the block is left."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        storage: Literal["mcap", "sqlite3"] = "mcap",
+        compress: bool = False,
+        overwrite: bool = False,
+        types: Typestore | None = None,
+    ) -> None:
+        """Args:
+            path: the rosbag2 folder to make.
+            compress: pack with zstd what is stored.
+            overwrite: replace a bag of that name; anything else of that name is left alone.
+            types: message types beyond the standard ones, such as another bag's.
+
+        Raises:
+            BagError: the path exists.
+        """
+        self.path = Path(path)
+        if self.path.exists():
+            if not (overwrite and _is_nothing_but_a_bag(self.path)):
+                raise BagError(f"{self.path} exists already: remove it or write elsewhere")
+            shutil.rmtree(self.path)
+        self._types = types or message_types()
+        self._connections: dict[str, Connection] = {}
+        # Version 8 is read by every ROS 2 since Humble; 9 only by Jazzy and later.
+        self._writer = Writer(
+            self.path,
+            version=8,
+            storage_plugin=StoragePlugin.MCAP if storage == "mcap" else StoragePlugin.SQLITE3,
+        )
+        if compress:
+            mode = CompressionMode.STORAGE if storage == "mcap" else CompressionMode.MESSAGE
+            self._writer.set_compression(mode, CompressionFormat.ZSTD)
+
+    def __enter__(self) -> BagWriter:
+        try:
+            self._writer.open()
+        except (OSError, WriterError) as error:
+            raise BagError(f"{self.path}: cannot write the bag: {error}") from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # What was recorded before an error or an interrupt is worth keeping: write the index.
+        self._writer.close()
+
+    def write(self, topic: str, message: Any, time_ns: int) -> None:
+        """Serialize and add a message made from `message_types()`."""
+        msgtype = message.__msgtype__
+        self.write_cdr(topic, msgtype, self._types.serialize_cdr(message, msgtype), time_ns)
+
+    def write_cdr(self, topic: str, msgtype: str, data: bytes | memoryview, time_ns: int) -> None:
+        """Add a message that is serialized already, as it came from the wire or another bag.
+
+        Raises:
+            BagError: the topic holds another type, or the type is unknown.
+        """
+        connection = self._connections.get(topic)
+        if connection is None:
+            connection = self.add_topic(topic, msgtype)
+        if connection.msgtype != msgtype:
+            raise BagError(f"{self.path}: {topic} holds {connection.msgtype}, got a {msgtype}")
+        self._writer.write(connection, time_ns, data)
+
+    def add_topic(self, topic: str, msgtype: str, *, latched: bool = False) -> Connection:
+        """Declare a topic that may stay empty; others are declared by their first message.
+
+        A latched one (transient local) is played to late subscribers too.
+        """
+        quality = [LATCHED] if latched else []
+        try:
+            connection = self._writer.add_connection(
+                topic, msgtype, typestore=self._types, offered_qos_profiles=quality
+            )
+        except TypesysError:
+            raise BagError(f"{self.path}: {topic}: unknown message type {msgtype}") from None
+        self._connections[topic] = connection
+        return connection
+
+    def copy_topic(self, source: Connection, types: Typestore) -> None:
+        """Declare another bag's topic: same type, definition and quality of service.
+
+        Args:
+            source: what `BagReader.connections` says of it.
+            types: that bag's, for one that carries no definition.
+
+        Raises:
+            BagError: the type is unknown and has no definition, or another is on that topic.
+        """
+        before = self._connections.get(source.topic)
+        if before is not None:
+            if before.msgtype != source.msgtype:
+                raise BagError(f"{source.topic} holds {before.msgtype} and {source.msgtype}")
+            return
+        ext = source.ext
+        assert isinstance(ext, ConnectionExtRosbag2)
+        known = bool(source.msgdef.data and source.digest)
+        try:
+            self._connections[source.topic] = self._writer.add_connection(
+                source.topic,
+                source.msgtype,
+                typestore=types,
+                msgdef=source.msgdef.data if known else None,
+                rihs01=source.digest if known else None,
+                serialization_format=ext.serialization_format,
+                offered_qos_profiles=ext.offered_qos_profiles,
+            )
+        except (TypesysError, KeyError):
+            raise BagError(f"{source.topic}: unknown message type {source.msgtype}") from None
+
+
+def _is_nothing_but_a_bag(path: Path) -> bool:
+    return (
+        path.is_dir()
+        and is_bag(path)
+        and all(
+            f.is_file() and (f.name == "metadata.yaml" or f.suffix in STORAGE_SUFFIXES)
+            for f in path.iterdir()
+        )
+    )

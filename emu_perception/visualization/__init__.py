@@ -1,0 +1,1 @@
+"""Colour maps and panels for people."""

@@ -1,0 +1,144 @@
+"""Pieces of the pictures for people: tiles, scales, legends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from emu_perception.labels import LabelSet
+from emu_perception.prediction import UNLABELLED
+from emu_perception.visualization.colors import colormap_table
+
+BACKGROUND = (19, 22, 28)
+TEXT = (236, 239, 244)
+FAINT = (150, 158, 172)
+INVALID = (62, 67, 78)
+"""Pixels without a value, which black would confuse with a small one."""
+MARGIN = 32
+GAP = 24
+BAR = 12
+TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 21, 17, 15
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the colours of a map mean."""
+
+    vmax: float
+    unit: str
+    colormap: str
+    ticks: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    """As shares of vmax."""
+    root: bool = False
+    """Colours follow the square root, which leaves more of them to what is near."""
+
+    def position(self, share: float) -> float:
+        """Where a share of vmax lies along the scale, 0–1."""
+        return share**0.5 if self.root else share
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A map in colours with what is written around it."""
+
+    title: str
+    picture: np.ndarray
+    note: str = ""
+    scale: Scale | None = None
+
+
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The typeface of all pictures, in pixels."""
+    # Pillow carries this font inside, so pictures look the same on every machine.
+    return ImageFont.load_default(size)
+
+
+def paste(
+    canvas: Image.Image, picture: np.ndarray, x: int, y: int, width: int, height: int
+) -> None:
+    """Put a picture into a box of the canvas, with rounded corners."""
+    shrinking = picture.shape[1] > width
+    interpolation = cv2.INTER_AREA if shrinking else cv2.INTER_NEAREST
+    tile = Image.fromarray(cv2.resize(picture, (width, height), interpolation=interpolation))
+    mask = Image.new("L", (width, height), 0)
+    ImageDraw.Draw(mask).rounded_rectangle((0, 0, width - 1, height - 1), 6, 255)
+    canvas.paste(tile, (x, y), mask)
+
+
+def draw_tile(canvas: Image.Image, tile: Tile, x: int, y: int, width: int, height: int) -> None:
+    """A title, the map below it in `width` x `height`, and its scale below that."""
+    draw = ImageDraw.Draw(canvas)
+    draw.text((x, y), tile.title, TEXT, font(TITLE_SIZE))
+    draw.text((x + width, y + TITLE_SIZE), tile.note, FAINT, font(SMALL_SIZE), anchor="rs")
+    y += TITLE_SIZE + 12
+    paste(canvas, tile.picture, x, y, width, height)
+    if tile.scale is not None:
+        draw_scale(draw, tile.scale, x, y + height + 10, width)
+
+
+def draw_scale(draw: ImageDraw.ImageDraw, scale: Scale, x: int, y: int, width: int) -> None:
+    """A bar with the colours of a scale, and its numbers below."""
+    table = colormap_table(scale.colormap)
+    for column in range(width):
+        color = tuple(int(v) for v in table[1 + column * 254 // max(width - 1, 1)])
+        draw.line((x + column, y, x + column, y + BAR), color)
+    for tick in scale.ticks:
+        position = x + round(scale.position(tick) * (width - 1))
+        draw.line((position, y + BAR, position, y + BAR + 4), FAINT)
+        text = f"{scale.vmax * tick:.3g}"
+        if tick == 1 and scale.unit:
+            text += f" {scale.unit}"
+        anchor = "la" if tick == 0 else "ra" if tick == 1 else "ma"
+        draw.text((position, y + BAR + 6), text, FAINT, font(SMALL_SIZE), anchor=anchor)
+
+
+def draw_legend(
+    draw: ImageDraw.ImageDraw,
+    shares: Sequence[tuple[int, float]],
+    label_set: LabelSet,
+    box: tuple[int, int, int, int],
+    percent: bool = True,
+) -> None:
+    """Swatches with names in a box `(x, y, width, height)`; what does not fit is counted."""
+    x, y, width, height = box
+    step = TEXT_SIZE + 12
+    rows = max(1, height // step)
+    columns = max(1, width // 200) if not percent else min(max(1, -(-len(shares) // rows)), 2)
+    rows = min(rows, -(-len(shares) // columns))
+    shown = len(shares) if len(shares) <= rows * columns else rows * columns - 1
+    column_width = width // columns
+    for n, (class_id, share) in enumerate(shares[:shown]):
+        # Down the columns in a tall box, along the rows in a flat one.
+        if percent:
+            column, row = divmod(n, rows)
+        else:
+            row, column = divmod(n, columns)
+        left, top = x + column * column_width, y + row * step
+        known = class_id < len(label_set)
+        color = label_set.colors[class_id] if known else (0, 0, 0)
+        draw.rounded_rectangle((left, top, left + 26, top + TEXT_SIZE + 2), 4, color, FAINT)
+        name = label_set.names[class_id] if known else "unlabelled"
+        if not known and class_id != UNLABELLED:
+            name = f"unknown id {class_id}"
+        draw.text((left + 38, top + TEXT_SIZE // 2 + 1), name, TEXT, font(TEXT_SIZE), anchor="lm")
+        if percent:
+            draw.text(
+                (left + column_width - GAP, top + TEXT_SIZE // 2 + 1),
+                "< 0.1 %" if share < 0.001 else f"{share:.1%}".replace("%", " %"),
+                FAINT,
+                font(SMALL_SIZE),
+                anchor="rm",
+            )
+    if shown < len(shares):
+        left, top = x + (columns - 1) * column_width, y + (rows - 1) * step
+        draw.text(
+            (left + 38, top + TEXT_SIZE // 2 + 1),
+            f"and {len(shares) - shown} more",
+            FAINT,
+            font(TEXT_SIZE),
+            anchor="lm",
+        )

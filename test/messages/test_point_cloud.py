@@ -1,0 +1,105 @@
+"""Layout and coordinates of organised clouds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emu_perception.camera import Intrinsics
+from emu_perception.messages.point_cloud import organized_cloud
+
+NAN = float("nan")
+CAMERA = Intrinsics(2.0, 4.0, 1.0, 0.5, 3, 2)
+DEPTH = np.array([[5, 10, NAN], [1, 2, 4]], np.float32)
+IMAGE = np.arange(18, dtype=np.uint8).reshape(2, 3, 3) * 14
+LABELS = np.array([[0, 1, 2], [255, 10, 254]], np.uint8)
+UNCERTAINTY = np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3)
+STD = np.array([[1, 2, NAN], [0.5, 0, 3]], np.float32)
+
+
+def full_cloud() -> np.ndarray:
+    return organized_cloud(DEPTH, CAMERA.rays(), IMAGE, LABELS, UNCERTAINTY, STD)
+
+
+def test_fields_and_offsets() -> None:
+    cloud = full_cloud()
+    assert cloud.shape == (2, 3)
+    assert cloud.flags.c_contiguous
+    fields = {n: (d.str[1:], offset) for n, (d, offset) in cloud.dtype.fields.items()}
+    assert fields == {
+        "x": ("f4", 0),
+        "y": ("f4", 4),
+        "z": ("f4", 8),
+        "rgb": ("f4", 12),
+        "label": ("u4", 16),
+        "semantic_uncertainty": ("f4", 20),
+        "depth_std": ("f4", 24),
+    }
+    assert cloud.dtype.itemsize == 28
+    assert cloud.nbytes == 2 * 3 * 28
+
+
+def test_only_given_fields_are_there() -> None:
+    cloud = organized_cloud(DEPTH, CAMERA.rays(), IMAGE, depth_std=STD)
+    assert cloud.dtype.names == ("x", "y", "z", "rgb", "depth_std")
+    assert cloud.dtype.itemsize == 20
+    assert cloud["z"][1, 0] == 1
+
+
+def test_coordinates_are_along_the_rays() -> None:
+    cloud = full_cloud()
+    # x right, y down, z forward: (u - cx) z / fx, (v - cy) z / fy, z
+    assert cloud[0, 0].tolist()[:3] == pytest.approx((-2.5, -0.625, 5))
+    assert cloud[0, 1].tolist()[:3] == pytest.approx((0, -1.25, 10))
+    assert cloud[1, 2].tolist()[:3] == pytest.approx((2, 0.5, 4))
+
+
+def test_values_are_those_of_the_pixel() -> None:
+    cloud = full_cloud()
+    assert np.array_equal(cloud["label"], LABELS)
+    assert np.array_equal(cloud["semantic_uncertainty"], UNCERTAINTY)
+    assert np.array_equal(cloud["depth_std"], STD, equal_nan=True)
+
+
+def test_pixels_without_depth_label_or_ray_have_nan_coordinates() -> None:
+    rays = CAMERA.rays()
+    rays[0, 1] = NAN
+    cloud = organized_cloud(DEPTH, rays, IMAGE, LABELS)
+    missing = [[False, True, True], [True, False, False]]
+    for axis in "xyz":
+        assert np.isnan(cloud[axis]).tolist() == missing
+    # They keep their colour and class.
+    assert np.isfinite(cloud["rgb"]).all()
+    assert cloud["label"][1, 0] == 255
+
+
+@given(red=st.integers(0, 255), green=st.integers(0, 255), blue=st.integers(0, 255))
+def test_colours_are_the_bits_of_a_float(red: int, green: int, blue: int) -> None:
+    image = np.full((1, 1, 3), (red, green, blue), np.uint8)
+    cloud = organized_cloud(np.ones((1, 1), np.float32), np.zeros((1, 1, 2), np.float32), image)
+    bits = int(np.frombuffer(cloud.tobytes()[12:16], np.uint32)[0])
+    assert bits == red << 16 | green << 8 | blue
+
+
+def test_message() -> None:
+    pytest.importorskip("rclpy")
+    from sensor_msgs.msg import PointField
+    from std_msgs.msg import Header
+
+    from emu_perception.messages.create import point_cloud_message
+
+    cloud = full_cloud()
+    message = point_cloud_message(Header(frame_id="camera_optical_frame"), cloud)
+    assert message.header.frame_id == "camera_optical_frame"
+    assert (message.height, message.width) == (2, 3)
+    assert (message.point_step, message.row_step, len(message.data)) == (28, 84, 168)
+    assert not message.is_dense
+    assert [(f.name, f.offset, f.count) for f in message.fields] == [
+        (name, 4 * i, 1) for i, name in enumerate(cloud.dtype.names)
+    ]
+    kinds = {f.name: f.datatype for f in message.fields}
+    assert kinds.pop("label") == PointField.UINT32
+    assert set(kinds.values()) == {PointField.FLOAT32}
+    assert bytes(message.data) == cloud.tobytes()

@@ -1,0 +1,116 @@
+"""Panels: they hold what the prediction holds, at any size."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emu_perception.labels import LabelSet, load_label_set
+from emu_perception.prediction import Prediction
+from emu_perception.visualization.colors import colormap_table
+from emu_perception.visualization.drawing import INVALID
+from emu_perception.visualization.panels import (
+    Scales,
+    common_scales,
+    contact_sheet,
+    panel,
+)
+
+CAMVID = load_label_set("camvid")
+
+
+def make_prediction(height: int, width: int, seed: int = 0) -> Prediction:
+    random = np.random.default_rng(seed)
+    depth = random.uniform(1, 50, (height, width)).astype(np.float32)
+    depth[random.random((height, width)) < 0.2] = np.nan
+    return Prediction(
+        labels=random.integers(0, len(CAMVID), (height, width)).astype(np.uint8),
+        semantic_uncertainty=random.uniform(0, 2.3, (height, width)).astype(np.float32),
+        depth=depth,
+        depth_variance=depth**2 * 0.01,
+    )
+
+
+def contains_color(picture: np.ndarray, color: tuple[int, int, int] | np.ndarray) -> bool:
+    return bool((picture == np.asarray(color, np.uint8)).all(axis=-1).any())
+
+
+@given(st.integers(1, 70), st.integers(8, 90))
+@settings(max_examples=8)
+def test_panels_of_any_size_hold_every_map(height: int, width: int) -> None:
+    image = np.full((height, width, 3), 77, np.uint8)
+    picture = panel(image, make_prediction(height, width), CAMVID, tile_width=200)
+    assert picture.dtype == np.uint8
+    assert picture.shape[1] > 3 * 200
+    assert contains_color(picture, (77, 77, 77))
+
+
+def test_a_panel_shows_what_the_maps_say() -> None:
+    image = np.zeros((60, 80, 3), np.uint8)
+    labels = np.full((60, 80), CAMVID.index("road"), np.uint8)
+    labels[:30] = CAMVID.index("sky")
+    depth = np.full((60, 80), 10, np.float32)
+    depth[:30] = np.nan
+    prediction = Prediction(
+        labels=labels,
+        semantic_uncertainty=np.full((60, 80), math.log(len(CAMVID)), np.float32),
+        depth=depth,
+        depth_variance=np.ones((60, 80), np.float32),
+    )
+    picture = panel(image, prediction, CAMVID, scales=Scales(10, 2), tile_width=320)
+    area = 320 * 240
+    share = {
+        "road": (picture == CAMVID.colors[CAMVID.index("road")]).all(axis=-1).sum() / area,
+        "no depth": (picture == INVALID).all(axis=-1).sum() / area,
+        "far": (picture == colormap_table("turbo_r")[255]).all(axis=-1).sum() / area,
+        "uncertain": (picture == colormap_table("magma")[255]).all(axis=-1).sum() / area,
+    }
+    # The legend and the colour bars hold a little of each colour, too.
+    assert share == pytest.approx(
+        {"road": 0.5, "no depth": 0.5, "far": 0.5, "uncertain": 1.0}, abs=0.03
+    )
+    assert not contains_color(picture, CAMVID.colors[CAMVID.index("car")])
+
+
+def test_a_panel_of_one_task_leaves_the_other_out() -> None:
+    image = np.zeros((40, 60, 3), np.uint8)
+    both = make_prediction(40, 60)
+    full = panel(image, both, CAMVID)
+    depth_only = Prediction(depth=both.depth, depth_variance=both.depth_variance)
+    assert panel(image, depth_only, None).shape[1] < full.shape[1]
+    labels_only = Prediction(labels=both.labels)
+    assert panel(image, labels_only, CAMVID).shape[1] < full.shape[1]
+
+
+def test_a_legend_with_more_classes_than_room_says_how_many_more() -> None:
+    many = LabelSet(
+        "many", tuple(f"class {i}" for i in range(200)), tuple((i, 100, 50) for i in range(200))
+    )
+    labels = np.arange(200, dtype=np.uint8).repeat(4).reshape(20, 40)
+    picture = panel(np.zeros((20, 40, 3), np.uint8), Prediction(labels=labels), many)
+    assert contains_color(picture, (0, 100, 50))
+
+
+def test_contact_sheets_share_their_scales() -> None:
+    predictions = [make_prediction(30, 40, seed) for seed in range(3)]
+    images = [np.full((30, 40, 3), 10 * i, np.uint8) for i in range(3)]
+    sheet = contact_sheet(list(zip(images, predictions, strict=True)), CAMVID, title="three")
+    taller = contact_sheet([(images[0], predictions[0])], CAMVID, title="one")
+    assert sheet.shape[1] == taller.shape[1]
+    assert sheet.shape[0] > taller.shape[0]
+    assert common_scales(predictions).depth == 50
+
+
+def test_a_map_without_a_valid_pixel_can_be_drawn() -> None:
+    nothing = np.full((10, 10), np.nan, np.float32)
+    prediction = Prediction(depth=nothing, depth_variance=nothing)
+    assert contains_color(panel(np.zeros((10, 10, 3), np.uint8), prediction, None), INVALID)
+
+
+def test_an_empty_contact_sheet_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        contact_sheet([], CAMVID)
