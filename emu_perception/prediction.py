@@ -45,6 +45,10 @@ class Prediction:
     saliency: np.ndarray | None = None
     """float32 `(H, W)` in [0, 1], probability of a salient object."""
 
+    domain_distance: float | None = None
+    """Distance of the image from the model's training domain; 1 = the alarm's threshold. None for
+    models without statistics of their domain."""
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the maps."""

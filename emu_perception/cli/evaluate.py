@@ -58,6 +58,14 @@ def evaluate(
             help="Count pixels without truth as inaccurate in p(accurate|certain) and its like.",
         ),
     ] = False,
+    depth_class: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Class whose depth is also scored by itself, at the pixels predicted as it. Can "
+            "be repeated.",
+            show_default="car, truck, bus",
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     engine: EngineOption = "auto",
     replicates: Annotated[int, typer.Option(min=0, help="Bootstrap draws; 0: none.")] = 1000,
@@ -100,6 +108,8 @@ def evaluate(
         config = TableConfig(data=data, rows=[row])
     if void_as_inaccurate:
         config = config.model_copy(update={"void_as_inaccurate": True})
+    if depth_class:
+        config = config.model_copy(update={"depth_classes": depth_class})
     if report is not None:  # what it needs had better be missing before the work than after it
         importlib.import_module("emu_perception.evaluation.report")
     with _bars() as bars:

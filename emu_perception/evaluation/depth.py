@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
 from emu_perception.evaluation import calibration, pavpu, ranking, sparsification
 from emu_perception.evaluation.sums import Sums, logarithm, ratio
+from emu_perception.labels import LabelSet
 from emu_perception.prediction import Prediction
 
 SMALLEST_VARIANCE = 1e-6
@@ -31,6 +33,35 @@ NEEDS: dict[str, tuple[str, str]] = {
     "proximity_histogram": ("labels", "ause_boundary"),
 }
 """The predicted map that each of the sums needs, and the figures that need these sums."""
+
+
+VEHICLES = ("car", "truck", "bus")
+"""Classes whose depth is also scored by itself: what a robot must not run into."""
+
+
+def chosen_classes(names: Collection[str] | None, label_set: LabelSet | None) -> tuple[str, ...]:
+    """Classes whose depth is also scored by itself; None: the vehicles of the label set.
+
+    Raises:
+        ValueError: the label set has no class of one of the names.
+    """
+    known = label_set.names if label_set else ()
+    if names is None:
+        return tuple(name for name in VEHICLES if name in known)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(
+            f"depth_classes: there is no class {', '.join(unknown)}; there are "
+            f"{', '.join(known) or 'none'}"
+        )
+    return tuple(names)
+
+
+def where_class(depth: np.ndarray, labels: np.ndarray, ids: Collection[int]) -> np.ndarray:
+    """`(H, W)` true depth at pixels predicted as one of the classes; 0 (unknown) elsewhere."""
+    table = np.zeros(256, bool)
+    table[list(ids)] = True
+    return np.where(table[labels], depth, 0)
 
 
 def depth_sums(

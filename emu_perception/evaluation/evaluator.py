@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from typing import Any
 
 import numpy as np
 
 from emu_perception.evaluation import bootstrap
 from emu_perception.evaluation.boundary import boundary_proximity, near_boundary
-from emu_perception.evaluation.depth import depth_sums, depth_values
+from emu_perception.evaluation.depth import chosen_classes, depth_sums, depth_values, where_class
 from emu_perception.evaluation.depth import headline as depth_headline
 from emu_perception.evaluation.edges import edges_sums, edges_values
 from emu_perception.evaluation.edges import headline as edges_headline
@@ -28,50 +27,10 @@ from emu_perception.evaluation.saliency import saliency_sums, saliency_values
 from emu_perception.evaluation.semantic import headline as semantic_headline
 from emu_perception.evaluation.semantic import semantic_sums, semantic_values
 from emu_perception.evaluation.sums import Sums, add, ratio
-from emu_perception.evaluation.units import BLOCKS, Units
+from emu_perception.evaluation.task_sums import TaskSums
+from emu_perception.evaluation.units import Units
 from emu_perception.labels import LabelSet
 from emu_perception.prediction import Prediction
-
-
-class _Task:
-    """Sums of one task: over everything, and by group for the intervals."""
-
-    def __init__(self, headline: bootstrap.Headline) -> None:
-        self.headline = headline
-        self.total: Sums = {}
-        self.groups = bootstrap.GroupedSums()
-        self.blocks = bootstrap.BlockedSums()
-        self.frames = 0
-
-    def add(self, sums: Sums, group: int, place: int) -> dict[str, float | None]:
-        """Add one frame, placed by `Units.take`, and return its own headline figures."""
-        coarse = bootstrap.coarse_sums(sums)
-        figures = self.headline(coarse)
-        if "ause" in figures:
-            area = figures["ause"]
-            sums["image_ause"] = np.array([area or 0.0, area is not None], np.float64)
-        add(self.total, sums)
-        self.groups.add(group, coarse)
-        self.blocks.add(place, coarse)
-        self.frames += 1
-        return figures
-
-    def merge(self, other: _Task, groups: np.ndarray, first: int, length: int) -> None:
-        """Add another's sums, placed by `Units.merge`, in blocks of a length."""
-        add(self.total, other.total)
-        self.groups.merge(other.groups, groups)
-        blocks = copy.deepcopy(other.blocks)
-        for each in (self.blocks, blocks):
-            each.lengthen(length)
-        self.blocks.merge(blocks, np.arange(first, BLOCKS))
-        self.frames += other.frames
-
-    def drawn(self, units: Units) -> bootstrap.GroupedSums:
-        """What a bootstrap draws."""
-        if not units.by_blocks:
-            return self.groups
-        self.blocks.lengthen(units.block_length)
-        return self.blocks
 
 
 class Evaluator:
@@ -95,6 +54,7 @@ class Evaluator:
         void_as_inaccurate: bool = False,
         boundary_width: float = 0.005,
         rivals: bool = True,
+        depth_classes: Collection[str] | None = None,
     ) -> None:
         """
         Args:
@@ -108,6 +68,8 @@ class Evaluator:
                 p(accurate|certain), p(uncertain|inaccurate) and PAvPU.
             boundary_width: what `ece_boundary` calls near, as a fraction of the image diagonal.
             rivals: also compute `ause_boundary` and `ause_predicted_depth`, a fifth of the time.
+            depth_classes: names of classes; depth at the pixels predicted as one of them is also
+                scored by itself. By default the vehicles that the label set has.
         """
         others = normals or edges or human_parts or saliency
         if label_set is None and depth_range is None and not others:
@@ -124,15 +86,17 @@ class Evaluator:
         self.void_as_inaccurate = void_as_inaccurate
         self.boundary_width = boundary_width
         self.rivals = rivals
+        self.depth_classes = chosen_classes(depth_classes, label_set)
         self.frames = 0
         self._units = Units()
         self._tasks = {
-            "semantic": _Task(semantic_headline),
-            "depth": _Task(depth_headline),
-            "normals": _Task(normals_headline),
-            "edges": _Task(edges_headline),
-            "human_parts": _Task(parts_headline),
-            "saliency": _Task(saliency_headline),
+            "semantic": TaskSums(semantic_headline),
+            "depth": TaskSums(depth_headline),
+            "depth_of_classes": TaskSums(depth_headline),
+            "normals": TaskSums(normals_headline),
+            "edges": TaskSums(edges_headline),
+            "human_parts": TaskSums(parts_headline),
+            "saliency": TaskSums(saliency_headline),
         }
         self._out_of_distribution: Sums = {}
         self._general: Sums = {}
@@ -192,6 +156,10 @@ class Evaluator:
             unknown = out_of_distribution_sums(prediction, mask)
         general = _mean_uncertainties(prediction)
         figures = self._mean_uncertainty_values(general)
+        if prediction.domain_distance is not None:
+            figures["domain.mean_distance"] = prediction.domain_distance
+            above = float(prediction.domain_distance > 1)
+            general["domain"] = np.array([prediction.domain_distance, above, 1.0])
         if seconds is not None:
             general["seconds"] = np.array([seconds, 1.0])
 
@@ -230,7 +198,7 @@ class Evaluator:
             replicates: bootstrap draws for the intervals; 0 leaves the intervals out.
             seed: of the draws.
         """
-        semantic, depth, normals, edges, parts, saliency = (
+        semantic, depth, of_classes, normals, edges, parts, saliency = (
             task.total for task in self._tasks.values()
         )
         names = self.label_set.names if self.label_set else ()
@@ -244,7 +212,9 @@ class Evaluator:
                 for key, value in self._mean_uncertainty_values(self._general).items()
             },
             "semantic": semantic_values(semantic, names) if semantic else None,
+            "domain": _domain_values(self._general),
             "depth": depth_values(depth) if depth else None,
+            "depth_of_classes": depth_values(of_classes) if of_classes else None,
             "normals": normals_values(normals) if normals else None,
             "edges": edges_values(edges) if edges else None,
             "human_parts": parts_values(parts) if parts else None,
@@ -321,6 +291,11 @@ class Evaluator:
                 proximity=proximity,
                 void_as_inaccurate=self.void_as_inaccurate,
             )
+            if self.label_set is not None and self.depth_classes and prediction.labels is not None:
+                ids = [self.label_set.index(name) for name in self.depth_classes]
+                sums["depth_of_classes"] = depth_sums(
+                    prediction, where_class(depth, prediction.labels, ids), self.depth_range
+                )
         return sums
 
     def _mean_uncertainty_values(self, general: Sums) -> dict[str, float]:
@@ -329,8 +304,8 @@ class Evaluator:
         return {
             f"mean_uncertainty.{name}": float(total / pixels)
             / (float(largest) if name.startswith("semantic") else 1.0)
-            for name, (total, pixels) in general.items()
-            if name != "seconds" and pixels
+            for name, (total, pixels, *_) in general.items()
+            if name not in ("seconds", "domain") and pixels
         }
 
     def _settings(self) -> dict[str, Any]:
@@ -345,7 +320,15 @@ class Evaluator:
             "void_as_inaccurate": self.void_as_inaccurate,
             "boundary_width": self.boundary_width,
             "rivals": self.rivals,
+            "depth_classes": list(self.depth_classes),
         }
+
+
+def _domain_values(general: Sums) -> dict[str, float] | None:
+    if "domain" not in general:
+        return None
+    distances, above, frames = general["domain"]
+    return {"mean_distance": float(distances / frames), "above_threshold": float(above / frames)}
 
 
 def _same_size(

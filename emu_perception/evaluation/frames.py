@@ -31,6 +31,9 @@ FIGURES = (
             *("p_accurate_certain", "p_uncertain_inaccurate", "pavpu", "ause"),
         )
     ),
+    "depth_of_classes.absrel",
+    "depth_of_classes.delta1",
+    "domain.mean_distance",
     *(
         f"mean_uncertainty.{name}"
         for name in ("semantic", "semantic_epistemic", "depth", "depth_epistemic")
@@ -80,6 +83,7 @@ RANKINGS = (
     Ranking("Largest depth error", "depth.rmse", 1),
     Ranking("Most uncertain about classes", "mean_uncertainty.semantic", 1),
     Ranking("Most uncertain about depth", "mean_uncertainty.depth", 1),
+    Ranking("Farthest from the training domain", "domain.mean_distance", 1),
 )
 
 

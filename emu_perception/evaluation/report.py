@@ -52,17 +52,30 @@ SUMMARY: dict[str, tuple[str, str, str]] = {
     "depth.ence": ("ENCE", "", "how far the deviation is from the error; 0 is calibrated"),
     **_certainty("depth"),
     "depth.ause": ("AUSE", "m", "area between uncertainty and oracle; 0 ranks perfectly"),
+    "depth_of_classes.absrel": ("AbsRel", "", "mean of |error| / true depth"),
+    "depth_of_classes.delta1": ("δ < 1.25", "", "fraction of pixels within a quarter of the truth"),
+    "depth_of_classes.rmse": ("RMSE", "m", "over these pixels with a true depth"),
+    "depth_of_classes.coverage_1sigma": ("Within 1 σ", "", "0.683 if the deviation is calibrated"),
+    "domain.mean_distance": ("Mean distance", "", "from the training domain; above 1: unfamiliar"),
+    "domain.above_threshold": ("Above 1", "", "fraction of the images outside the training domain"),
     "mean_uncertainty.semantic": ("Mean entropy / ln C", "", "0: certain everywhere; 1: no idea"),
     "mean_uncertainty.semantic_epistemic": ("Mean mutual information / ln C", "", "epistemic part"),
     "mean_uncertainty.depth": ("Mean deviation of depth", "m", "over the pixels with a depth"),
     "mean_uncertainty.depth_epistemic": ("Its epistemic part", "m", ""),
 }
 """Name, unit and meaning of the figures in the summary."""
-GROUPS = {"semantic": "Classes", "depth": "Depth", "mean_uncertainty": "Uncertainty"}
+GROUPS = {
+    "semantic": "Classes",
+    "depth": "Depth",
+    "depth_of_classes": "Depth of {classes}",
+    "domain": "Training domain",
+    "mean_uncertainty": "Uncertainty",
+}
 TIMELINE = {
     "mean_uncertainty.semantic": "entropy / ln C",
     "mean_uncertainty.semantic_epistemic": "epistemic",
     "mean_uncertainty.depth": "deviation / m",
+    "domain.mean_distance": "domain distance",
     "semantic.miou": "mIoU",
     "depth.rmse": "RMSE / m",
 }
@@ -154,7 +167,8 @@ def _summary(values: dict[str, Any]) -> list[tuple[str, list[dict[str, str]]]]:
                 "meaning": values["missing"].get(key, meaning) if value is None else meaning,
             }
         )
-    return [(GROUPS[group], rows) for group, rows in groups.items()]
+    classes = ", ".join(values["settings"]["depth_classes"])
+    return [(GROUPS[group].format(classes=classes), rows) for group, rows in groups.items()]
 
 
 def _diagrams(values: dict[str, Any], report: Report) -> list[tuple[str, str, Markup]]:
@@ -246,6 +260,7 @@ def _describe(frame: Frame) -> str:
         "depth.rmse",
         "mean_uncertainty.semantic",
         "mean_uncertainty.depth",
+        "domain.mean_distance",
     ):
         if key in frame.figures:
             name, unit, _ = SUMMARY[key]

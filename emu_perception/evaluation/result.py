@@ -20,6 +20,10 @@ are None where an input was missing, and `missing` says why.
   without ½·ln 2π), `coverage_1sigma` (0.683 if calibrated), `coverage_2sigma` (0.954),
   `mean_normalized_squared_error` (1), `ence`, `by_distance`, `valid_fraction` (of the pixels with
   truth, those with a prediction).
+- `depth_of_classes.` the same at the pixels predicted as one of `settings.depth_classes` (car,
+  truck and bus, where the model has them), without `ause_boundary` and `ause_predicted_depth`.
+- `domain.` `mean_distance` of the images from the training domain (1 = the alarm's threshold),
+  `above_threshold` (fraction of the images).
 - `normals.` `mean_angular_error`, `median_angular_error`, `rms_angular_error` (degrees),
   `within_11.25`, `within_22.5`, `within_30` (shares).
 - `edges.` `f1`, `precision`, `recall` of edge pixels at a probability of 0.5; `best_f1` and
@@ -121,6 +125,10 @@ def explain_missing(
             for key in keys.split():
                 if values[task].setdefault(key) is None:
                     missing[f"{task}.{key}"] = reason
+    if values["depth_of_classes"] is None:
+        missing["depth_of_classes"] = "no frame came with true depth and predicted classes for it"
+    if values["domain"] is None:
+        missing["domain"] = "the model has no statistics of its training domain"
     for task in ("normals", "edges", "human_parts", "saliency"):
         if values[task] is None:
             missing[task] = f"no frame came with both predicted and true {task}"

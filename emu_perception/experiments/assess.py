@@ -91,6 +91,7 @@ def score(
     log: FrameLog | None = None,
     median_scaled: bool = False,
     void_as_inaccurate: bool = False,
+    depth_classes: Collection[str] | None = None,
 ) -> Assessment:
     """All figures of a model on a data set, one image at a time.
 
@@ -105,7 +106,7 @@ def score(
         predictor: its `masks_depth` is turned off.
         median_scaled: scale each image's depth to its labels' median; see `scaled_to_median`.
         log: takes the figures of each image, for a report.
-        void_as_inaccurate: of `Evaluator`.
+        void_as_inaccurate, depth_classes: of `Evaluator`.
 
     Raises:
         ValueError: model and data set differ in their classes, or have no task in common.
@@ -125,6 +126,7 @@ def score(
         human_parts="human_parts" in tasks,
         saliency="saliency" in tasks,
         void_as_inaccurate=void_as_inaccurate,
+        depth_classes=depth_classes,
     )
     heights = CameraHeights()
     predictor.masks_depth = False

@@ -53,6 +53,8 @@ COLUMNS = {
     "RMSE": "depth.rmse",
     "AbsRel": "depth.absrel",
     "d<1.25": "depth.delta1",
+    "AbsRel of classes": "depth_of_classes.absrel",
+    "d<1.25 of classes": "depth_of_classes.delta1",
     "depth NLL": "depth.nll",
     "depth p(acc|cer)": "depth.p_accurate_certain",
     "depth p(unc|inacc)": "depth.p_uncertain_inaccurate",
@@ -63,6 +65,7 @@ COLUMNS = {
     "odsF": "edges.ods_f",
     "parts mIoU": "human_parts.miou",
     "maxF": "saliency.max_f",
+    "domain distance": "domain.mean_distance",
 }
 """Heads of the table and the keys of a row that they show."""
 
@@ -157,6 +160,7 @@ def _score_row(
             log=log,
             median_scaled=row.median_scaled,
             void_as_inaccurate=config.void_as_inaccurate,
+            depth_classes=config.depth_classes,
         )
     result = Evaluation({**found.values, "seconds_per_frame": seconds})
     if folder is not None and log is not None:

@@ -53,6 +53,8 @@ class TableConfig(Strict):
     void_as_inaccurate: bool = False
     """Count pixels without ground truth as inaccurate in p(accurate|certain),
     p(uncertain|inaccurate) and PAvPU."""
+    depth_classes: list[str] | None = None
+    """Classes whose depth is also scored by itself; None: the vehicles that the model has."""
     depth_range: tuple[float, float] = (0.5, 80.0)
     """Metres, of `elevation_table`; a model has its own."""
 

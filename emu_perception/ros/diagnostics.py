@@ -66,6 +66,9 @@ def diagnose(state: NodeState, counts: Snapshot, settings: Settings) -> Diagnost
         mean = counts.mean(name)
         if mean is not None:
             values[f"mean {name.replace('_', ' ')}{unit}"] = f"{mean:.4f}"
+    distance = counts.mean("domain_distance")
+    if distance is not None:
+        values["domain distance"] = f"{distance:.3f}"
     values.update({f"bad input: {kind}": count for kind, count in sorted(counts.bad.items())})
     status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
     return status
@@ -87,6 +90,7 @@ def _findings(state: NodeState, counts: Snapshot, settings: Settings) -> list[tu
         findings += _staleness(state, counts, settings)
         findings += _losses(state, counts)
         findings += _uncertainty(counts, settings)
+        findings += _domain(counts, settings)
     findings += [(WARN, message) for message in counts.recent_bad.values()]
     return findings
 
@@ -127,3 +131,16 @@ def _uncertainty(counts: Snapshot, settings: Settings) -> list[tuple[bytes, str]
                 (WARN, f"mean {name.replace('_', ' ')} {mean:.3g}{unit} is above {limit:g}{unit}")
             )
     return findings
+
+
+def _domain(counts: Snapshot, settings: Settings) -> list[tuple[bytes, str]]:
+    limit, distance = settings.alarm_domain_distance, counts.mean("domain_distance")
+    if limit <= 0 or distance is None or distance <= limit:
+        return []
+    return [
+        (
+            WARN,
+            f"the images are unlike the model's training data: domain distance {distance:.2f} is "
+            f"above {limit:g}; do not rely on classes, depth or their uncertainties",
+        )
+    ]

@@ -141,6 +141,12 @@ class Settings:
         "Diagnostics warn when the mean standard deviation of depth in metres is above; 0: off.",
         limits=(0.0, 1e6),
     )
+    alarm_domain_distance: float = _parameter(
+        1.0,
+        "Diagnostics warn when the images' mean distance from the model's training domain is "
+        "above; 0: off. About 1 % of images of the domain itself are above 1.",
+        limits=(0.0, 1e6),
+    )
     alarm_staleness: float = _parameter(
         2.0,
         "Diagnostics report an error when no image came for this many seconds; 0: off.",

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 WATCHED = frozenset({"semantic_uncertainty", "depth_variance"})
 """`Prediction` fields that the alarms go by."""
+DOMAIN = frozenset({"domain_distance"})
+"""`Prediction` field that an alarm goes by, with every answer: it costs nothing."""
 MEAN_STRIDE = 4
 """Pixels between those that a mean is taken over."""
 BYTES_PER_PIXEL = {"mono8": 1, "rgb8": 3, "32FC1": 4}
@@ -170,11 +172,12 @@ class Pipeline:
         available = self._predictor.available_maps
         needed = needed_maps(prepared.topics, available)
         if prepared.watch:
-            needed |= WATCHED & available
+            needed |= (WATCHED | DOMAIN) & available
         if _limits_depth(prepared.settings, needed):
             needed |= {"depth_variance"} & available
         if not needed:
             return Inferred(prepared, Prediction(), 0.0)
+        needed |= DOMAIN & available
         self._predictor.min_confidence = prepared.settings.min_confidence
         begin = time.monotonic()
         prediction = self._predictor.predict(
@@ -212,6 +215,7 @@ class Pipeline:
                 overhead=prepared.seconds + end - begin,
                 semantic_uncertainty=means["semantic_uncertainty"],
                 depth_uncertainty=means["depth_std"],
+                domain_distance=prediction.domain_distance,
             )
         )
 

@@ -35,6 +35,8 @@ class Answer:
     """Mean over the image, 0–1; None where it was not computed."""
     depth_uncertainty: float | None = None
     """Mean standard deviation over the valid depth, metres."""
+    domain_distance: float | None = None
+    """Distance of the image from the training domain, 1 = unfamiliar; None without statistics."""
 
 
 @dataclass(frozen=True)

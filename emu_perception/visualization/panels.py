@@ -174,7 +174,12 @@ def map_tiles(
     """
     tiles = {}
     if image is not None:
-        tiles["image"] = Tile("Image", image, f"{image.shape[1]} x {image.shape[0]}")
+        note = f"{image.shape[1]} x {image.shape[0]}"
+        distance = prediction.domain_distance
+        if distance is not None:
+            familiar = "" if distance <= 1 else " (unfamiliar)"
+            note = f"{note}, domain distance {distance:.2f}{familiar}"
+        tiles["image"] = Tile("Image", image, note)
     if prediction.labels is not None and label_set is not None:
         tiles["labels"] = Tile("Semantic class", colorize_labels(prediction.labels, label_set))
     if prediction.semantic_uncertainty is not None and label_set is not None:

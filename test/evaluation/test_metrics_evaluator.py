@@ -9,6 +9,7 @@ import pytest
 from feeding import RANGE, fed
 
 from emu_perception.evaluation import Evaluator, boundary
+from emu_perception.labels import load_label_set
 
 
 @pytest.fixture(scope="module")
@@ -283,3 +284,48 @@ def test_out_of_distribution_scores(label_set, make_frame):
         precision = naive.average_precision(score, odd)
         assert result[name]["average_precision"] == pytest.approx(precision, abs=2e-3)
         assert result[name]["fraction"] == pytest.approx(odd.mean())
+
+
+def test_depth_of_classes_is_that_at_pixels_predicted_as_one_of_them(label_set, frames):
+    names = label_set.names[1:3]
+    values = fed(label_set, frames, depth_classes=names).result(20)
+    errors, ratios, within = [], [], []
+    for prediction, _, depth in frames:
+        chosen = np.isin(prediction.labels, (1, 2)) & (depth > RANGE[0]) & (depth < RANGE[1])
+        y = depth[chosen].astype(float)
+        mean = prediction.depth[chosen].astype(float)
+        valid = np.isfinite(mean)
+        ratio = np.where(valid, np.maximum(mean / y, y / mean), np.inf)
+        ratios.append(ratio)
+        errors.append((np.abs(mean - y) / y)[valid])
+        deviation = np.sqrt(prediction.depth_variance[chosen][valid])
+        within.append(np.abs(mean - y)[valid] <= deviation)
+    found = values["depth_of_classes"]
+    assert found["pixels"] == len(np.concatenate(errors)) < values["depth.pixels"]
+    assert found["absrel"] == pytest.approx(np.concatenate(errors).mean(), rel=1e-5)
+    assert found["delta1"] == pytest.approx((np.concatenate(ratios) < 1.25).mean(), rel=1e-5)
+    assert found["coverage_1sigma"] == pytest.approx(np.concatenate(within).mean(), abs=1e-3)
+    low, high = values["intervals"]["depth_of_classes.absrel"]
+    assert low <= found["absrel"] <= high
+    assert values["settings.depth_classes"] == list(names)
+
+
+def test_classes_of_depth_are_the_vehicles_unless_others_are_named(label_set):
+    streets = load_label_set("cityscapes")
+    assert Evaluator(streets, RANGE).depth_classes == ("car", "truck", "bus")
+    assert Evaluator(load_label_set("nyuv2_13"), RANGE).depth_classes == ()
+    assert Evaluator(None, RANGE).depth_classes == ()
+    with pytest.raises(ValueError, match="there is no class van; there are road"):
+        Evaluator(streets, RANGE, depth_classes=["van", "car"])
+
+
+def test_the_domain_distance_of_images(label_set, frames):
+    evaluator = Evaluator(label_set, RANGE)
+    for distance, (prediction, labels, _) in zip((0.5, 1.5, 4.0), frames):
+        seen = evaluator.update(replace(prediction, domain_distance=distance), labels)
+        assert seen["domain.mean_distance"] == distance
+    found = evaluator.result(0)
+    assert found["domain.mean_distance"] == 2.0
+    assert found["domain.above_threshold"] == pytest.approx(2 / 3)
+    without = fed(label_set, frames[:1]).result(0)
+    assert without["domain"] is None and "training domain" in without.values["missing"]["domain"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from emu_perception.visualization.panels import (
     Scales,
     common_scales,
     contact_sheet,
+    map_tiles,
     panel,
 )
 
@@ -74,6 +76,19 @@ def test_a_panel_shows_what_the_maps_say() -> None:
         {"road": 0.5, "no depth": 0.5, "far": 0.5, "uncertain": 1.0}, abs=0.03
     )
     assert not contains_color(picture, CAMVID.colors[CAMVID.index("car")])
+
+
+def test_a_panel_notes_the_distance_from_the_training_domain() -> None:
+    image = np.zeros((60, 80, 3), np.uint8)
+    notes = []
+    for distance in (None, 0.8, 1.7):
+        prediction = replace(make_prediction(60, 80), domain_distance=distance)
+        notes.append(map_tiles(image, prediction, CAMVID, Scales(80, 10))["image"].note)
+    assert notes == [
+        "80 x 60",
+        "80 x 60, domain distance 0.80",
+        "80 x 60, domain distance 1.70 (unfamiliar)",
+    ]
 
 
 def test_a_panel_of_one_task_leaves_the_other_out() -> None:
