@@ -214,7 +214,7 @@ def _data(
     window: int | None = None,
 ) -> Any:
     from emu_perception.data import dataset_entry
-    from emu_perception.training.config import DatasetConfig
+    from emu_perception.training.data_config import DatasetConfig
 
     chosen = split or dataset_entry(dataset).evaluation_split
     settings: dict[str, Any] = {} if window is None else {"normals_window": window}

@@ -42,8 +42,8 @@ def study(
     from emu_perception.experiments.study_config import StudyConfig
     from emu_perception.experiments.study_report import markdown
     from emu_perception.experiments.study_summary import finish
-    from emu_perception.training.config import ConfigError
     from emu_perception.training.config_file import load_config
+    from emu_perception.training.settings import ConfigError
 
     loaded = load_config(config, StudyConfig)
     given = (("seed", seed or [], loaded.seeds), ("fold", fold or [], loaded.folds))

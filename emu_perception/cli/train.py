@@ -67,8 +67,9 @@ def distill(
     resume: ResumeOption = "auto",
 ) -> None:
     """Train a student on labels and on what a frozen teacher says (EMUFormer)."""
-    from emu_perception.training.config import ConfigError, DistillationConfig
+    from emu_perception.training.loss_config import DistillationConfig
     from emu_perception.training.run import train as run
+    from emu_perception.training.settings import ConfigError
 
     loaded = _load(config, out, seed)
     if teacher:

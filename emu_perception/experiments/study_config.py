@@ -9,15 +9,12 @@ from typing import Any, NamedTuple
 from pydantic import Field, ValidationError, model_validator
 
 from emu_perception.inference.model_file import Task
-from emu_perception.training.config import (
-    DatasetConfig,
-    DistillationConfig,
-    Strict,
-    TrainConfig,
-    expand,
-)
+from emu_perception.training.config import TrainConfig
 from emu_perception.training.config_file import explain, merged
+from emu_perception.training.data_config import DatasetConfig
+from emu_perception.training.loss_config import DistillationConfig
 from emu_perception.training.run import MODEL_FILE
+from emu_perception.training.settings import Strict, expand
 
 MEMBER_SEED = 7919
 """A prime: the members of one seed's ensemble are no other seed's."""

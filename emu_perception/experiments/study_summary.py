@@ -22,7 +22,7 @@ from emu_perception.experiments.study_config import (
     Unit,
 )
 from emu_perception.experiments.study_report import draw, markdown
-from emu_perception.training.config import ConfigError, expand
+from emu_perception.training.settings import ConfigError, expand
 
 Results = Mapping[str, Mapping[Unit, Mapping[str, Any]]]
 

@@ -29,8 +29,9 @@ from emu_perception.inference.methods import (
 from emu_perception.inference.model_file import Calibration, LoadedModel
 from emu_perception.inference.predictor import Predictor
 from emu_perception.markdown import markdown_table
-from emu_perception.training.config import DatasetConfig, expand
+from emu_perception.training.data_config import DatasetConfig
 from emu_perception.training.data_module import open_dataset
+from emu_perception.training.settings import expand
 
 Progress = Callable[[str, int, int], None]
 TIMED_IMAGES = 3

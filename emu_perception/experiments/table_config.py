@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from emu_perception.training.config import DatasetConfig, Strict
+from emu_perception.training.data_config import DatasetConfig
+from emu_perception.training.settings import Strict
 
 
 def folder_name(name: str) -> str:

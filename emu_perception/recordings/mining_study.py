@@ -35,8 +35,10 @@ from emu_perception.recordings.problems import Problems
 from emu_perception.recordings.reader import BagReader
 from emu_perception.recordings.recording import ImageDecoder
 from emu_perception.recordings.writer import BagWriter
-from emu_perception.training.config import ConfigError, DatasetConfig, TrainConfig, expand
+from emu_perception.training.config import TrainConfig
+from emu_perception.training.data_config import DatasetConfig
 from emu_perception.training.data_module import open_dataset
+from emu_perception.training.settings import ConfigError, expand
 
 CHOICE_FILE = "frames.json"
 Choice = Literal["mined", "random", "stride"]

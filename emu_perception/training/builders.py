@@ -11,7 +11,7 @@ from emu_perception.inference.methods import load_models
 from emu_perception.inference.model_file import ModelSpec
 from emu_perception.networks.multitask import MultiTaskNetwork
 from emu_perception.networks.segdepthformer import SegDepthFormer
-from emu_perception.training.config import TrainConfig, expand
+from emu_perception.training.config import TrainConfig
 from emu_perception.training.distillation import DistillationModule
 from emu_perception.training.modules import SupervisedModule
 from emu_perception.training.multitask.adaptation import AdversarialModule
@@ -19,6 +19,7 @@ from emu_perception.training.multitask.module import MultiTaskModule
 from emu_perception.training.multitask.partial import PartialModule, PartialSupervisedModule
 from emu_perception.training.multitask.self_supervised import SelfSupervisedModule
 from emu_perception.training.multitask.transfer import TransferModule
+from emu_perception.training.settings import expand
 from emu_perception.training.sub_ensemble import SubEnsembleModule
 from emu_perception.training.targets import Teacher
 

@@ -18,8 +18,8 @@ from emu_perception.atomic import replacing
 from emu_perception.data import Dataset
 from emu_perception.data.batch import collate
 from emu_perception.prediction import Prediction
-from emu_perception.training.config import ConfigError
 from emu_perception.training.modules import SupervisedModule
+from emu_perception.training.settings import ConfigError
 from emu_perception.uncertainty import semantic_maps
 from emu_perception.visualization.panels import contact_sheet
 

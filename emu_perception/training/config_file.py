@@ -13,7 +13,8 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from emu_perception.training.config import ConfigError, TrainConfig
+from emu_perception.training.config import TrainConfig
+from emu_perception.training.settings import ConfigError
 
 
 def load_config(path: str | Path, kind: type[BaseModel] = TrainConfig, **overrides: Any) -> Any:

@@ -28,7 +28,8 @@ from emu_perception.data import (
 from emu_perception.data.augmentation import Augmentation
 from emu_perception.data.probe import check_borders, check_supervision
 from emu_perception.labels import load_label_set
-from emu_perception.training.config import DataConfig, DatasetConfig, expand
+from emu_perception.training.data_config import DataConfig, DatasetConfig
+from emu_perception.training.settings import expand
 
 ANNOTATION_FILE = "annotation_{}.json"
 """Of a run's training set by number: the labels that its images keep."""

@@ -40,10 +40,11 @@ from emu_perception.training.callbacks import (
     SameProcesses,
     epoch_checkpoint,
 )
-from emu_perception.training.config import ConfigError, TrainConfig, expand
+from emu_perception.training.config import TrainConfig
 from emu_perception.training.data_module import ANNOTATION_FILE, DataModule
 from emu_perception.training.memory import keep_freed_memory
 from emu_perception.training.modules import SupervisedModule
+from emu_perception.training.settings import ConfigError, expand
 
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.yaml"

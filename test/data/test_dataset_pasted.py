@@ -13,7 +13,7 @@ from emu_perception.data.pasted import (
 )
 from emu_perception.data.sample import DataError, Sample
 from emu_perception.labels import load_label_set
-from emu_perception.training.config import DatasetConfig
+from emu_perception.training.data_config import DatasetConfig
 
 CAR = load_label_set("camvid").index("car")
 SIZE = (80, 120)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from emu_perception.training.config import DataConfig
+from emu_perception.training.data_config import DataConfig
 from emu_perception.training.data_module import training_set
 
 

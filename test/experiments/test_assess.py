@@ -30,7 +30,7 @@ from emu_perception.inference.model_file import (
 )
 from emu_perception.inference.predictor import Predictor
 from emu_perception.labels import load_label_set
-from emu_perception.training.config import DatasetConfig
+from emu_perception.training.data_config import DatasetConfig
 from emu_perception.training.data_module import open_dataset
 
 DATA = ["--dataset", "nyuv2", "--option", "classes=13"]

@@ -19,8 +19,8 @@ from emu_perception.experiments.study_config import (
 from emu_perception.experiments.study_report import markdown
 from emu_perception.experiments.study_summary import student_interval, summarise
 from emu_perception.inference.model_file import load_model, read_spec
-from emu_perception.training.config import ConfigError
 from emu_perception.training.config_file import load_config, merged
+from emu_perception.training.settings import ConfigError
 
 REPOSITORY = Path(__file__).parents[2]
 

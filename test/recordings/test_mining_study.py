@@ -20,9 +20,9 @@ from emu_perception.recordings.mining_study import (
     every_nth,
     write_drive,
 )
-from emu_perception.training.config import ConfigError
 from emu_perception.training.config_file import load_config
 from emu_perception.training.data_module import open_dataset
+from emu_perception.training.settings import ConfigError
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -14,15 +14,12 @@ from emu_perception.labels import load_label_set
 from emu_perception.networks.architectures import build_network
 from emu_perception.resources import find_resource
 from emu_perception.training.builders import build_module
-from emu_perception.training.config import (
-    ConfigError,
-    DatasetConfig,
-    TrainConfig,
-    expand,
-)
+from emu_perception.training.config import TrainConfig
 from emu_perception.training.config_file import load_config
+from emu_perception.training.data_config import DatasetConfig
 from emu_perception.training.multitask.losses import find_loss
 from emu_perception.training.run import describe_model
+from emu_perception.training.settings import ConfigError, expand
 
 TRAINING = sorted(find_resource("config", "train").glob("*/*.yaml"))
 TABLES = sorted(find_resource("config", "studies", "tables").glob("*.yaml"))

@@ -30,9 +30,9 @@ from emu_perception.prediction import Prediction
 from emu_perception.training import run
 from emu_perception.training.builders import build_module
 from emu_perception.training.callbacks import MovingAverage, Pictures, moving_average
-from emu_perception.training.config import ConfigError
 from emu_perception.training.data_module import DataModule, open_dataset
 from emu_perception.training.modules import SupervisedModule
+from emu_perception.training.settings import ConfigError
 from emu_perception.training.targets import Outputs
 
 

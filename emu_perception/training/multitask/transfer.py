@@ -18,8 +18,9 @@ from emu_perception.data import Batch
 from emu_perception.inference.model_file import ModelSpec, load_model
 from emu_perception.networks.raw_outputs import DenseOutputs
 from emu_perception.networks.xtasc import XTasCNet
-from emu_perception.training.config import ConfigError, TrainConfig, expand
+from emu_perception.training.config import TrainConfig
 from emu_perception.training.multitask.module import MultiTaskModule
+from emu_perception.training.settings import ConfigError, expand
 from emu_perception.training.targets import Outputs
 
 _CERTAIN = 10.0

@@ -31,12 +31,13 @@ from emu_perception.networks.multitask import MultiTaskNetwork
 from emu_perception.networks.raw_outputs import DenseOutputs
 from emu_perception.training import run
 from emu_perception.training.builders import register_module
-from emu_perception.training.config import ConfigError, DataConfig, DatasetConfig
 from emu_perception.training.config_file import load_config
+from emu_perception.training.data_config import DataConfig, DatasetConfig
 from emu_perception.training.data_module import open_dataset, training_set
 from emu_perception.training.multitask.losses import find_loss
 from emu_perception.training.multitask.module import MultiTaskModule
 from emu_perception.training.multitask.weighting import build_weighting
+from emu_perception.training.settings import ConfigError
 
 ALL = ["semantic", "depth", "normals", "edges"]
 
