@@ -163,7 +163,7 @@ def test_every_row_of_a_study_builds_the_module_that_trains_it() -> None:
 
 
 def test_densemtl_normalises_images_as_its_authors() -> None:
-    config = load_config(find_resource("config", "train") / "densemtl_nyuv2_sdn.yaml")
+    config = load_config(find_resource("config", "train", "nyuv2", "densemtl_sdn.yaml"))
     spec = describe_model(config, load_label_set("nyuv2_13"))
     assert (spec.normalization_mean, spec.normalization_std) == ((0.45,) * 3, (0.225,) * 3)
 
@@ -182,7 +182,8 @@ def test_a_file_may_extend_another(tmp_path: Path) -> None:
 
 
 def test_no_training_image_is_smaller_than_the_crop() -> None:
-    trained = [(path.stem, load_config(path)) for path in TRAINING] + runs_of_all_studies()
+    shipped = [(f"{path.parent.name}_{path.stem}", load_config(path)) for path in TRAINING]
+    trained = shipped + runs_of_all_studies()
     padded = set()
     for name, config in trained:
         low = config.data.augmentation.scale[0]
