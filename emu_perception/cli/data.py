@@ -31,10 +31,11 @@ def check(
     root: Annotated[Path, typer.Argument(help="Folder that the data set lies in.")],
     option: DataOptions = None,
 ) -> None:
-    """Read every file of a data set and say what is missing or broken, file by file."""
+    """Read every file of a data set, list what is missing or broken, and count what it holds."""
     from rich.progress import Progress
 
-    from emu_perception.data import check_dataset
+    from emu_perception.data import build_dataset, check_dataset, dataset_entry
+    from emu_perception.data.contents import count_contents
 
     options = parse_options(option)
     with Progress(transient=True) as bars:
@@ -50,6 +51,19 @@ def check(
     if broken:
         typer.echo(f"{broken} problems")
         raise typer.Exit(1)
+    for split in dataset_entry(name).splits:
+        dataset = build_dataset(name, root, split, **options)
+        if dataset.stored() < len(dataset):  # counting would render the rest
+            continue
+        found = count_contents(dataset)
+        labelled = "".join(f", {count} with {task}" for task, count in found.labelled.items())
+        sizes = [f"{width} x {height}" for height, width in found.sizes]
+        shown = sizes[0] if len(sizes) == 1 else f"{len(sizes)} sizes from {sizes[0]}"
+        typer.echo(
+            f"{split}: {found.images} images{labelled}, {found.cameras} with a camera, {shown}"
+        )
+        for title, fraction in found.classes.items():
+            typer.echo(f"  {fraction:6.1%}  {title}")
     typer.echo("nothing is broken")
 
 

@@ -16,7 +16,9 @@ from emu_perception.cli.options import (
 
 ModelsOption = Annotated[
     list[str] | None,
-    typer.Option("--model", "-m", help="Model file; several are a Deep Ensemble."),
+    typer.Option(
+        "--model", "-m", help="Model file; several are a Deep Ensemble. Default: the shipped model."
+    ),
 ]
 DatasetOption = Annotated[str | None, typer.Option("--dataset", "-d", help="See emu data list.")]
 RootOption = Annotated[str | None, typer.Option(help="Folder that the data set lies in.")]
@@ -89,15 +91,17 @@ def evaluate(
     )
     from emu_perception.experiments.table import markdown as table_markdown
     from emu_perception.experiments.table_config import TableConfig, TableRow
+    from emu_perception.inference.model_file import default_model_path
     from emu_perception.training.config_file import load_config
 
     if table is not None:
         if any((model, dataset, root, split, option, label_set, normals_window, median_scaled)):
             raise typer.BadParameter("--table names models and data set itself, with their options")
         config = load_config(table, TableConfig)
-    elif not model or dataset is None:
-        raise typer.BadParameter("give --model and --dataset, or --table")
+    elif dataset is None:
+        raise typer.BadParameter("give --dataset, or --table")
     else:
+        model = model or [default_model_path().name]
         row = TableRow(
             name=Path(model[0]).stem,
             models=model,

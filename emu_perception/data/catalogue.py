@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -78,13 +81,31 @@ def register_dataset(
     return register
 
 
+PLUGINS = "emu_perception.datasets"
+"""Entry point group of other packages: each entry names a module that registers data sets."""
+
+
+@cache
+def _load_plugins() -> None:
+    for plugin in entry_points(group=PLUGINS):
+        try:
+            plugin.load()
+        except Exception as error:
+            warnings.warn(
+                f"data set plug-in '{plugin.name}' ({plugin.value}) cannot be loaded: {error}",
+                stacklevel=2,
+            )
+
+
 def dataset_names() -> tuple[str, ...]:
     """The registered names, sorted."""
+    _load_plugins()
     return tuple(sorted(_ENTRIES))
 
 
 def dataset_entry(name: str) -> DatasetEntry:
     """The entry of a name; ValueError suggesting the nearest known one."""
+    _load_plugins()
     if name not in _ENTRIES:
         raise ValueError(
             f"unknown data set '{name}'{_nearest(name, _ENTRIES)}; "

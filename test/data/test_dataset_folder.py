@@ -9,14 +9,19 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from emu_perception.cli import app
 from emu_perception.data import (
     Mixture,
     Relabelled,
     Source,
     build_dataset,
+    catalogue,
     check_dataset,
+    dataset_names,
 )
+from emu_perception.data.contents import count_contents
 from emu_perception.data.sample import DataError
 from emu_perception.labels import LabelSet, load_label_set
 
@@ -148,3 +153,52 @@ def test_a_mixture_unites_the_groups_of_its_data_sets(folder: Path) -> None:
         assert coarse == {19 + mixture.label_groups.index(group)}
         seen |= coarse
     assert seen == {19, 20}
+
+
+def test_the_check_counts_what_there_is(folder: Path) -> None:
+    options = [
+        "--option",
+        "label_set=cityscapes",
+        "--option",
+        "mapping={0: sky, 1: [car, bus], 2: null}",
+    ]
+    result = CliRunner().invoke(app, ["data", "check", "folder", str(folder), *options])
+    assert result.exit_code == 0
+    assert "4 images, 4 with semantic, 1 with depth, 1 with a camera, 8 x 8" in result.output
+    counts = count_contents(
+        build(folder, label_set="cityscapes", mapping={0: "sky", 1: ["car", "bus"], 2: None})
+    )
+    stored = np.stack([cv2.imread(str(p), -1) for p in sorted((folder / "labels").iterdir())])
+    zeros, ones = (stored == 0).sum(), (stored == 1).sum()
+    assert counts.classes == pytest.approx(
+        {"sky": zeros / (zeros + ones), "car or bus": ones / (zeros + ones)}
+    )
+    (folder / "labels" / "0002.png").write_bytes(b"")
+    result = CliRunner().invoke(app, ["data", "check", "folder", str(folder), *options])
+    assert result.exit_code == 1 and "0002.png: the file is empty" in result.output
+
+
+def test_readers_of_other_packages_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    (tmp_path / "my_reader.py").write_text(
+        "from emu_perception.data import register_dataset\n"
+        "from emu_perception.data.folder import build_folder\n"
+        "@register_dataset('mine', splits=('all',), evaluation_split='all')\n"
+        "def build_mine(root, *, split: str):\n"
+        "    'My own images.'\n"
+        "    return build_folder(root, split=split)\n"
+    )
+    info = tmp_path / "mine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[emu_perception.datasets]\nmine = my_reader\nbroken = no_such_module\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(catalogue, "_ENTRIES", dict(catalogue._ENTRIES))
+    catalogue._load_plugins.cache_clear()
+    with pytest.warns(UserWarning, match="plug-in 'broken' .no_such_module. cannot be loaded"):
+        assert "mine" in dataset_names()
+    assert len(build_dataset("mine", folder, "all")) == 4
+    catalogue._load_plugins.cache_clear()
