@@ -1,4 +1,4 @@
-"""What a network says about one image: the type that every room above the networks speaks."""
+"""The prediction for one image: the type that all packages above the networks use."""
 
 from __future__ import annotations
 
@@ -14,40 +14,42 @@ UNLABELLED = 255
 
 @dataclass(frozen=True)
 class Prediction:
-    """Dense maps of one RGB image, all `(H, W)` of the image given to the predictor.
+    """Dense maps of one RGB image, `(H, W)` unless noted, with H and W of the predictor's input.
 
-    A map is None where the model lacks the task or the caller did not ask for it.
+    A map is None where the model lacks the task or the caller did not request it.
+
+    Attributes:
+        labels: uint8 class id; 255 where the confidence is below the predictor's `min_confidence`.
+        confidence: float32 in [0, 1], the largest class probability; 0 where `labels` is 255.
+        semantic_entropy: float32 in [0, ln C], entropy of the mean class probabilities, nats.
+        depth: float32, metres along the optical axis; NaN where invalid.
+        depth_variance: float32, predictive variance of the depth, square metres; NaN where `depth`
+            is.
+        semantic_epistemic: float32, mutual information between class and member, nats; only of
+            models with members or split uncertainty.
+        depth_epistemic: float32, variance of the members' means, square metres; as above.
+        probabilities: float32 `(C, H, W)`, mean class probabilities; only when requested.
+        normals: float32 `(H, W, 3)`, unit vectors in the optical frame towards the camera.
+        edges: float32 in [0, 1], probability of a class boundary.
+        human_parts: uint8, index in `labels.HUMAN_PARTS`; 0 = no part of a person.
+        saliency: float32 in [0, 1], probability of a salient object.
+        domain_distance: distance of the image from the model's training domain; 1 = the alarm's
+            threshold. None for models without statistics of their domain.
     """
 
     labels: np.ndarray | None = None
-    """uint8, class id; 255 where the confidence is below the predictor's `min_confidence`."""
     confidence: np.ndarray | None = None
-    """float32 in [0, 1], the largest class probability; 0 where `labels` is 255."""
-    semantic_uncertainty: np.ndarray | None = None
-    """float32 in [0, ln C], entropy of the mean class probabilities in nats."""
+    semantic_entropy: np.ndarray | None = None
     depth: np.ndarray | None = None
-    """float32, metres along the optical axis; NaN where invalid."""
     depth_variance: np.ndarray | None = None
-    """float32, predictive variance of the depth in square metres; NaN where `depth` is."""
     semantic_epistemic: np.ndarray | None = None
-    """float32, mutual information between class and member, in nats; models with members only."""
     depth_epistemic: np.ndarray | None = None
-    """float32, variance of the members' means in square metres; models with members only."""
     probabilities: np.ndarray | None = None
-    """float32 `(C, H, W)`, mean class probabilities; only when asked for."""
-
     normals: np.ndarray | None = None
-    """float32 `(H, W, 3)`, unit vectors in the optical frame towards the camera."""
     edges: np.ndarray | None = None
-    """float32 `(H, W)` in [0, 1], probability of a class boundary."""
     human_parts: np.ndarray | None = None
-    """uint8, index in `labels.HUMAN_PARTS`; 0 = no part of a person."""
     saliency: np.ndarray | None = None
-    """float32 `(H, W)` in [0, 1], probability of a salient object."""
-
     domain_distance: float | None = None
-    """Distance of the image from the model's training domain; 1 = the alarm's threshold. None for
-    models without statistics of their domain."""
 
     @property
     def size(self) -> tuple[int, int]:

@@ -1,9 +1,9 @@
-"""From what the members of a model say to one prediction and its uncertainty.
+"""Reference equations: the members' outputs to one prediction and its uncertainty.
 
 A member is one network of a Deep Ensemble, one head pair of a Deep Sub-Ensemble or one dropout
 sample; a single network, such as the student EMUFormer, is one member. All tensors lead with the
-member axis M, so every method at inference goes through the same functions (EMUFormer,
-arXiv 2402.10580, sections 3.1 and 3.2).
+member axis M (EMUFormer, arXiv 2402.10580, sections 3.1 and 3.2). Engines, training targets and
+exports compute the same in other ways; their tests compare them with these functions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class SemanticMaps(NamedTuple):
     entropy: Tensor
     """Predictive entropy of the mean softmax, nats in [0, ln C]."""
     mutual_information: Tensor | None
-    """Entropy of the mean minus mean of the members' entropies; None for a single member."""
+    """Entropy of the mean minus mean of the members' entropies, nats; of a single member its
+    prediction, else None."""
 
 
 class DepthMaps(NamedTuple):
@@ -51,27 +52,45 @@ def entropy(probabilities: Tensor, dim: int = 1) -> Tensor:
     return -(probabilities * torch.log(probabilities.clamp_min(1e-30))).sum(dim)
 
 
+def temper(probabilities: Tensor, temperature: float, dim: int = 1) -> Tensor:
+    """Divide log-probabilities by the temperature and normalise again; 1 changes nothing."""
+    if temperature == 1:
+        return probabilities
+    return torch.softmax(torch.log(probabilities.clamp_min(1e-30)) / temperature, dim=dim)
+
+
 def mean_softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """`(M, B, C, H, W)` logits to the members' mean class probabilities `(B, C, H, W)`.
+    """`(M, B, C, H, W)` logits to the members' calibrated mean class probabilities `(B, C, H, W)`.
 
-    Upsample the logits before, not the probabilities after. The temperature divides the logits; 1
-    leaves them uncalibrated.
+    Upsample the logits before, not the probabilities after. Members are pooled first and calibrated
+    then (Rahaman and Thiery, NeurIPS 2021): the temperature is fitted to the mean.
     """
-    return torch.softmax(logits.float() / temperature, dim=2).mean(0)
+    if len(logits) == 1:
+        return torch.softmax(logits[0].float() / temperature, dim=1)
+    return temper(torch.softmax(logits.float(), dim=2).mean(0), temperature)
 
 
-def semantic_maps(logits: Tensor, temperature: float = 1.0) -> SemanticMaps:
+def semantic_maps(
+    logits: Tensor, temperature: float = 1.0, predicted_epistemic: Tensor | None = None
+) -> SemanticMaps:
     """Class, confidence, predictive entropy and mutual information of the members' softmaxes.
 
-    Args: as `mean_softmax`.
+    The mutual information is that of the uncalibrated members, whose disagreement is no matter of
+    calibration; it is at most the calibrated entropy.
+
+    Args:
+        logits, temperature: as `mean_softmax`.
+        predicted_epistemic: `(B, H, W)` nats, of a single member with split uncertainty.
     """
     probabilities = mean_softmax(logits, temperature)
     confidence, labels = probabilities.max(1)
     total = entropy(probabilities)
-    mutual = None
+    mutual = predicted_epistemic
     if len(logits) > 1:
-        members = torch.softmax(logits.float() / temperature, dim=2)
-        mutual = (total - entropy(members, dim=2).mean(0)).clamp_min(0)
+        members = torch.softmax(logits.float(), dim=2)
+        mutual = (entropy(members.mean(0)) - entropy(members, dim=2).mean(0)).clamp_min(0)
+    if mutual is not None:
+        mutual = torch.minimum(mutual, total)
     return SemanticMaps(probabilities, labels, confidence, total, mutual)
 
 

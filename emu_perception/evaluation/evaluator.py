@@ -358,7 +358,7 @@ def _mean_uncertainties(prediction: Prediction) -> Sums:
     """Sum and number of pixels of each uncertainty map (nats, metres of standard deviation)."""
     sums: Sums = {}
     for name, values in (
-        ("semantic", prediction.semantic_uncertainty),
+        ("semantic", prediction.semantic_entropy),
         ("semantic_epistemic", prediction.semantic_epistemic),
     ):
         if values is not None:

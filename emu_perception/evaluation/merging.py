@@ -59,7 +59,7 @@ class Merging:
             prediction,
             labels=labels,
             confidence=confidence,
-            semantic_uncertainty=np.maximum(entropy, 0),
+            semantic_entropy=np.maximum(entropy, 0),
             probabilities=merged,
         )
 

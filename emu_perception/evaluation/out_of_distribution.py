@@ -11,7 +11,7 @@ from emu_perception.evaluation.sums import Sums
 from emu_perception.prediction import UNLABELLED, Prediction
 
 SCORES = (
-    "semantic_uncertainty",
+    "semantic_entropy",
     "semantic_epistemic",
     "depth_variance",
     "depth_epistemic",

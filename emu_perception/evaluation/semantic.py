@@ -22,7 +22,7 @@ NEEDS: dict[str, tuple[str, str]] = {
     ),
     "likelihood": ("probabilities", "nll brier ece_classwise"),
     "uncertainty_histogram": (
-        "semantic_uncertainty",
+        "semantic_entropy",
         "p_accurate_certain p_uncertain_inaccurate pavpu error_auroc aurc ause ause_random "
         "ause_image_mean",
     ),
@@ -82,9 +82,9 @@ def semantic_sums(
         sums |= _calibration_sums(
             select(prediction.confidence), chosen, correct, select(near_boundary), classes
         )
-    if prediction.semantic_uncertainty is not None:
+    if prediction.semantic_entropy is not None:
         sums |= _uncertainty_sums(
-            prediction.semantic_uncertainty, labels, correct, select, void_as_inaccurate
+            prediction.semantic_entropy, labels, correct, select, void_as_inaccurate
         )
         if proximity is not None:
             sums["proximity_histogram"] = ranking.split_count(select(proximity), ~correct, 256)

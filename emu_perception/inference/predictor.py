@@ -28,14 +28,14 @@ from emu_perception.prediction import DEPTH_MAPS, UNLABELLED, Prediction
 
 STRIDE = 32
 """Networks take heights and widths that are multiples of their coarsest feature scale."""
-SEMANTIC_MAPS = frozenset({"labels", "confidence", "semantic_uncertainty"})
+SEMANTIC_MAPS = frozenset({"labels", "confidence", "semantic_entropy"})
 OTHER_MAPS = {"normals", "edges", "human_parts", "saliency"}
 """Each named as its task."""
 EPISTEMIC_MAPS = {"semantic": "semantic_epistemic", "depth": "depth_epistemic"}
 ENGINE_MAPS = {
     "labels": {"classes"},
     "confidence": {"confidence"},
-    "semantic_uncertainty": {"entropy"},
+    "semantic_entropy": {"entropy"},
     "probabilities": {"probabilities"},
     "depth": {"mean"},
     "depth_variance": {"mean", "variance"},
@@ -49,7 +49,7 @@ ENGINE_MAPS = {
 """What an engine must compute for each map."""
 OWN_NAMES = {
     "classes": "labels",
-    "entropy": "semantic_uncertainty",
+    "entropy": "semantic_entropy",
     "mutual_information": "semantic_epistemic",
 }
 """`Prediction` fields that engines call otherwise."""

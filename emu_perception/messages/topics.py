@@ -91,7 +91,7 @@ class Maps:
     @cached_property
     def semantic_uncertainty(self) -> np.ndarray:
         """float32, entropy / ln C: 0 = certain, 1 = uniform."""
-        return _present(self.prediction.semantic_uncertainty) / np.float32(self._largest_entropy)
+        return _present(self.prediction.semantic_entropy) / np.float32(self._largest_entropy)
 
     @cached_property
     def semantic_epistemic(self) -> np.ndarray:
@@ -159,7 +159,7 @@ IMAGE_OUTPUTS: dict[str, Output] = {
     ),
     "semantic/uncertainty": Output(
         "32FC1",
-        frozenset({"semantic_uncertainty"}),
+        frozenset({"semantic_entropy"}),
         lambda m: m.semantic_uncertainty,
         "entropy / ln C: 0 = certain, 1 = uniform",
     ),
@@ -198,7 +198,7 @@ IMAGE_OUTPUTS: dict[str, Output] = {
     ),
     "semantic/uncertainty_color": Output(
         "rgb8",
-        frozenset({"semantic_uncertainty"}),
+        frozenset({"semantic_entropy"}),
         lambda m: m.uncertainty_colors(m.semantic_uncertainty, m.style.semantic_uncertainty_max),
         "semantic/uncertainty in colours",
     ),
@@ -217,7 +217,7 @@ IMAGE_OUTPUTS: dict[str, Output] = {
 }
 """Every image topic by its relative name."""
 
-POINT_MAPS = frozenset({"depth", "depth_variance", "labels", "semantic_uncertainty"})
+POINT_MAPS = frozenset({"depth", "depth_variance", "labels", "semantic_entropy"})
 """`Prediction` fields that the point cloud carries where the model has them."""
 
 
@@ -250,7 +250,7 @@ def point_cloud(maps: Maps, rays: np.ndarray) -> np.ndarray:
         rays,
         maps.image,
         present.labels,
-        None if present.semantic_uncertainty is None else maps.semantic_uncertainty,
+        None if present.semantic_entropy is None else maps.semantic_uncertainty,
         None if present.depth_variance is None else maps.depth_std,
     )
 

@@ -31,7 +31,7 @@ from emu_perception.recordings.recording import ImageDecoder, RecordedImage
 CANDIDATES = 2048
 """Frames kept to choose from: above it, neighbours in time compete for a place."""
 PREFERRED = {
-    "semantic": ("semantic_epistemic", "semantic_uncertainty"),
+    "semantic": ("semantic_epistemic", "semantic_entropy"),
     "depth": ("depth_epistemic", "depth_variance"),
 }
 """By task, the maps that may tell how much a label would teach, the best first."""

@@ -14,7 +14,7 @@ from emu_perception.prediction import Prediction
 MAP_TOPICS = {
     LABELS_TOPIC: "labels",
     "semantic/confidence": "confidence",
-    "semantic/uncertainty": "semantic_uncertainty",
+    "semantic/uncertainty": "semantic_entropy",
     "semantic/epistemic_uncertainty": "semantic_epistemic",
     DEPTH_TOPIC: "depth",
     "depth/uncertainty": "depth_variance",

@@ -62,7 +62,7 @@ def diagnose(state: NodeState, counts: Snapshot, settings: Settings) -> Diagnost
     for name in ("latency", "inference", "overhead"):
         for label, value in counts.percentiles(name).items():
             values[f"{name} {label} [ms]"] = f"{1e3 * value:.2f}"
-    for name, unit in (("semantic_uncertainty", ""), ("depth_uncertainty", " [m]")):
+    for name, unit in (("semantic_uncertainty", ""), ("depth_std", " [m]")):
         mean = counts.mean(name)
         if mean is not None:
             values[f"mean {name.replace('_', ' ')}{unit}"] = f"{mean:.4f}"
@@ -123,7 +123,7 @@ def _uncertainty(counts: Snapshot, settings: Settings) -> list[tuple[bytes, str]
     findings = []
     for name, limit, unit in (
         ("semantic_uncertainty", settings.alarm_semantic_uncertainty, ""),
-        ("depth_uncertainty", settings.alarm_depth_uncertainty, " m"),
+        ("depth_std", settings.alarm_depth_uncertainty, " m"),
     ):
         mean = counts.mean(name)
         if limit > 0 and mean is not None and mean > limit:

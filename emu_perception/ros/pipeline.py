@@ -35,7 +35,7 @@ from emu_perception.ros.statistics import Answer, Statistics
 if TYPE_CHECKING:
     from emu_perception.inference.predictor import Predictor
 
-WATCHED = frozenset({"semantic_uncertainty", "depth_variance"})
+WATCHED = frozenset({"semantic_entropy", "depth_variance"})
 """`Prediction` fields that the alarms go by."""
 DOMAIN = frozenset({"domain_distance"})
 """`Prediction` field that an alarm goes by, with every answer: it costs nothing."""
@@ -214,7 +214,7 @@ class Pipeline:
                 inference=inferred.seconds,
                 overhead=prepared.seconds + end - begin,
                 semantic_uncertainty=means["semantic_uncertainty"],
-                depth_uncertainty=means["depth_std"],
+                depth_std=means["depth_std"],
                 domain_distance=prediction.domain_distance,
             )
         )

@@ -33,7 +33,7 @@ class Answer:
     """Seconds of the node's own work: converting, rendering, publishing."""
     semantic_uncertainty: float | None = None
     """Mean over the image, 0–1; None where it was not computed."""
-    depth_uncertainty: float | None = None
+    depth_std: float | None = None
     """Mean standard deviation over the valid depth, metres."""
     domain_distance: float | None = None
     """Distance of the image from the training domain, 1 = unfamiliar; None without statistics."""

@@ -130,7 +130,7 @@ class Pictures(Callback):
             found = semantic_maps(outputs.logits[None])
             maps["labels"] = found.labels[0].to(torch.uint8).cpu().numpy()
             maps["confidence"] = found.confidence[0].cpu().numpy()
-            maps["semantic_uncertainty"] = found.entropy[0].cpu().numpy()
+            maps["semantic_entropy"] = found.entropy[0].cpu().numpy()
         if outputs.mean is not None:
             depth = outputs.mean[0]
             maps["depth"] = depth.masked_fill(depth <= 0, torch.nan).cpu().numpy()

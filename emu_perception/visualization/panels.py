@@ -182,8 +182,8 @@ def map_tiles(
         tiles["image"] = Tile("Image", image, note)
     if prediction.labels is not None and label_set is not None:
         tiles["labels"] = Tile("Semantic class", colorize_labels(prediction.labels, label_set))
-    if prediction.semantic_uncertainty is not None and label_set is not None:
-        values = prediction.semantic_uncertainty / np.float32(np.log(max(len(label_set), 2)))
+    if prediction.semantic_entropy is not None and label_set is not None:
+        values = prediction.semantic_entropy / np.float32(np.log(max(len(label_set), 2)))
         tiles["semantic_uncertainty"] = scalar_tile(
             "Semantic uncertainty", "entropy / ln C", values, Scale(1.0, "", "magma")
         )

@@ -38,7 +38,7 @@ def make_frame():
         prediction = Prediction(
             labels=p.argmax(axis=0).astype(np.uint8),
             confidence=p.max(axis=0),
-            semantic_uncertainty=-(p * np.log(p)).sum(axis=0),
+            semantic_entropy=-(p * np.log(p)).sum(axis=0),
             depth=mean,
             depth_variance=variance.astype(np.float32),
             probabilities=p if probabilities else None,

@@ -24,9 +24,9 @@ def test_probabilities_of_the_covered_classes_are_added() -> None:
     assert merged.labels is not None and merged.confidence is not None
     assert merged.labels.tolist() == [[coarse.index("tree"), 255]]
     assert merged.confidence[0].tolist() == pytest.approx([0.6, 0])
-    assert merged.semantic_uncertainty is not None
+    assert merged.semantic_entropy is not None
     expected = -(0.4 * np.log(0.4) + 0.6 * np.log(0.6))
-    assert merged.semantic_uncertainty[0, 0] == pytest.approx(expected, abs=1e-6)
+    assert merged.semantic_entropy[0, 0] == pytest.approx(expected, abs=1e-6)
     assert merged.probabilities is not None and merged.probabilities.shape == (11, 1, 2)
 
 

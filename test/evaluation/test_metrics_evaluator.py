@@ -22,7 +22,7 @@ def pixels(frames):
             "truth": labels[kept],
             "labels": prediction.labels[kept],
             "confidence": prediction.confidence[kept],
-            "entropy": prediction.semantic_uncertainty[kept],
+            "entropy": prediction.semantic_entropy[kept],
             "probabilities": prediction.probabilities[:, kept].T,
             "seen_depth": np.nan_to_num(prediction.depth[kept], nan=1e9),
             "seen_proximity": boundary.boundary_proximity(prediction.labels)[kept],
@@ -106,7 +106,7 @@ def test_averages_over_images(result, frames):
     for prediction, labels, truth in frames:
         kept = labels != 255
         correct = prediction.labels[kept] == labels[kept]
-        semantic.append(naive.pavpu(prediction.semantic_uncertainty[kept], correct))
+        semantic.append(naive.pavpu(prediction.semantic_entropy[kept], correct))
         ious.append(naive.miou(labels[kept], prediction.labels[kept], 5))
         known = truth > 0
         mean, variance = prediction.depth[known], prediction.depth_variance[known]
@@ -207,7 +207,7 @@ def test_void_as_inaccurate(label_set, frames):
     semantic, depth = [], []
     for prediction, labels, truth in frames:
         accurate = prediction.labels == labels
-        semantic.append(naive.pavpu(prediction.semantic_uncertainty, accurate))
+        semantic.append(naive.pavpu(prediction.semantic_entropy, accurate))
         variance = prediction.depth_variance
         with np.errstate(divide="ignore"):
             ratio = np.maximum(prediction.depth / truth, truth / prediction.depth)
@@ -262,12 +262,12 @@ def test_a_frame_of_nothing_but_invalid_depth(label_set, make_frame):
 
 def test_out_of_distribution_scores(label_set, make_frame):
     evaluator = Evaluator(label_set, RANGE)
-    scores = {"semantic_uncertainty": [], "depth_variance": [], "confidence": []}
+    scores = {"semantic_entropy": [], "depth_variance": [], "confidence": []}
     masks = []
     for seed in range(4):
         prediction, *_ = make_frame(seed)
         rng = np.random.default_rng(seed)
-        odd = rng.random(prediction.size) < 0.2 + 0.3 * prediction.semantic_uncertainty
+        odd = rng.random(prediction.size) < 0.2 + 0.3 * prediction.semantic_entropy
         mask = np.where(rng.random(odd.shape) < 0.1, 255, odd).astype(np.uint8)
         evaluator.update(prediction, out_of_distribution=mask)
         masks.append(odd[mask != 255])

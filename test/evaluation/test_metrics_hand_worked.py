@@ -18,7 +18,7 @@ def semantic_frame(index):
     """One row of pixels of class 0; an inaccurate prediction says 1."""
     labels = 1 - row(ACCURATE[index], np.uint8)
     uncertainty = row(UNCERTAINTY[index])
-    return Prediction(labels=labels, semantic_uncertainty=uncertainty), np.zeros_like(labels)
+    return Prediction(labels=labels, semantic_entropy=uncertainty), np.zeros_like(labels)
 
 
 def depth_frame(index):
@@ -62,9 +62,7 @@ def test_where_all_pixels_are_equally_uncertain_none_is_certain(label_set):
     labels = row([0, 0, 1], np.uint8)
     evaluator = Evaluator(label_set)
     uncertainty = np.full_like(labels, 0.1, np.float32)
-    evaluator.update(
-        Prediction(labels=labels, semantic_uncertainty=uncertainty), np.zeros_like(labels)
-    )
+    evaluator.update(Prediction(labels=labels, semantic_entropy=uncertainty), np.zeros_like(labels))
     values = evaluator.result(0)["semantic"]
     assert [values[m] for m in MEASURES] == [None, 1, 1 / 3]
 
@@ -154,7 +152,7 @@ def test_sparsification_error_of_rates(label_set):
     # By uncertainty: right, wrong, right, wrong. Mean risk (0 + 1/2 + 1/3 + 1/2)/4 = 1/3;
     # the oracle's order right, right, wrong, wrong gives (0 + 0 + 1/3 + 1/2)/4 = 5/24.
     labels = row([0, 1, 0, 1], np.uint8)
-    prediction = Prediction(labels=labels, semantic_uncertainty=row([0.1, 0.2, 0.3, 0.4]))
+    prediction = Prediction(labels=labels, semantic_entropy=row([0.1, 0.2, 0.3, 0.4]))
     evaluator = Evaluator(label_set)
     evaluator.update(prediction, np.zeros_like(labels))
     values = evaluator.result()["semantic"]

@@ -87,7 +87,7 @@ def test_what_is_missing_is_none_and_explained(label_set, make_frame):
     assert result["semantic.nll"] is result["semantic.ece"] is result["depth.nll"] is None
     missing = result.values["missing"]
     assert missing["semantic.nll"] == "the predictions had no probabilities"
-    assert missing["semantic.ause"] == "the predictions had no semantic_uncertainty"
+    assert missing["semantic.ause"] == "the predictions had no semantic_entropy"
     assert missing["depth.pavpu"] == "the predictions had no depth_variance"
     assert "out_of_distribution" in missing
     assert result["semantic.miou"] > 0 < result["depth.rmse"]

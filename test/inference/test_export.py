@@ -42,7 +42,7 @@ def test_onnx_runtime_runs_the_file_as_the_predictor_does(
     differences = export(model, path, "onnx")
     assert max(differences.values()) < 1e-3
     assert set(differences) == {
-        "labels", "confidence", "semantic_uncertainty", "depth", "depth_variance",
+        "labels", "confidence", "semantic_entropy", "depth", "depth_variance",
     }  # fmt: skip
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     described = json.loads(session.get_modelmeta().custom_metadata_map[HEADER_KEY])

@@ -54,11 +54,11 @@ def no_sky() -> ModelSpec:
 def test_maps_have_their_contract(image: np.ndarray) -> None:
     p = Predictor(model(), device="cpu", engine="pytorch").predict(image)
     assert p.labels.dtype == np.uint8 and p.labels.max() < 11
-    for name in ("confidence", "semantic_uncertainty", "depth", "depth_variance"):
+    for name in ("confidence", "semantic_entropy", "depth", "depth_variance"):
         value = getattr(p, name)
         assert value.dtype == np.float32 and value.shape == (64, 96), name
     assert p.confidence.min() >= 1 / 11 - 1e-6 and p.confidence.max() <= 1
-    assert p.semantic_uncertainty.max() <= math.log(11) + 1e-5
+    assert p.semantic_entropy.max() <= math.log(11) + 1e-5
     assert p.probabilities is None and p.semantic_epistemic is None
     assert np.array_equal(np.isnan(p.depth), np.isnan(p.depth_variance))
 
@@ -87,7 +87,7 @@ def test_folded_maps_equal_the_unfolded_ones(image: np.ndarray) -> None:
     reference = Predictor(
         LoadedModel(Unfolded(), loaded.spec, loaded.path), device="cpu", engine="pytorch"
     ).predict(image)
-    for name in ("confidence", "semantic_uncertainty", "depth", "depth_variance"):
+    for name in ("confidence", "semantic_entropy", "depth", "depth_variance"):
         a, b = getattr(p, name), getattr(reference, name)
         assert np.array_equal(np.isnan(a), np.isnan(b))
         assert np.nanmax(np.abs(a - b)) <= 1e-4 * np.nanmax(np.abs(b)), name
@@ -202,7 +202,7 @@ def test_calibration_is_applied(image: np.ndarray) -> None:
     fitted = Calibration(temperature=3.0, depth_variance_scale=4.0, fitted_on="a test")
     p = Predictor(model(calibration=fitted), device="cpu", engine="pytorch").predict(image)
     assert np.array_equal(p.labels, plain.labels)
-    assert p.semantic_uncertainty.mean() > plain.semantic_uncertainty.mean()
+    assert p.semantic_entropy.mean() > plain.semantic_entropy.mean()
     assert np.allclose(p.depth_variance, 4 * plain.depth_variance, equal_nan=True)
 
 

@@ -11,6 +11,7 @@ from emu_perception.camera import Intrinsics
 from emu_perception.data.photometric import ColourJitter
 from emu_perception.inference.methods import deep_ensemble
 from emu_perception.inference.model_file import (
+    Calibration,
     Camera,
     LoadedModel,
     ModelSpec,
@@ -68,17 +69,21 @@ def test_a_file_of_every_method_predicts(
     p = predictor.predict(image)
     assert p.semantic_epistemic.shape == p.depth_epistemic.shape == (64, 96)
     assert (p.semantic_epistemic >= 0).all()
-    assert (p.semantic_epistemic <= p.semantic_uncertainty + 1e-6).all()
+    assert (p.semantic_epistemic <= p.semantic_entropy + 1e-6).all()
     known = np.isfinite(p.depth)
     assert np.array_equal(known, np.isfinite(p.depth_epistemic))
     assert (p.depth_epistemic[known] <= p.depth_variance[known]).all()
     assert p.semantic_epistemic.max() > 0 and p.depth_epistemic[known].max() > 0
 
 
-def test_maps_are_those_of_the_formulas(image: np.ndarray) -> None:
-    loaded = model("deep_ensemble")
-    p = Predictor(loaded, "cpu", engine="pytorch").predict(
-        image, maps=[*EPISTEMIC, "depth", "depth_variance", "semantic_uncertainty", "labels"]
+@pytest.mark.parametrize("engine", ["pytorch", "openvino"])
+def test_maps_are_those_of_the_reference(engine: str, image: np.ndarray) -> None:
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+    calibration = Calibration(temperature=1.7, depth_variance_scale=2.5)
+    loaded = model("deep_ensemble", calibration=calibration)
+    p = Predictor(loaded, "cpu", engine=engine).predict(
+        image, maps=[*EPISTEMIC, "depth", "depth_variance", "semantic_entropy", "labels"]
     )
     x = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
     mean, std = (
@@ -91,9 +96,9 @@ def test_maps_are_those_of_the_formulas(image: np.ndarray) -> None:
         torch.nn.functional.interpolate(r.flatten(0, 1), (64, 96), mode="bilinear")[:, None]
         for r in raw[:2]
     ]
-    semantic = semantic_maps(full[0])
-    depth = depth_maps(*activate_depth(full[1], dim=2))
-    assert np.allclose(p.semantic_uncertainty, semantic.entropy[0], atol=1e-4)
+    semantic = semantic_maps(full[0], calibration.temperature)
+    depth = depth_maps(*activate_depth(full[1], dim=2), calibration.depth_variance_scale)
+    assert np.allclose(p.semantic_entropy, semantic.entropy[0], atol=1e-4)
     assert np.allclose(p.semantic_epistemic, semantic.mutual_information[0], atol=1e-4)
     assert np.allclose(p.depth, depth.mean[0], rtol=1e-4, equal_nan=True)
     assert np.allclose(p.depth_variance, depth.variance[0], rtol=1e-3, equal_nan=True)
@@ -139,7 +144,7 @@ def test_openvino_equals_pytorch(architecture: str, image: np.ndarray) -> None:
         Predictor(model(architecture), "cpu", engine=engine).predict(image)
         for engine in ("pytorch", "openvino")
     )
-    for name in ("semantic_uncertainty", "semantic_epistemic", "depth", "depth_epistemic"):
+    for name in ("semantic_entropy", "semantic_epistemic", "depth", "depth_epistemic"):
         x, y = getattr(a, name), getattr(b, name)
         assert np.nanmax(np.abs(x - y)) <= 2e-3 * np.nanmax(np.abs(x)), name
 

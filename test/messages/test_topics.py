@@ -30,7 +30,7 @@ def prediction() -> Prediction:
     return Prediction(
         labels=np.array([[0, 1, 255], [2, 2, 0]], np.uint8),
         confidence=np.array([[1, 1 / 3, 0], [0.5, 0.999, 0.9]], np.float32),
-        semantic_uncertainty=np.array([[0, math.log(3), 0.5], [0.1, 0.2, 0.3]], np.float32),
+        semantic_entropy=np.array([[0, math.log(3), 0.5], [0.1, 0.2, 0.3]], np.float32),
         depth=np.array([[5, 80, 0.1], [NAN, 20, 40]], np.float32),
         depth_variance=np.array([[4, 100, 0], [NAN, 0.25, 9]], np.float32),
         semantic_epistemic=np.full(shape, math.log(3) / 2, np.float32),
@@ -88,7 +88,7 @@ def test_semantic_uncertainties_are_shares_of_ln_c() -> None:
 def test_the_range_is_0_to_1_for_any_number_of_classes(classes: int) -> None:
     label_set = LabelSet("n", tuple(map(str, range(classes))), ((0, 0, 0),) * classes)
     entropy = np.full((1, 1), math.log(classes), np.float32)
-    maps = Maps(Prediction(semantic_uncertainty=entropy), IMAGE, label_set, Style())
+    maps = Maps(Prediction(semantic_entropy=entropy), IMAGE, label_set, Style())
     assert maps.semantic_uncertainty == pytest.approx(0 if classes == 1 else 1)
 
 

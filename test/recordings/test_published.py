@@ -129,7 +129,7 @@ def test_entropies_are_published_as_shares() -> None:
     def found(topic: str) -> Prediction:
         return prediction_of({"semantic/labels": LABELS, topic: share}, 11)
 
-    nats = found("semantic/uncertainty").semantic_uncertainty
+    nats = found("semantic/uncertainty").semantic_entropy
     assert nats == pytest.approx(0.5 * np.log(11))
     assert found("semantic/epistemic_uncertainty").semantic_epistemic == pytest.approx(nats)
     assert "semantic.nll" in OFFLINE_ONLY and "semantic.brier" in OFFLINE_ONLY

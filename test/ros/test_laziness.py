@@ -17,12 +17,12 @@ from emu_perception.ros.node import EmuNode
 
 from .conftest import PATIENCE, SETTLING, Robot, StartNode, wait_for
 
-WATCHED = {"semantic_uncertainty", "depth_variance"}
+WATCHED = {"semantic_entropy", "depth_variance"}
 NEEDED = {
     "semantic/labels": {"labels"},
     "depth/image": {"depth"},
     "overlay": {"labels"},
-    "points": {"labels", "semantic_uncertainty", "depth", "depth_variance"},
+    "points": {"labels", "semantic_entropy", "depth", "depth_variance"},
 }
 
 
@@ -140,7 +140,7 @@ def test_monitor_rate_keeps_watching_the_uncertainties(
     )
     assert message == "running"
     assert 0 < float(values["mean semantic uncertainty"]) <= 1
-    assert float(values["mean depth uncertainty [m]"]) > 0
+    assert float(values["mean depth std [m]"]) > 0
     assert [set(maps or ()) for maps in asked.maps] == [WATCHED]
     # Until it is switched off.
     assert set_parameter(node, "monitor_rate", 0.0)
@@ -158,7 +158,7 @@ def test_alarms_on_the_mean_uncertainties(start_node: StartNode, robot: Robot) -
     robot.send_image()
     _, message, _ = robot.wait_for_status(lambda level, *_: level == WARN[0], "a warning")
     assert "mean semantic uncertainty" in message and "is above 0.001" in message
-    assert "mean depth uncertainty" in message and "is above 0.001 m" in message
+    assert "mean depth std" in message and "is above 0.001 m" in message
     assert set_parameter(node, "alarm_semantic_uncertainty", 1.0)
     assert set_parameter(node, "alarm_depth_uncertainty", 0.0)
 
@@ -216,7 +216,7 @@ def test_max_depth_std_changes_while_running(start_node: StartNode, robot: Robot
     # The alarm hears of it all the same.
     assert set_parameter(node, "alarm_depth_uncertainty", 1e-6)
     robot.wait_for_status(
-        lambda level, message, _: level == WARN[0] and "mean depth uncertainty" in message,
+        lambda level, message, _: level == WARN[0] and "mean depth std" in message,
         "an alarm about depth that is taken out",
     )
 

@@ -50,7 +50,7 @@ def test_every_image_topic_shows_the_predictors_maps(active_node, robot, model_p
     assert np.array_equal(labels, expected.labels)
     assert np.abs(pixels(got["semantic/confidence"]) / 255 - expected.confidence).max() < 0.003
     entropy = pixels(got["semantic/uncertainty"])
-    assert np.allclose(entropy, expected.semantic_uncertainty / np.log(11), atol=1e-6)
+    assert np.allclose(entropy, expected.semantic_entropy / np.log(11), atol=1e-6)
     assert entropy.min() >= 0 and entropy.max() <= 1 + 1e-6
     depth = pixels(got["depth/image"])
     assert np.allclose(depth, expected.depth, equal_nan=True)

@@ -31,7 +31,7 @@ def make_prediction(height: int, width: int, seed: int = 0) -> Prediction:
     depth[random.random((height, width)) < 0.2] = np.nan
     return Prediction(
         labels=random.integers(0, len(CAMVID), (height, width)).astype(np.uint8),
-        semantic_uncertainty=random.uniform(0, 2.3, (height, width)).astype(np.float32),
+        semantic_entropy=random.uniform(0, 2.3, (height, width)).astype(np.float32),
         depth=depth,
         depth_variance=depth**2 * 0.01,
     )
@@ -59,7 +59,7 @@ def test_a_panel_shows_what_the_maps_say() -> None:
     depth[:30] = np.nan
     prediction = Prediction(
         labels=labels,
-        semantic_uncertainty=np.full((60, 80), math.log(len(CAMVID)), np.float32),
+        semantic_entropy=np.full((60, 80), math.log(len(CAMVID)), np.float32),
         depth=depth,
         depth_variance=np.ones((60, 80), np.float32),
     )

@@ -16,7 +16,7 @@ from emu_perception.camera import Intrinsics
 from emu_perception.inference.model_file import ModelSpec
 from emu_perception.networks.decoder import resize
 from emu_perception.networks.rays import ray_channels
-from emu_perception.uncertainty import activate_depth, depth_maps, entropy, mean_softmax
+from emu_perception.uncertainty import activate_depth, depth_maps, entropy, mean_softmax, temper
 
 # Images are only read: those of the node share the memory of the message that they came in.
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
@@ -117,11 +117,7 @@ class SemanticActivation(nn.Module):
         if count > 1:
             probabilities = probabilities / count
             uncalibrated = probabilities
-            if self.temperature != 1:
-                # Pool, then calibrate (Rahaman and Thiery, NeurIPS 2021): a temperature for the
-                # mean, which is what was fitted.
-                pooled = torch.log(probabilities.clamp_min(1e-30)) / self.temperature
-                probabilities = torch.softmax(pooled, dim=0)
+            probabilities = temper(probabilities, self.temperature, dim=0)
         confidence, classes = probabilities.max(0)
         maps = {
             "classes": classes.to(torch.uint8),

@@ -143,5 +143,5 @@ def test_openvino_equals_pytorch_at_any_size(
     a, b = (predictor.predict(image, output_size=output_size) for predictor in predictors)
     assert a.labels.shape == b.labels.shape == (output_size or image_size)
     assert (a.labels == b.labels).mean() >= 0.999
-    for name in ("confidence", "semantic_uncertainty"):
+    for name in ("confidence", "semantic_entropy"):
         assert np.abs(getattr(a, name) - getattr(b, name)).max() <= 1e-3, name

@@ -123,7 +123,7 @@ def test_a_gpu_says_what_the_cpu_says(engine: str, precision: str, tolerance: fl
         resized = size == (80, 100)
         share, limit = (0.99, max(tolerance, 5e-3)) if resized else (0.999, tolerance)
         assert (a.labels == b.labels).mean() >= (share if precision == "fp32" else 0.98)
-        for name in ("confidence", "semantic_uncertainty", "depth", "depth_variance"):
+        for name in ("confidence", "semantic_entropy", "depth", "depth_variance"):
             x, y = getattr(a, name), getattr(b, name)
             assert np.nanmax(np.abs(x - y)) <= limit * np.nanmax(np.abs(x)), name
     predictor.close()
