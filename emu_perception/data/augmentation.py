@@ -16,19 +16,12 @@ import numpy as np
 from emu_perception.data.photometric import Photometric
 from emu_perception.data.sample import Sample
 from emu_perception.prediction import UNLABELLED
+from emu_perception.tasks import TASKS
 
 IMAGENET_MEAN_RGB = (124, 116, 104)
 """The ImageNet mean in 0–255: what padding is filled with, so that it is 0 after normalisation."""
 
-_NEAREST_FIELDS = {
-    "labels": UNLABELLED,
-    "depth": 0,
-    "normals": 0,
-    "edges": UNLABELLED,
-    "human_parts": UNLABELLED,
-    "saliency": UNLABELLED,
-    "odd": UNLABELLED,
-}
+_NEAREST_FIELDS = {task.field: task.unknown for task in TASKS.values()} | {"odd": UNLABELLED}
 """Fields resampled by nearest neighbour (no class or depth that is not in the data), and their
 fill."""
 

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from emu_perception.data.sample import (
-    TASK_FIELDS,
     DataError,
     Sample,
 )
 from emu_perception.prediction import UNLABELLED
+from emu_perception.tasks import TASKS, DenseTask
 
 
 class _Always(TypedDict):
@@ -71,11 +71,9 @@ class Batch(_Always, total=False):
     """`(B, H, W)` uint8 as in `Sample`, only where the samples have it."""
 
 
-def _empty(field: str, height: int, width: int) -> np.ndarray:
+def _empty(task: DenseTask, height: int, width: int) -> np.ndarray:
     """The map of a sample that has no labels of a task."""
-    if field in ("labels", "edges", "human_parts", "saliency"):
-        return np.full((height, width), UNLABELLED, np.uint8)
-    return np.zeros((height, width, 3) if field == "normals" else (height, width), np.float32)
+    return np.full(task.label_shape(height, width), task.unknown, task.label_type)
 
 
 def collate(samples: Sequence[Sample], tasks: Sequence[str]) -> Batch:
@@ -107,18 +105,18 @@ def collate(samples: Sequence[Sample], tasks: Sequence[str]) -> Batch:
         "name": [sample.name for sample in samples],
         "clip": [sample.clip for sample in samples],
     }
-    for task in tasks:
-        field = TASK_FIELDS[task]
+    for task in map(TASKS.__getitem__, tasks):
+        field = task.field
         maps = [getattr(sample, field) for sample in samples]
         batch[f"has_{field}"] = torch.tensor([m is not None for m in maps])
-        filled = [_empty(field, height, width) if m is None else m for m in maps]
-        if field == "normals":
+        filled = [_empty(task, height, width) if m is None else m for m in maps]
+        if task.kind == "direction":
             values = _channels_first(filled)
             valid = (values != 0).any(dim=1)
         else:
             values = torch.from_numpy(np.stack(filled))
-            valid = values > 0 if field == "depth" else values != UNLABELLED
-            values = values if field == "depth" else values.long()
+            valid = values != UNLABELLED if task.scores else values > 0
+            values = values.long() if task.scores else values
         batch[field] = values
         batch[f"{field}_valid"] = valid
     odd = [sample.odd for sample in samples]

@@ -20,11 +20,11 @@ from emu_perception.data.files import (
     require_type,
 )
 from emu_perception.data.sample import (
-    TASK_FIELDS,
     DataError,
     Sample,
 )
 from emu_perception.labels import LabelSet
+from emu_perception.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Readers:
     """Given the item and its image's height and width."""
 
 
-_FIELDS = (*TASK_FIELDS.values(), "intrinsics", "neighbours")
+_FIELDS = (*(task.field for task in TASKS.values()), "intrinsics", "neighbours")
 
 
 def read_item_labels(item: Item, table: LabelTable) -> np.ndarray:
@@ -168,9 +168,9 @@ class FileDataset(Dataset):
         self.sequences = any(item.neighbours for item in items)
         self._listing_problems = list(problems)
         self.tasks = tuple(
-            task
-            for task, field in TASK_FIELDS.items()
-            if any(getattr(item, field) is not None for item in items)
+            name
+            for name, task in TASKS.items()
+            if any(getattr(item, task.field) is not None for item in items)
         )
 
     def __len__(self) -> int:

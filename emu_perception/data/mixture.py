@@ -10,7 +10,8 @@ import numpy as np
 
 from emu_perception.data.dataset import Dataset, Problem
 from emu_perception.data.randomness import SharedEpoch
-from emu_perception.data.sample import TASKS, Sample
+from emu_perception.data.sample import Sample
+from emu_perception.tasks import TASKS
 
 _GOLDEN_RATIO = 0.6180339887498949
 

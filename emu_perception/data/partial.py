@@ -16,10 +16,10 @@ import numpy as np
 from emu_perception.atomic import write_text
 from emu_perception.data.dataset import Dataset, Wrapper
 from emu_perception.data.sample import (
-    TASKS,
     DataError,
     Sample,
 )
+from emu_perception.tasks import TASKS
 
 Regime = Literal["one", "random", "ratio"]
 

@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 
 from emu_perception.data.dataset import Dataset
-from emu_perception.data.sample import TASK_FIELDS, Sample
+from emu_perception.data.sample import Sample
 from emu_perception.prediction import UNLABELLED
+from emu_perception.tasks import TASKS
 
 PROBES = 8
 """Samples of a data set that are read at most; the first one that will do ends the search."""
@@ -82,7 +83,7 @@ def _lack(sample: Sample, task: str, camera: bool) -> str | None:
     """None: it teaches the task. Empty: it has no label of it, which tells nothing of others."""
     if camera and sample.intrinsics is None:
         return "its images have no camera, without which metres mean nothing here"
-    value = getattr(sample, TASK_FIELDS[task])
+    value = getattr(sample, TASKS[task].field)
     if task == "normals" and sample.depth is not None:
         if value is None and sample.intrinsics is None:
             return "its images have no camera to derive normals from depth with"

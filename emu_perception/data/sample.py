@@ -10,17 +10,7 @@ import numpy as np
 
 from emu_perception.camera import Intrinsics
 from emu_perception.prediction import UNLABELLED
-
-TASK_FIELDS = {
-    "semantic": "labels",
-    "depth": "depth",
-    "normals": "normals",
-    "edges": "edges",
-    "human_parts": "human_parts",
-    "saliency": "saliency",
-}
-"""Task name -> the field of `Sample` that supervises it."""
-TASKS = tuple(TASK_FIELDS)
+from emu_perception.tasks import TASKS
 
 
 class DataError(ValueError):
@@ -81,11 +71,11 @@ class Sample:
     @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks this sample has labels for."""
-        return tuple(t for t, field in TASK_FIELDS.items() if getattr(self, field) is not None)
+        return tuple(t for t, task in TASKS.items() if getattr(self, task.field) is not None)
 
     def without(self, *tasks: str) -> Sample:
         """The same sample with the labels of some tasks taken away."""
-        taken: dict[str, Any] = {TASK_FIELDS[task]: None for task in tasks}
+        taken: dict[str, Any] = {TASKS[task].field: None for task in tasks}
         return replace(self, **taken)
 
     def check(self, class_count: int | None = None) -> None:
@@ -95,16 +85,12 @@ class Sample:
             DataError: naming the sample, the field, and what was expected.
         """
         height, width = self.size
-        expected = {
+        expected: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
             "image": (np.uint8, (height, width, 3)),
-            "labels": (np.uint8, (height, width)),
-            "depth": (np.float32, (height, width)),
-            "normals": (np.float32, (height, width, 3)),
-            "edges": (np.uint8, (height, width)),
-            "human_parts": (np.uint8, (height, width)),
-            "saliency": (np.uint8, (height, width)),
             "odd": (np.uint8, (height, width)),
         }
+        for task in TASKS.values():
+            expected[task.field] = (task.label_type, task.label_shape(height, width))
         for field, (dtype, shape) in expected.items():
             value = getattr(self, field)
             if value is not None and (value.dtype != dtype or value.shape != shape):

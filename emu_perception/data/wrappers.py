@@ -10,9 +10,10 @@ import numpy as np
 from emu_perception.data.augmentation import resize
 from emu_perception.data.dataset import Dataset, Wrapper
 from emu_perception.data.geometry import edges_from_labels, normals_from_depth
-from emu_perception.data.sample import TASKS, Sample
+from emu_perception.data.sample import Sample
 from emu_perception.labels import LabelSet, class_mapping
 from emu_perception.prediction import UNLABELLED
+from emu_perception.tasks import TASKS
 
 
 class Relabelled(Wrapper):

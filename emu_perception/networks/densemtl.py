@@ -21,7 +21,7 @@ from emu_perception.networks.exchange import (
     Isolated,
 )
 from emu_perception.networks.lean_import import timm
-from emu_perception.networks.multitask import TASKS, MultiTaskNetwork
+from emu_perception.networks.multitask import MultiTaskNetwork
 from emu_perception.networks.raw_outputs import DenseOutputs
 
 DOWNSCALING = {4: 1, 3: 1, 2: 2, 1: 4, 0: 8}
@@ -51,7 +51,7 @@ class DenseMTL(MultiTaskNetwork):
         self,
         backbone: str = "resnet101",
         classes: int | None = None,
-        tasks: Sequence[str] = TASKS[:2],
+        tasks: Sequence[str] = ("semantic", "depth"),
         exchange: Literal["attention", "distillation", "isolated", "none"] = "attention",
         scales: Sequence[int] = (1,),
         fusion: Fusion = "add",

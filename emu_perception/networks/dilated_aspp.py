@@ -29,7 +29,7 @@ class DilatedASPP(MultiTaskNetwork):
     Args:
         backbone: a timm model that takes an output stride, such as resnet18.
         classes: number of classes; needed for the task "semantic".
-        tasks: some of `networks.multitask.TASKS`.
+        tasks: some of `tasks.TASKS`.
         width: of the pyramid.
         rates: of its dilated convolutions.
         unit: of the depth channel.

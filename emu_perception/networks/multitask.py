@@ -11,20 +11,18 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from emu_perception.labels import HUMAN_PARTS
 from emu_perception.networks.decoder import resize
 from emu_perception.networks.depth_unit import depth_unit
 from emu_perception.networks.raw_outputs import DenseOutputs, RawOutputs
 from emu_perception.networks.segdepthformer import inverse_softplus
-
-TASKS = ("semantic", "depth", "normals", "edges", "human_parts", "saliency")
+from emu_perception.tasks import TASKS
 
 
 class MultiTaskNetwork(nn.Module, ABC):
     """A network with an encoder and outputs for any of `TASKS`.
 
     Args:
-        tasks: some of `TASKS`.
+        tasks: some of `tasks.TASKS`.
         classes: number of classes; needed for the task "semantic".
         unit: of the depth channel, one of `networks.depth_unit.DEPTH_UNITS`.
         depth_variance: the depth output has a second channel, the predictive variance in square
@@ -46,7 +44,7 @@ class MultiTaskNetwork(nn.Module, ABC):
         super().__init__()
         unknown = set(tasks) - set(TASKS)
         if unknown or not tasks:
-            raise ValueError(f"tasks must be some of {TASKS}, got {tuple(tasks)}")
+            raise ValueError(f"tasks must be some of {tuple(TASKS)}, got {tuple(tasks)}")
         if "semantic" in tasks and (classes is None or classes < 1):
             raise ValueError("the task 'semantic' needs the number of classes")
         if depth_variance and "depth" not in tasks:
@@ -54,16 +52,10 @@ class MultiTaskNetwork(nn.Module, ABC):
         self.tasks = tuple(task for task in TASKS if task in tasks)
         self.unit = depth_unit(unit)
         self.depth_variance = depth_variance
-        known = {
-            "semantic": classes or 0,
-            "depth": 1 + depth_variance,
-            "normals": 3,
-            "edges": 2,
-            "human_parts": len(HUMAN_PARTS),
-            "saliency": 2,
-        }
-        self.channels = {task: known[task] for task in self.tasks}
+        self.channels = {task: TASKS[task].channel_count(classes) for task in self.tasks}
         """Output channels by task."""
+        if depth_variance:
+            self.channels["depth"] += 1
 
     @abstractmethod
     def dense(self, image: Tensor) -> DenseOutputs:
@@ -88,8 +80,8 @@ class MultiTaskNetwork(nn.Module, ABC):
         depth = maps.get("depth")
         if depth is not None:
             depth = torch.cat([self.unit.decode(depth[:, :1].float()), depth[:, 1:].float()], 1)
-        others = (maps.get(task) for task in TASKS[2:])
-        return RawOutputs(maps.get("semantic"), depth, *others)
+        others = {task: maps.get(task) for task in TASKS if task not in ("semantic", "depth")}
+        return RawOutputs(maps.get("semantic"), depth, **others)
 
     @torch.no_grad()
     def initialise_depth_mean(self, mean_depth: float) -> None:

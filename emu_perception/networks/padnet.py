@@ -18,7 +18,7 @@ from emu_perception.networks.decoder import resize
 from emu_perception.networks.encoder import build_encoder, feature_widths
 from emu_perception.networks.exchange import Distillation
 from emu_perception.networks.lean_import import timm
-from emu_perception.networks.multitask import TASKS, MultiTaskNetwork
+from emu_perception.networks.multitask import MultiTaskNetwork
 from emu_perception.networks.raw_outputs import DenseOutputs
 
 
@@ -42,7 +42,7 @@ class PADNet(MultiTaskNetwork):
         self,
         backbone: str = "resnet50",
         classes: int | None = None,
-        tasks: Sequence[str] = TASKS[:2],
+        tasks: Sequence[str] = ("semantic", "depth"),
         width: int = 256,
         unit: str = "normalized_inverse",
         depth_variance: bool = False,

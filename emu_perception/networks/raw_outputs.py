@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from emu_perception.tasks import TASKS
+
 
 class RawOutputs(NamedTuple):
     """What a network says before any activation, at the resolution that it decodes to.
@@ -35,8 +37,7 @@ class RawOutputs(NamedTuple):
 
     def by_task(self) -> dict[str, Tensor]:
         """The maps there are, by task."""
-        tasks = ("semantic", "depth", "normals", "edges", "human_parts", "saliency")
-        maps = zip(tasks, self, strict=True)
+        maps = zip(TASKS, self, strict=True)
         return {task: raw for task, raw in maps if raw is not None}
 
 

@@ -83,7 +83,7 @@ class SegNet(MultiTaskNetwork):
 
     Args:
         classes: number of classes; needed for the task "semantic".
-        tasks: some of `networks.multitask.TASKS`.
+        tasks: some of `tasks.TASKS`.
         widths: channels of the five stages.
         unit: of the depth channel.
         depth_variance: see `MultiTaskNetwork`.

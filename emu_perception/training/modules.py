@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from emu_perception.data import Batch
-from emu_perception.data.sample import TASK_FIELDS, DataError
+from emu_perception.data.sample import DataError
 from emu_perception.inference.engines.activation import Normalization
 from emu_perception.inference.model_file import ModelSpec
 from emu_perception.labels import HUMAN_PARTS
@@ -21,6 +21,7 @@ from emu_perception.networks.depth_unit import DepthUnit, Metres
 from emu_perception.networks.raw_outputs import RawOutputs
 from emu_perception.networks.rays import pixel_rays
 from emu_perception.prediction import UNLABELLED
+from emu_perception.tasks import TASKS
 from emu_perception.training import losses
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.ground_plane import fit_ground_plane
@@ -137,7 +138,7 @@ class SupervisedModule(L.LightningModule):
                 safe = metres.masked_fill(~valid, 1.0)
                 found[task] = unit.encode(safe).masked_fill(~valid, 0.0), valid
             else:
-                field = TASK_FIELDS[task]
+                field = TASKS[task].field
                 found[task] = batch[field], batch[f"{field}_valid"]  # type: ignore[literal-required]
         return found
 

@@ -20,8 +20,9 @@ from torch import Tensor
 from emu_perception.networks.depth_unit import DEPTH_UNITS, DepthUnit
 from emu_perception.networks.mtpsl import MappingNetwork
 from emu_perception.networks.task_transfer import TaskTransferNetwork
+from emu_perception.tasks import TASKS
 
-SCORES = ("semantic", "edges", "human_parts", "saliency")
+SCORES = tuple(name for name, task in TASKS.items() if task.scores)
 """Tasks whose maps are class scores."""
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]

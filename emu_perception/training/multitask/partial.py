@@ -11,11 +11,11 @@ import torch.nn as nn
 from torch import Tensor
 
 from emu_perception.data import Batch
-from emu_perception.data.sample import TASK_FIELDS
 from emu_perception.inference.model_file import ModelSpec
 from emu_perception.networks.decoder import resize
 from emu_perception.networks.raw_outputs import DenseOutputs
 from emu_perception.networks.segdepthformer import input_channels
+from emu_perception.tasks import TASKS
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.modules import SupervisedModule
 from emu_perception.training.multitask.losses import choose_losses
@@ -145,7 +145,7 @@ class PartialLosses(nn.Module):
         """Which images have labels that are dense enough to be mapped, by task."""
         found = {}
         for task in tasks:
-            field = TASK_FIELDS[task]
+            field = TASKS[task].field
             share = view[f"{field}_valid"].float().mean(dim=(1, 2))  # type: ignore[literal-required]
             found[task] = view[f"has_{field}"] & (share >= self.settings.dense_share)  # type: ignore[literal-required]
         return found
@@ -188,7 +188,7 @@ class PartialLosses(nn.Module):
         total = batch["image"].new_zeros((), dtype=torch.float32)
         count = len(batch["image"])
         for task, student in second.items():
-            without = ~batch[f"has_{TASK_FIELDS[task]}"]  # type: ignore[literal-required]
+            without = ~batch[f"has_{TASKS[task].field}"]  # type: ignore[literal-required]
             if without.any():
                 look = look_into_normals if task == "normals" else look_into
                 teacher = look(first[task].detach(), windows, nearest=False)

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from emu_perception.data import Batch
+from emu_perception.tasks import TASKS
 
 SCALES = (1.0, 1.2, 1.5)
 """By how much a view is enlarged; one is drawn per image (MTPSL, as its authors' code has it)."""
 
-_LABELS = ("labels", "depth", "normals", "edges", "human_parts", "saliency")
+_LABELS = tuple(task.field for task in TASKS.values())
 
 
 class Window(NamedTuple):

@@ -1,0 +1,34 @@
+"""The table of tasks agrees with what is typed by hand elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import get_args
+
+import numpy as np
+
+from emu_perception.data.batch import Batch, collate
+from emu_perception.data.sample import Sample
+from emu_perception.inference.model_file import Task
+from emu_perception.networks.raw_outputs import RawOutputs
+from emu_perception.prediction import Prediction
+from emu_perception.tasks import TASKS
+
+
+def test_typed_fields_are_those_of_the_table() -> None:
+    assert get_args(Task) == tuple(TASKS)
+    assert RawOutputs._fields == tuple({"semantic": "logits"}.get(name, name) for name in TASKS)
+    labels = {task.field for task in TASKS.values()}
+    assert labels <= {field.name for field in fields(Sample)}
+    assert labels <= {field.name for field in fields(Prediction)}
+    for name in labels:
+        assert {name, f"{name}_valid", f"has_{name}"} <= set(Batch.__annotations__)
+
+
+def test_a_sample_without_labels_fills_a_batch_with_unknown_ones() -> None:
+    sample = Sample("name", "clip", np.zeros((4, 6, 3), np.uint8))
+    batch = collate([sample], tuple(TASKS))
+    for task in TASKS.values():
+        assert (batch[task.field] == task.unknown).all()
+        assert not batch[f"{task.field}_valid"].any() and not batch[f"has_{task.field}"].any()
+    assert batch["normals"].shape == (1, 3, 4, 6)
