@@ -16,7 +16,7 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -208,13 +208,15 @@ def losses(folder: Path) -> Arrays:
     return found
 
 
-def trained() -> Iterator[Any]:
-    """Losses, weights and then maps of each small run."""
+def trained(only: Sequence[str]) -> Iterator[Any]:
+    """Losses, weights and then maps of each small run, or of some."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         ensemble = run.train_ensemble(settings(folder, "ensemble"), 2, progress=False)
         sources = {"ensemble": ensemble}
         for name, changes in methods().items():
+            if only and name not in only:
+                continue
             print(name, flush=True)
             if name.endswith("student"):
                 changes = {**changes, "distillation": {"teacher": [str(ensemble)]}}
@@ -237,10 +239,10 @@ def trained() -> Iterator[Any]:
                 yield from predictions("two", deep_ensemble(both), [(64, 96)])
 
 
-def record() -> Arrays:
-    """Everything, by name."""
-    found = dict(shipped())
-    found.update(trained())
+def record(only: Sequence[str] = ()) -> Arrays:
+    """Everything, or the ensemble and some training runs, by name."""
+    found = {} if only else dict(shipped())
+    found.update(trained(only))
     return found
 
 
@@ -270,8 +272,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("action", choices=("record", "compare"))
     parser.add_argument("file", type=Path)
+    parser.add_argument("only", nargs="*", help="training runs, such as densemtl; default: all")
     arguments = parser.parse_args()
-    found = record()
+    found = record(arguments.only)
     if arguments.action == "record":
         np.savez_compressed(arguments.file, **found)
         print(f"{len(found)} arrays recorded")

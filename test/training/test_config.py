@@ -21,7 +21,7 @@ from emu_perception.training.multitask.losses import find_loss
 from emu_perception.training.run import describe_model
 from emu_perception.training.settings import ConfigError, expand
 
-TRAINING = sorted(find_resource("config", "train").glob("*/*.yaml"))
+TRAINING = sorted(find_resource("config", "train").glob("*/[!_]*.yaml"))
 TABLES = sorted(find_resource("config", "studies", "tables").glob("*.yaml"))
 STUDIES = sorted(
     p for p in find_resource("config", "studies").glob("*.yaml") if not p.stem.startswith("mining_")
