@@ -55,7 +55,7 @@ def test_shipped_configurations_hold(path: Path) -> None:
             tasks=config.model.tasks,
             **config.model.arguments,
         )
-    assert (config.distillation is not None) == ("_distill" in path.stem)
+    assert (config.distillation is not None) == ("distill" in path.stem)
 
 
 def test_paper_settings() -> None:
