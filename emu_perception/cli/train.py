@@ -53,6 +53,26 @@ def ensemble(
     typer.echo(train_ensemble(_load(config, out, seed), members, resume))
 
 
+@app.command()
+def schema(
+    kind: Annotated[
+        str, typer.Argument(help="train, table or study: the kind of configuration.")
+    ] = "train",
+) -> None:
+    """Print the JSON schema of configuration files, for editors."""
+    import json
+
+    from emu_perception.experiments.study_config import StudyConfig
+    from emu_perception.experiments.table_config import TableConfig
+    from emu_perception.training.config import TrainConfig
+    from emu_perception.training.config_file import json_schema
+
+    kinds = {"train": TrainConfig, "table": TableConfig, "study": StudyConfig}
+    if kind not in kinds:
+        raise typer.BadParameter(f"kind must be {', '.join(kinds)}, got '{kind}'")
+    typer.echo(json.dumps(json_schema(kinds[kind]), indent=2))
+
+
 def distill(
     config: ConfigOption = None,
     teacher: Annotated[

@@ -67,6 +67,18 @@ def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
     return found
 
 
+def json_schema(kind: type[BaseModel]) -> dict[str, Any]:
+    """JSON schema of a configuration file, for editors that complete and check YAML.
+
+    No key is required: a file may have it from the one that it `extends`.
+    """
+    schema = kind.model_json_schema()
+    for group in (schema, *schema.get("$defs", {}).values()):
+        group.pop("required", None)
+    schema["properties"]["extends"] = {"type": "string"}
+    return schema
+
+
 def explain(kind: type[BaseModel], error: ValidationError) -> str:
     """What is wrong with each key, a line each."""
     return "\n".join(f"  {_explain(kind, each)}" for each in error.errors())

@@ -48,7 +48,7 @@ class LossConfig(Strict):
 
 
 class WeightingConfig(Strict):
-    """How the losses of several tasks become one; see `training/multitask/weighting.py`."""
+    """How the losses of several tasks become one; see `training/weighting.py`."""
 
     name: str = "fixed"
     weights: dict[Task, float] = Field({})

@@ -22,12 +22,14 @@ from emu_perception.networks.raw_outputs import RawOutputs
 from emu_perception.networks.rays import pixel_rays
 from emu_perception.prediction import UNLABELLED
 from emu_perception.tasks import TASKS
-from emu_perception.training import losses
+from emu_perception.training import (
+    balancing,  # noqa: F401  (registers weightings)
+    losses,
+)
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.ground_plane import fit_ground_plane
-from emu_perception.training.multitask import balancing  # noqa: F401  (registers weightings)
-from emu_perception.training.multitask.weighting import build_weighting, negative_losses
 from emu_perception.training.targets import Outputs, activate
+from emu_perception.training.weighting import build_weighting, negative_losses
 
 _STEP_SEED = 1_000_003
 """A prime, so that the seeds of steps and of processes do not meet."""

@@ -15,7 +15,7 @@ from emu_perception.networks.architectures import build_network
 from emu_perception.resources import find_resource
 from emu_perception.training.builders import build_module
 from emu_perception.training.config import TrainConfig
-from emu_perception.training.config_file import load_config
+from emu_perception.training.config_file import json_schema, load_config, read_values
 from emu_perception.training.data_config import DatasetConfig
 from emu_perception.training.multitask.losses import find_loss
 from emu_perception.training.run import describe_model
@@ -275,3 +275,25 @@ def test_paths_fill_in_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unknown_argument_of_the_architecture_is_refused() -> None:
     with pytest.raises(ValueError, match="widht"):
         build_network("segdepthformer", backbone="mit_b0", classes=2, widht=8)
+
+
+@pytest.mark.parametrize("kind", [TrainConfig, StudyConfig, TableConfig])
+def test_the_schema_knows_the_keys_of_every_shipped_file(kind: type) -> None:
+    schema = json_schema(kind)
+
+    def unknown(values: object, group: dict) -> list[str]:
+        while "$ref" in group or "anyOf" in group:
+            options = [g for g in group.get("anyOf", [group]) if "$ref" in g]
+            if not options:
+                return []
+            group = schema["$defs"][options[0]["$ref"].rpartition("/")[2]]
+        if not isinstance(values, dict) or "properties" not in group:
+            return []
+        known = group["properties"]
+        wrong = [key for key in values if key not in known]
+        return wrong + [w for k in values if k in known for w in unknown(values[k], known[k])]
+
+    files = {TrainConfig: TRAINING, StudyConfig: STUDIES, TableConfig: TABLES}[kind]
+    assert unknown({"no_such_key": 1}, schema) == ["no_such_key"]
+    for path in files:
+        assert not unknown(read_values(path), schema), path

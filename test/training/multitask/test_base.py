@@ -36,8 +36,8 @@ from emu_perception.training.data_config import DataConfig, DatasetConfig
 from emu_perception.training.data_module import open_dataset, training_set
 from emu_perception.training.multitask.losses import find_loss
 from emu_perception.training.multitask.module import MultiTaskModule
-from emu_perception.training.multitask.weighting import build_weighting
 from emu_perception.training.settings import ConfigError
+from emu_perception.training.weighting import build_weighting
 
 ALL = ["semantic", "depth", "normals", "edges"]
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from emu_perception.training.multitask import balancing
-from emu_perception.training.multitask.weighting import Weighting, build_weighting
+from emu_perception.training import balancing
+from emu_perception.training.weighting import Weighting, build_weighting
 
 TASKS = ("semantic", "depth")
 

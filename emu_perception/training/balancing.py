@@ -15,7 +15,7 @@ import torch.distributed
 import torch.nn as nn
 from torch import Tensor
 
-from emu_perception.training.multitask.weighting import Weighting, register_weighting
+from emu_perception.training.weighting import Weighting, register_weighting
 
 
 @register_weighting("uncertainty")
