@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from emu_perception.prediction import UNLABELLED
 from emu_perception.resources import find_resource
+from emu_perception.yaml_file import read_yaml
 
 HUMAN_PARTS = (
     "background", "head", "torso", "upper arms", "lower arms", "upper legs", "lower legs",
@@ -129,11 +129,7 @@ def load_label_set(name_or_path: str) -> LabelSet:
             raise ValueError(
                 f"unknown label set '{name_or_path}': give a path or one of {', '.join(known)}"
             ) from None
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {error}") from error
-    return LabelSet.from_dict(values)
+    return LabelSet.from_dict(read_yaml(path))
 
 
 def class_mapping(

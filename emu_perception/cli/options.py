@@ -29,7 +29,7 @@ DataOptions = Annotated[
 
 def parse_options(texts: list[str] | None) -> dict[str, Any]:
     """`NAME=VALUE` each, the values as in YAML."""
-    import yaml
+    from emu_perception.yaml_file import parse_yaml
 
     values: dict[str, Any] = {}
     for text in texts or []:
@@ -37,9 +37,9 @@ def parse_options(texts: list[str] | None) -> dict[str, Any]:
         if not separator:
             raise typer.BadParameter(f"--option wants NAME=VALUE, got '{text}'")
         try:
-            values[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise typer.BadParameter(f"--option {text}: the value is no YAML") from error
+            values[name] = parse_yaml(value, f"--option {name}")
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
     return values
 
 

@@ -10,10 +10,8 @@ from emu_perception.inference.model_file import (
     LoadedModel,
     load_model,
 )
+from emu_perception.networks.architectures import WITH_MEMBERS
 from emu_perception.networks.ensembles import DeepEnsemble
-
-WITH_MEMBERS = ("deep_ensemble", "deep_sub_ensemble", "monte_carlo_dropout")
-"""Architectures that are several networks, or several passes of one."""
 
 
 def load_models(paths: Sequence[str | Path]) -> LoadedModel:

@@ -16,18 +16,28 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     field_serializer,
     field_validator,
     model_validator,
 )
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from emu_perception.atomic import replacing
 from emu_perception.camera import Intrinsics
+from emu_perception.inference.model_checks import (
+    DIGEST,
+    WeightLimit,
+    check_description,
+    check_header_size,
+    check_weights,
+    digest,
+    parse_description,
+    reason,
+)
 from emu_perception.labels import LabelSet
 from emu_perception.resources import find_resource
+from emu_perception.text import one_line
 
 HEADER_KEY = "emu_perception"
 DEFAULT_MODEL = "street_emuformer_lite0.safetensors"
@@ -38,13 +48,19 @@ Task = Literal["semantic", "depth", "normals", "edges", "human_parts", "saliency
 
 
 class ModelFileError(ValueError):
-    """A model file that is missing, damaged, or not one of this package."""
+    """A model file that is missing, damaged, or not one of this package.
+
+    The message is one line of at most `text.LINE_LIMIT` printable characters.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class Fit(BaseModel):
     """The data that a number of a `Calibration` was fitted on."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     title: str
     """In words, such as "camvid calibration (47 images)"."""
@@ -57,7 +73,7 @@ class Fit(BaseModel):
 class Calibration(BaseModel):
     """Corrections fitted on held-out data after training."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     temperature: float = Field(1.0, gt=0)
     """Divides the logits."""
@@ -94,7 +110,7 @@ class Camera(BaseModel):
     The network predicts depth x f0 / f, where f is the focal length in pixels of its input.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     canonical_focal_length: float = Field(gt=0)
     """f0, in pixels."""
@@ -115,7 +131,7 @@ class Camera(BaseModel):
 class Traits(BaseModel):
     """What a network does that its tasks do not tell."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     depth_variance: bool = True
     """Its depth, where it predicts one, comes with a variance."""
@@ -134,7 +150,9 @@ class Traits(BaseModel):
 class ModelSpec(BaseModel):
     """Everything about a model but its weights."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False
+    )
 
     format: Literal[1] = 1
     architecture: str
@@ -184,6 +202,9 @@ class ModelSpec(BaseModel):
             raise ValueError("the task 'semantic' needs a label_set")
         if min(self.input_size) < 32:
             raise ValueError(f"input_size must be at least 32 x 32, got {self.input_size}")
+        check_description(self.backbone, self.input_size, self.arguments)
+        if min(self.normalization_std) <= 0:
+            raise ValueError(f"normalization_std must be positive, got {self.normalization_std}")
         if self.rays and self.camera is None:
             raise ValueError("a network that takes rays needs a camera, to assume an unknown one")
         low, high = self.depth_range
@@ -268,8 +289,14 @@ def save_model(
     if half:
         tensors = {name: _halved(value) for name, value in tensors.items()}
     described = spec.model_copy(update={"traits": Traits.of(network)})
-    with replacing(Path(path)) as partial:
-        save_file(tensors, partial, metadata={HEADER_KEY: described.model_dump_json()})
+    values = {**described.model_dump(mode="json"), DIGEST: digest(tensors)}
+    # One entry: safetensors writes several in any order, and equal models make equal files.
+    metadata = {HEADER_KEY: json.dumps(values, ensure_ascii=False, separators=(",", ":"))}
+    try:
+        with replacing(Path(path)) as partial:
+            save_file(tensors, partial, metadata=metadata)
+    except SafetensorError as error:  # how it reports a full disk
+        raise OSError(f"{path} cannot be written: {error}") from error
 
 
 def _halved(value: torch.Tensor) -> torch.Tensor:
@@ -327,9 +354,10 @@ def read_spec(path: str | Path) -> ModelSpec:
     """
     path = resolve_model_path(path)
     try:
+        check_header_size(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise ModelFileError(
             f"{path} cannot be read as a safetensors file: {error}; it may be truncated or of "
             "another format (git-lfs pointers look like this too)"
@@ -340,9 +368,10 @@ def read_spec(path: str | Path) -> ModelSpec:
             "write model files with emu_perception.inference.model_file.save_model"
         )
     try:
-        return ModelSpec.model_validate(json.loads(metadata[HEADER_KEY]))
-    except (ValidationError, ValueError) as error:
-        raise ModelFileError(f"{path}: its description does not hold: {error}") from error
+        values, _ = parse_description(metadata[HEADER_KEY])
+        return ModelSpec.model_validate(values)
+    except ValueError as error:
+        raise ModelFileError(f"{path}: its description does not hold: {reason(error)}") from error
 
 
 def load_model(path: str | Path) -> LoadedModel:
@@ -367,18 +396,28 @@ def open_model(path: str | Path) -> LoadedModel:
 
 
 def _build(spec: ModelSpec, path: Path) -> nn.Module:
+    weights = _read_weights(path)
     try:
-        network = spec.build()
-        network.load_state_dict(_read_weights(path))
-    except (RuntimeError, ValueError) as error:
+        with WeightLimit(sum(tensor.numel() for tensor in weights.values())):
+            network = spec.build()
+        network.load_state_dict(weights)
+    except Exception as error:  # impossible arguments fail in timm and torch in many ways
         raise ModelFileError(f"{path}: the weights do not fit its description: {error}") from error
+    if spec.traits is not None and Traits.of(network) != spec.traits:
+        raise ModelFileError(
+            f"{path}: its description claims {spec.traits}, the network has {Traits.of(network)}"
+        )
     return network.eval()
 
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     """By name, those stored in fp16 as fp32."""
     try:
-        stored = load_file(path)
-    except (SafetensorError, OSError) as error:
+        check_header_size(path)
+        with safe_open(path, framework="pt") as file:
+            _, expected = parse_description((file.metadata() or {}).get(HEADER_KEY, "{}"))
+            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        check_weights(stored, expected)
+    except (SafetensorError, OSError, ValueError) as error:
         raise ModelFileError(f"{path}: its weights cannot be read: {error}") from error
     return {k: v.float() if v.dtype == torch.float16 else v for k, v in stored.items()}

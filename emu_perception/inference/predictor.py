@@ -20,6 +20,7 @@ from emu_perception.inference.engines.base import (
 )
 from emu_perception.inference.model_file import (
     LoadedModel,
+    ModelFileError,
     ModelSpec,
     open_model,
 )
@@ -200,6 +201,31 @@ class Predictor:
                 found["classes"] = found["classes"].masked_fill(doubtful, UNLABELLED)
         named = {OWN_NAMES.get(name, name): value for name, value in found.items()}
         return {name: named[name] for name in wanted}
+
+    def warm_up(self, height: int, width: int, output_size: tuple[int, int] | None = None) -> None:
+        """Run the model on a black image, so that the first image of this size is not delayed.
+
+        Args:
+            height, width: of the images to come, in pixels.
+            output_size: height and width of the maps; by default those of the image.
+
+        Raises:
+            ModelFileError: maps are not finite; damaged weights and a too small precision do this.
+        """
+        camera = self._seen_camera(None, height, width)
+        found = self._engine.run(
+            np.zeros((height, width, 3), np.uint8),
+            self.network_size(height, width),
+            output_size or (height, width),
+            self._engine_maps(self._check_maps(None)),
+            camera if self.spec.rays else None,
+        )
+        for name, values in found.items():
+            if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+                raise ModelFileError(
+                    f"{self.path}: on a black image '{name}' is not finite with {self.engine}, "
+                    f"{self.precision}: the weights are damaged or need another precision"
+                )
 
     def close(self) -> None:
         """Release the network and the device's memory; the predictor is of no use afterwards."""

@@ -17,6 +17,8 @@ from emu_perception.networks.xtasc import XTasCNet
 
 Builder = Callable[..., nn.Module]
 _BUILDERS: dict[str, Builder] = {}
+WITH_MEMBERS = ("deep_ensemble", "deep_sub_ensemble", "monte_carlo_dropout")
+"""Architectures that are several networks, or several passes of one."""
 
 
 def register_architecture(name: str) -> Callable[[Builder], Builder]:
@@ -53,7 +55,13 @@ def build_network(architecture: str, **arguments: object) -> nn.Module:
 def build_ensemble(
     member: str = "segdepthformer", members: int = 10, **arguments: object
 ) -> DeepEnsemble:
-    """A Deep Ensemble of untrained networks of one architecture, given its arguments."""
+    """A Deep Ensemble of untrained networks of one architecture, given its arguments.
+
+    Raises:
+        ValueError: the members have members themselves.
+    """
+    if member in WITH_MEMBERS:
+        raise ValueError(f"the members of an ensemble are single networks, not '{member}'")
     return DeepEnsemble([build_network(member, **arguments) for _ in range(members)])
 
 

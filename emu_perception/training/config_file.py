@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.settings import ConfigError
+from emu_perception.yaml_file import read_yaml
+
+MAX_PARENTS = 20
+"""Files in a chain of `extends`."""
 
 
 def load_config(path: str | Path, kind: type[BaseModel] = TrainConfig, **overrides: Any) -> Any:
@@ -42,19 +45,23 @@ def read_values(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
         ConfigError: not a mapping, or what it extends is not there, or extends it in turn.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
+        values = read_yaml(path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold keys and values, such as 'seed: 0'")
     if "extends" not in values:
         return values
     parent = path.parent / str(values.pop("extends"))
-    if parent in (path, *below):
+    # As files, not as text: `sub/../a.yaml` is `a.yaml`.
+    files = (path.resolve(), *below)
+    if parent.resolve() in files:
         raise ConfigError(f"{path} extends {parent}, which extends it")
+    if len(files) > MAX_PARENTS:
+        raise ConfigError(f"{files[-1]} extends a chain of more than {MAX_PARENTS} files")
     if not parent.is_file():
         raise ConfigError(f"{path} extends {parent}, which is not there")
-    return merged(read_values(parent, (path, *below)), values)
+    return merged(read_values(parent, files), values)
 
 
 def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

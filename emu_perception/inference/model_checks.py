@@ -1,0 +1,171 @@
+"""Checks for the reader of a model file: sizes before anything is built, then the weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from emu_perception.yaml_file import check_extent
+
+DIGEST = "weights_sha256"
+"""Name of the weights' digest beside the fields of the description."""
+MAX_HEADER_BYTES = 32 << 20
+"""Of the safetensors header, which names every tensor."""
+MAX_DESCRIPTION = 1_000_000
+"""Characters of the description in it."""
+MAX_SIDE, MAX_PIXELS = 4096, 1 << 22
+"""Of the input size."""
+MAX_NUMBER = 65_536
+"""Of an argument."""
+MAX_COUNTS = {"members": 100, "samples": 1000}
+"""Arguments that multiply the time of an inference."""
+RESERVED = ("architecture", "backbone", "classes", "tasks")
+"""Fields of the description that builders take too: no arguments."""
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_FACTORIES = frozenset(
+    {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.tensor}
+)
+
+
+def check_header_size(path: Path) -> None:
+    """Refuse a safetensors file whose header would take the memory.
+
+    Raises:
+        ValueError: the first eight bytes announce a header that is too long.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if MAX_HEADER_BYTES < length <= path.stat().st_size:
+        raise ValueError(f"its header has {length} bytes, at most {MAX_HEADER_BYTES} are read")
+
+
+def parse_description(description: str) -> tuple[Any, str | None]:
+    """The values of a description's JSON, and the digest of the weights where it has one.
+
+    Raises:
+        ValueError: no JSON, too long or too deeply nested.
+    """
+    if len(description) > MAX_DESCRIPTION:
+        raise ValueError(f"it has {len(description)} characters, at most {MAX_DESCRIPTION}")
+    try:
+        values = json.loads(description)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    check_extent(values, "it")
+    expected = values.pop(DIGEST, None) if isinstance(values, dict) else None
+    return values, expected
+
+
+def reason(error: ValueError) -> str:
+    """The problems of a validation without pydantic's explanations."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc']))} {problem['msg']}".strip() for problem in problems[:3]
+    )
+
+
+def check_description(backbone: str, input_size: tuple[int, int], arguments: Any) -> None:
+    """Refuse a description that asks for too much.
+
+    Raises:
+        ValueError: the backbone is no model's name, the input size or an argument is out of range.
+    """
+    if not _NAME.fullmatch(backbone):
+        raise ValueError(f"backbone must be the name of a timm model, got '{backbone}'")
+    if max(input_size) > MAX_SIDE or math.prod(input_size) > MAX_PIXELS:
+        raise ValueError(
+            f"input_size must be at most {MAX_SIDE} a side and {MAX_PIXELS} pixels, got "
+            f"{input_size[0]} x {input_size[1]}"
+        )
+    for name, value in arguments.items():
+        if name in RESERVED:
+            raise ValueError(f"arguments must not name '{name}': it has a field of its own")
+        _check_argument(name, value, MAX_COUNTS.get(name, MAX_NUMBER))
+
+
+def _check_argument(name: str, value: Any, limit: int) -> None:
+    values = value if isinstance(value, list | tuple) else [value]
+    if len(values) > 64:
+        raise ValueError(f"argument '{name}' has {len(values)} entries, at most 64 are allowed")
+    for each in values:
+        if isinstance(each, str):
+            if len(each) > 100:
+                raise ValueError(f"argument '{name}' has {len(each)} characters, at most 100")
+        elif isinstance(each, int | float):
+            if not abs(each) <= limit:
+                raise ValueError(f"argument '{name}' must be at most {limit}, got {each}")
+        elif each is not None:
+            raise ValueError(
+                f"argument '{name}' must be a number, a text, true, false or a list of these"
+            )
+
+
+class WeightLimit(TorchFunctionMode):
+    """Stops the construction of a network that creates more numbers than its file can fill.
+
+    Args:
+        stored: numbers in the file. timm builds an encoder's classifier too and drops it, so a
+            network may create several times as many.
+    """
+
+    def __init__(self, stored: int) -> None:
+        super().__init__()
+        self._stored = stored
+        self._left = 4 * stored + 50_000_000
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if func in _FACTORIES:
+            self._left -= found.numel()
+            if self._left < 0:
+                raise ValueError(
+                    f"the description asks for a much larger network than the {self._stored} "
+                    "numbers in the file"
+                )
+        return found
+
+
+def digest(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and numbers, in the order of the names; hexadecimal."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        values = tensor.detach().cpu().contiguous().flatten()
+        found.update(values.view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def check_weights(weights: Mapping[str, Tensor], expected: str | None) -> None:
+    """Refuse weights that were changed or that spoil every output.
+
+    Args:
+        weights: by name.
+        expected: their digest; None for files of older versions.
+
+    Raises:
+        ValueError: another digest, or numbers that are not finite.
+    """
+    if expected is not None and digest(weights) != expected:
+        raise ValueError("the weights are not those that were saved: their digest differs")
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"the weights '{name}' hold numbers that are not finite")
