@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,10 @@ TESTS = Path(__file__).resolve().parent
 # At import, before any engine or child process asks.
 os.environ["EMU_CACHE_DIR"] = tempfile.mkdtemp(prefix="emu_test_cache_")
 atexit.register(shutil.rmtree, os.environ["EMU_CACHE_DIR"], ignore_errors=True)
+
+# A test that imports OpenVINO before the package does would have it report every conversion over
+# the network, from a forked process each.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 # Processes that test side by side share the cores; so do their children.
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:

@@ -1,7 +1,8 @@
 """OpenVINO: the default on a CPU.
 
 The network is compiled once per input size; what turns raw outputs into maps is compiled once per
-set of wanted maps, which takes a fraction of a second, so a change of subscriptions is cheap.
+set of wanted maps, which takes a fraction of a second, so a change of subscriptions is cheap. Sizes
+that come and go are computed by PyTorch: see `CompiledForms`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ from emu_perception.inference.engines.banded import (
 )
 from emu_perception.inference.engines.base import fold
 from emu_perception.inference.engines.cache import EngineCache
+from emu_perception.inference.engines.forms import CompiledForms
 from emu_perception.inference.model_file import LoadedModel
+from emu_perception.interrupt import interruptible
 from emu_perception.networks.decoder import separate_decoders
 from emu_perception.networks.raw_outputs import RawOutputs
 
@@ -53,7 +56,7 @@ _Maps: TypeAlias = Callable[[np.ndarray], list[np.ndarray]]
 """Raw outputs of a task to its maps."""
 NETWORK = "network"
 """What the kept forms of networks are called by, before their sizes."""
-KEPT_SIZES = 8
+KEPT_SIZES = 4
 """Compiled networks that are kept, one per size; the least recently used goes first."""
 KEPT_MAPS = 3
 """Compiled forms of each task's maps that are kept. At 640 x 480 one of 40 classes takes 90 MB."""
@@ -127,9 +130,9 @@ class OpenVINOEngine:
         self._model: LoadedModel | None = model
         if not self._cache.holds(NETWORK):
             _ = model.network  # weights that do not fit are refused here
-        self._compile_network = functools.lru_cache(KEPT_SIZES)(self._compile_network_once)
-        kept = KEPT_MAPS * len(model.spec.tasks)
-        self._compile_maps = functools.lru_cache(kept)(self._compile_maps_once)
+        self._networks: CompiledForms[_Request] = CompiledForms(KEPT_SIZES)
+        self._maps: CompiledForms[_Maps] = CompiledForms(KEPT_MAPS * len(model.spec.tasks))
+        self._eager: _Network | None = None
 
     def run(
         self,
@@ -145,11 +148,12 @@ class OpenVINOEngine:
         if self._spec.rays:
             assert camera is not None, "a network that takes rays needs a camera"
             given.append(camera_tensor(camera).numpy())
-        raw = dict(zip(self._spec.tasks, self._compile_network(network_size)(*given), strict=True))
+        outputs = self._run_network(network_size, given)
+        raw = dict(zip(self._spec.tasks, outputs, strict=True))
         maps: dict[str, Tensor] = {}
         for task, names in requested(self._spec, wanted).items():
             compiled = _rounded_up(names) if _is_banded(task, names, raw[task].shape) else names
-            results = self._compile_maps(task, compiled, network_size, output_size)(raw[task])
+            results = self._run_maps(task, compiled, raw[task], network_size, output_size)
             for name, result in zip(compiled, results, strict=True):
                 if name in names:
                     maps[name] = torch.from_numpy(result)
@@ -157,24 +161,52 @@ class OpenVINOEngine:
 
     def close(self) -> None:
         """Release the compiled networks."""
-        self._model = None
-        self._compile_network.cache_clear()
-        self._compile_maps.cache_clear()
+        self._model = self._eager = None
+        self._networks.clear()
+        self._maps.clear()
 
-    def _compile_network_once(self, size: tuple[int, int]) -> _Request:
+    def _run_network(self, size: tuple[int, int], arrays: list[np.ndarray]) -> list[np.ndarray]:
+        compiled = self._networks.get(size, lambda: self._compile_network(size))
+        if compiled is not None:
+            return compiled(*arrays)
+        if self._eager is None:
+            assert self._model is not None, "the engine was closed"
+            self._eager = _Network(fold(self._model.network), self._spec)
+        with torch.inference_mode():
+            return [raw.numpy() for raw in self._eager(*map(torch.from_numpy, arrays))]
+
+    def _run_maps(
+        self,
+        task: str,
+        names: tuple[str, ...],
+        raw: np.ndarray,
+        network_size: tuple[int, int],
+        size: tuple[int, int],
+    ) -> list[np.ndarray]:
+        compiled = self._maps.get(
+            (task, names, network_size, size),
+            lambda: self._compile_maps(task, names, raw.shape, network_size, size),
+        )
+        if compiled is not None:
+            return compiled(raw)
+        activation = activations(self._spec, frozenset(names), size)[task]
+        with torch.inference_mode():
+            return [each.numpy() for each in activation(torch.from_numpy(raw))]
+
+    def _compile_network(self, size: tuple[int, int]) -> _Request:
         example = [torch.zeros((1, 3, *size), dtype=torch.uint8)]
         if self._spec.rays:
             example.append(torch.ones(1, 4))
         return self._compile(f"{NETWORK}-{_name(size)}", self._network, *example)
 
-    def _compile_maps_once(
+    def _compile_maps(
         self,
         task: str,
         names: tuple[str, ...],
+        shape: tuple[int, ...],
         network_size: tuple[int, int],
         size: tuple[int, int],
     ) -> _Maps:
-        shape = self._compile_network(network_size).shapes[self._spec.tasks.index(task)]
         activation = activations(self._spec, frozenset(names), size)[task]
         sizes = "-".join(map(_name, (network_size, size)))
         if isinstance(activation, SemanticActivation) and _is_banded(task, names, shape):
@@ -198,9 +230,12 @@ class OpenVINOEngine:
 
     def _compile(self, name: str, make: Callable[[], nn.Module], *example: Tensor) -> _Request:
         """From the cache where it is there."""
-        compiled = self._from_cache(name)
-        if compiled is None:
-            compiled = self._compile_anew(name, make(), example)
+
+        def compiled_form() -> Any:
+            found = self._from_cache(name)
+            return self._compile_anew(name, make(), example) if found is None else found
+
+        compiled = interruptible(compiled_form)
         request = _Request(compiled)
         _give_back_memory()
         return request
