@@ -22,6 +22,7 @@ from torch import Tensor
 
 from emu_perception.networks.rays import RAY_CHANNELS
 from emu_perception.networks.segdepthformer import SegDepthFormer
+from emu_perception.text import one_line
 
 _Renaming = list[tuple[str, str | Callable[[re.Match[str]], str]]]
 
@@ -89,12 +90,26 @@ def convert_segformer_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """Tensors of a `.safetensors` or PyTorch file; code inside a pickle is never run."""
+    """Tensors of a `.safetensors` or PyTorch file; code inside a pickle is never run.
+
+    Raises:
+        ValueError: the file holds something else, or is damaged.
+        FileNotFoundError: there is no such file.
+    """
     path = Path(path)
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    return state.get("state_dict", state)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state)
+        return {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # damaged files fail in many ways
+        raise ValueError(
+            f"{path} cannot be read as weights ({type(error).__name__}: "
+            f"{one_line(str(error), 120)}): expected a .safetensors or PyTorch file of tensors"
+        ) from error
 
 
 def load_segformer_weights(network: SegDepthFormer, path: str | Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from emu_perception.atomic import replacing
 from emu_perception.data import Dataset
 from emu_perception.data.batch import collate
 from emu_perception.prediction import Prediction
+from emu_perception.text import one_line
 from emu_perception.training.modules import SupervisedModule
 from emu_perception.training.settings import ConfigError
 from emu_perception.uncertainty import semantic_maps
@@ -27,13 +29,52 @@ PICTURES = 3
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there when it is complete and on disk."""
+    """Checkpoints that are complete or not there, and that run no code when they are loaded."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        with replacing(Path(path)) as partial:
-            torch.save(checkpoint, partial)
+        """Write a checkpoint beside its place and move it there when it is on disk.
+
+        Raises:
+            OSError: it cannot be written; an earlier checkpoint stays.
+        """
+        try:
+            with replacing(Path(path)) as partial:
+                torch.save(checkpoint, partial)
+        except RuntimeError as error:  # how torch reports a full disk
+            raise OSError(f"{path} cannot be written: {one_line(str(error), 150)}") from error
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint of numbers, texts and containers of these.
+
+        A checkpoint is a pickle, which may run any code. Only torch's restricted reader is used,
+        whatever `weights_only` is.
+
+        Raises:
+            ConfigError: damaged, or it holds other objects.
+        """
+        try:
+            found = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # damaged ones fail in many ways
+            foreign = re.search(r"GLOBAL (\S+)", str(error))
+            if foreign:
+                raise ConfigError(
+                    f"{path} is refused: it holds '{one_line(foreign[1], 60)}', which could run "
+                    "code. Resume only from what this training wrote, or start anew with --resume "
+                    "never"
+                ) from error
+            raise ConfigError(
+                f"{path} cannot be read as a checkpoint ({one_line(str(error), 100)}): start anew "
+                "with --resume never"
+            ) from error
+        if not isinstance(found, dict) or not {"state_dict", "loops"} <= found.keys():
+            raise ConfigError(f"{path} is not a checkpoint of a training run")
+        return found
 
 
 def epoch_checkpoint(folder: Path) -> ModelCheckpoint:

@@ -85,6 +85,7 @@ class TrainerConfig(Strict):
     epochs: int = Field(gt=0)
     accelerator: str = "auto"
     devices: int | str = "auto"
+    """Number of devices, -1 for all, their indices such as "0,2", or "auto"."""
     nodes: int = Field(1, gt=0)
     strategy: str = "auto"
     precision: str = "32-true"
@@ -101,6 +102,13 @@ class TrainerConfig(Strict):
     """Steps."""
     picture_every: int = Field(5, gt=0)
     """Epochs between pictures of validation images."""
+
+    @field_validator("devices")
+    @classmethod
+    def _some(cls, devices: int | str) -> int | str:
+        if isinstance(devices, int) and devices < 1 and devices != -1:
+            raise ValueError(f"must be a positive number, -1 for all, or 'auto', got {devices}")
+        return devices
 
 
 class TrainConfig(Strict):

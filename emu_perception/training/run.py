@@ -13,7 +13,6 @@ import torch.nn as nn
 import yaml
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
-from pydantic import ValidationError
 
 from emu_perception.atomic import write_text
 from emu_perception.inference.methods import deep_ensemble
@@ -32,6 +31,7 @@ from emu_perception.networks.pretrained import (
     read_state,
     widen_input,
 )
+from emu_perception.text import one_line
 from emu_perception.training.builders import build_module
 from emu_perception.training.callbacks import (
     AtomicCheckpointIO,
@@ -45,6 +45,7 @@ from emu_perception.training.data_module import ANNOTATION_FILE, DataModule
 from emu_perception.training.memory import keep_freed_memory
 from emu_perception.training.modules import SupervisedModule
 from emu_perception.training.settings import ConfigError, expand
+from emu_perception.yaml_file import read_yaml
 
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.yaml"
@@ -181,6 +182,8 @@ def train(config: TrainConfig, resume: str = "auto", *, progress: bool = True) -
             if resume != "auto":
                 raise ConfigError(f"there is no checkpoint '{start}' to resume from")
             start = None
+    if start is not None:
+        AtomicCheckpointIO().load_checkpoint(start)  # refused before anything is deleted
     keep_freed_memory()
     model = config.model
     learnt = ("depth",) if config.multitask.self_supervision else ()
@@ -200,7 +203,7 @@ def train(config: TrainConfig, resume: str = "auto", *, progress: bool = True) -
                 path.unlink(missing_ok=True)
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         write_text(folder / CONFIG_FILE, text)
-    trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=False)
+    trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
@@ -272,27 +275,31 @@ def _trainer(
         many = settings.nodes > 1 or settings.devices not in (1, "1")
         if many and (strategy == "ddp" or torch.cuda.device_count() > 1):
             strategy = "ddp_find_unused_parameters_true"
-    return L.Trainer(
-        max_epochs=settings.epochs,
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        num_nodes=settings.nodes,
-        strategy=strategy,
-        precision=settings.precision,  # type: ignore[arg-type]
-        accumulate_grad_batches=settings.accumulate,
-        gradient_clip_val=config.optimizer.clip_norm,
-        check_val_every_n_epoch=settings.validate_every,
-        limit_val_batches=None if data.validation is not None else 0,
-        num_sanity_val_steps=0,
-        log_every_n_steps=settings.log_every,
-        callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
-        logger=TensorBoardLogger(folder, name="", version="curves"),
-        default_root_dir=folder,
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
+    options: dict[str, Any] = {
+        "max_epochs": settings.epochs,
+        "accelerator": settings.accelerator,
+        "devices": settings.devices,
+        "num_nodes": settings.nodes,
+        "strategy": strategy,
+        "precision": settings.precision,
+        "accumulate_grad_batches": settings.accumulate,
+        "gradient_clip_val": config.optimizer.clip_norm,
+        "check_val_every_n_epoch": settings.validate_every,
+        "limit_val_batches": None if data.validation is not None else 0,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": settings.log_every,
+        "callbacks": callbacks,
+        "plugins": [AtomicCheckpointIO()],
+        "logger": TensorBoardLogger(folder, name="", version="curves"),
+        "default_root_dir": folder,
+        "enable_progress_bar": progress,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+    }
+    try:
+        return L.Trainer(**options)
+    except Exception as error:  # Lightning has types of its own for impossible settings
+        raise ConfigError(f"trainer: {one_line(str(error), 200)}") from error
 
 
 def _check_same(config: TrainConfig, folder: Path) -> None:
@@ -302,8 +309,8 @@ def _check_same(config: TrainConfig, folder: Path) -> None:
         return
     try:
         # Settings that are newer than the run have their defaults.
-        known = TrainConfig.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
+        known = TrainConfig.model_validate(read_yaml(file))
+    except ValueError as error:  # a ValidationError is one, too
         raise ConfigError(
             f"{file} does not hold a run's settings; was it cut short? Put the run's own back, "
             "choose another output, or start anew with --resume never"
