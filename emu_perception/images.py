@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from emu_perception.atomic import replacing
+from emu_perception.native_stderr import quiet_decoders
 
 MAX_PIXELS = 1 << 24
 """The largest image in a message or a recording, unless a parameter sets another limit."""
@@ -62,7 +63,8 @@ class ImageFile:
             ImageFileError: the compressed pixels are damaged.
         """
         try:
-            image = cv2.imdecode(np.frombuffer(self.data, np.uint8), flags)
+            with quiet_decoders():
+                image = cv2.imdecode(np.frombuffer(self.data, np.uint8), flags)
         except (cv2.error, MemoryError):
             image = None
         if image is None:

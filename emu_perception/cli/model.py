@@ -32,6 +32,7 @@ def info(
         read_spec,
         resolve_model_path,
     )
+    from emu_perception.text import printable
 
     path = resolve_model_path(file)
     spec = read_spec(path)
@@ -44,13 +45,19 @@ def info(
         if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
     )
 
-    grid = Table(title=path.name, title_justify="left", show_header=False, box=None, padding=(0, 2))
+    grid = Table(
+        title=Text(printable(path.name)),
+        title_justify="left",
+        show_header=False,
+        box=None,
+        padding=(0, 2),
+    )
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
 
     def row(name: str, value: object) -> None:
         if value not in ("", None):
-            grid.add_row(name, value if isinstance(value, Text) else Text(str(value)))
+            grid.add_row(Text(printable(name)), Text(printable(str(value))))
 
     row("description", spec.description)
     row("architecture", spec.architecture)
@@ -89,7 +96,7 @@ def info(
         classes = Text()
         for name, color in zip(spec.label_set.names, spec.label_set.colors, strict=True):
             classes.append("  ", style=f"on rgb({color[0]},{color[1]},{color[2]})")
-            classes.append(f" {name}   ")
+            classes.append(f" {printable(name)}   ")
         row("label set", f"{spec.label_set.name}, {len(spec.label_set)} classes")
         grid.add_row("classes", classes)
         row("without depth", ", ".join(spec.label_set.without_depth))

@@ -15,6 +15,7 @@ import numpy as np
 
 from emu_perception.images import MAX_ASPECT, MAX_PIXELS, ImageFileError, is_thin, open_image
 from emu_perception.messages.errors import BadInput, InputError
+from emu_perception.text import one_line
 
 _TO_RGB: dict[str, tuple[int | None, int]] = {
     "rgb": (None, 3),
@@ -63,7 +64,8 @@ def rgb_from_image(message: Any, max_pixels: float = MAX_PIXELS) -> np.ndarray:
     if encoding not in ENCODINGS:
         raise InputError(
             BadInput.ENCODING,
-            f"the image's encoding is '{encoding}', expected one of {', '.join(sorted(ENCODINGS))}",
+            f"the image's encoding is '{one_line(encoding, 40)}', expected one of "
+            f"{', '.join(sorted(ENCODINGS))}",
         )
     pixels = _pixels(message, max_pixels)
     conversion = _CONVERSIONS[encoding][0]
@@ -154,7 +156,9 @@ def map_values(message: Any) -> np.ndarray:
     height, width, step = message.height, message.width, message.step
     if message.encoding not in MAP_ENCODINGS:
         known = ", ".join(MAP_ENCODINGS)
-        raise ValueError(f"the encoding is '{message.encoding}', expected one of {known}")
+        raise ValueError(
+            f"the encoding is '{one_line(message.encoding, 40)}', expected one of {known}"
+        )
     if height < 1 or width < 1:
         raise ValueError(f"the map is {width} x {height} pixels: it is empty")
     dtype = np.dtype(MAP_ENCODINGS[message.encoding])

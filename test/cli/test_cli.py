@@ -66,6 +66,20 @@ def test_model_info_tells_what_is_in_the_file(
     assert f"{sum(p.numel() for p in spec.build().parameters()):,}" in printed
 
 
+def test_model_info_obeys_no_escapes_and_no_markup(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    write_model: Callable[..., Path],
+) -> None:
+    path = write_model(
+        description="\x1b]0;title\x07 [red]x[/red]", metrics={"[link=x]\x1b[2J": "\x9b1m"}
+    )
+    assert emu(monkeypatch, "model", "info", path) == 0
+    printed = capsys.readouterr().out
+    assert not {"\x1b", "\x07", "\x9b"} & set(printed)
+    assert "\\x1b]0;title\\x07 [red]x[/red]" in printed and "[link=x]\\x1b[2J" in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

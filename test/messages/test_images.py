@@ -19,6 +19,8 @@ from emu_perception.messages.images import (
     rgb_from_image,
 )
 from emu_perception.ros.parameters import MAX_IMAGE_PIXELS
+from emu_perception.ros.statistics import Statistics
+from emu_perception.text import LINE_LIMIT
 
 COLOR = (200, 60, 110)
 LAYOUTS = ("rgb", "bgr", "rgba", "bgra")
@@ -302,3 +304,15 @@ def test_damage_ends_in_a_picture_or_a_readable_error(
         return
     assert rgb.ndim == 3
     assert rgb.dtype == np.uint8
+
+
+def test_a_hostile_encoding_is_not_quoted_whole() -> None:
+    encoding = "\x1b[2J" + "x" * 1_000_000
+    message = SimpleNamespace(
+        encoding=encoding, height=1, width=1, step=3, is_bigendian=0, data=b"rgb"
+    )
+    with pytest.raises(InputError) as refused:
+        rgb_from_image(message)
+    assert len(str(refused.value)) < 700 and "\x1b" not in str(refused.value)
+    line = Statistics().bad(refused.value.kind, f"/image:\n{refused.value}")
+    assert line is not None and "\n" not in line and len(line) <= LINE_LIMIT
