@@ -57,6 +57,7 @@ def diagnose(state: NodeState, counts: Snapshot, settings: Settings) -> Diagnost
         "dropped before the node": counts.lost,
         "recently dropped before the node [%]": f"{100 * counts.lost_fraction:.1f}",
         "dropped for a newer one": counts.overtaken,
+        "not wanted": counts.unwanted,
         "jumps back in time": counts.time_jumps,
     }
     for name in ("latency", "inference", "overhead"):

@@ -87,6 +87,7 @@ class ImageInput:
             once.
         on_frame: called with each image that is not held any more; must return at once.
         on_overtaken: called where a newer image took the place of one that was held.
+        on_unwanted: called where the input closes while an image is held.
         on_silence: called with a message where camera_info stayed silent.
     """
 
@@ -100,6 +101,7 @@ class ImageInput:
         on_received: Callable[[int], None],
         on_frame: Callable[[Frame], None],
         on_overtaken: Callable[[], None],
+        on_unwanted: Callable[[], None],
         on_silence: Callable[[str], None],
     ) -> None:
         self._node = node
@@ -109,6 +111,7 @@ class ImageInput:
         self._reliability = reliability
         self._on_received, self._on_frame = on_received, on_frame
         self._on_overtaken, self._on_silence = on_overtaken, on_silence
+        self._on_unwanted = on_unwanted
         self._lock = threading.Lock()
         self._image: Subscription | None = None
         self._camera_info: Subscription | None = None
@@ -193,11 +196,13 @@ class ImageInput:
         """Drop the subscriptions; the newest camera_infos are kept."""
         self._timer.cancel()
         with self._lock:
-            self._held = None
+            held, self._held = self._held, None
             for subscription in (self._image, self._camera_info):
                 if subscription is not None:
                     self._node.destroy_subscription(subscription)
             self._image = self._camera_info = None
+        if held is not None:
+            self._on_unwanted()
 
     def _choose_reliability(self) -> ReliabilityPolicy:
         if self._reliability in RELIABILITY:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.clock import Clock
@@ -38,6 +37,7 @@ from emu_perception.ros.pipeline import Pipeline
 from emu_perception.ros.statistics import Statistics
 from emu_perception.ros.stream import CameraStream
 from emu_perception.ros.worker import Worker
+from emu_perception.text import one_line
 
 if TYPE_CHECKING:
     from emu_perception.inference.predictor import Predictor
@@ -198,18 +198,21 @@ class EmuNode(LifecycleNodeMixin, Node):
         # The first inference of a size takes longer: here it delays nobody. A camera's images are
         # of the size that they were of the last time.
         height, width = recall_image_size(predictor.path) or predictor.spec.input_size
-        predictor.predict(
-            np.zeros((height, width, 3), np.uint8),
-            output_size=settings.published_size(height, width),
-        )
+        try:
+            predictor.warm_up(height, width, settings.published_size(height, width))
+        except ModelFileError as error:
+            predictor.close()
+            raise InputError(BadInput.MODEL_FILE, str(error)) from error
         self.get_logger().info(
             f"model {predictor.path} on {predictor.device} with {predictor.engine}, "
             f"{predictor.precision}"
         )
         spec = predictor.spec
         self.get_logger().info(
-            f"license of the model: {spec.license or 'not stated'}; trained on: "
-            f"{spec.data or 'not stated'}"
+            one_line(
+                f"license of the model: {spec.license or 'not stated'}; trained on: "
+                f"{spec.data or 'not stated'}"
+            )
         )
         return predictor
 
@@ -230,20 +233,22 @@ class EmuNode(LifecycleNodeMixin, Node):
 
     def _offer(self, pipeline: Pipeline, frame: Frame) -> None:
         worker = self._worker
-        if worker is not None:
+        if worker is None:
+            pipeline.unwanted()
+        else:
             worker.offer(pipeline, frame)
 
     def _succeeds(self, transition: str, action: Callable[[], None]) -> bool:
         try:
             action()
         except InputError as error:
-            self._failure = f"{transition} failed: {error}"
+            self._failure = one_line(f"{transition} failed: {error}")
             self._report(error.kind, self._failure)
             return False
         except Exception as error:
             if not self.context.ok():  # ended by a signal: no failure of the transition
                 return False
-            self._failure = f"{transition} failed: {type(error).__name__}: {error}"
+            self._failure = one_line(f"{transition} failed: {type(error).__name__}: {error}")
             self.get_logger().error(self._failure)
             return False
         self._failure = ""

@@ -137,6 +137,10 @@ class Pipeline:
         """Count an image that a newer one replaced."""
         self._statistics.overtaken()
 
+    def unwanted(self) -> None:
+        """Count an image that the stopping node leaves unanswered."""
+        self._statistics.unwanted()
+
     def _guarded(self, stage: Callable[[Any], Any], item: Any) -> Any:
         try:
             return stage(item)
@@ -156,6 +160,7 @@ class Pipeline:
         topics = self._publishers.wanted()
         watch = settings.monitor_rate > 0 and begin - self._watched >= 1 / settings.monitor_rate
         if not topics and not watch:
+            self._statistics.unwanted()
             return None
         image = self._convert(frame, settings)
         size = image.shape[0], image.shape[1]
@@ -293,7 +298,7 @@ def _message_size(topic: str) -> int:
 
 
 def _mean(maps: Maps, name: str) -> float | None:
-    source = "depth_variance" if name == "depth_std" else name
+    source = {"depth_std": "depth_variance", "semantic_uncertainty": "semantic_entropy"}[name]
     if getattr(maps.prediction, source) is None:
         return None
     values = getattr(maps, name)[::MEAN_STRIDE, ::MEAN_STRIDE]

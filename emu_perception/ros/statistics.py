@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from emu_perception.messages.errors import BadInput
+from emu_perception.text import one_line
 
 WINDOW = 5.0
 """Seconds over which rates, latencies and means are usually taken."""
@@ -53,6 +54,8 @@ class Snapshot:
     """Of the images sent in the last seconds, those never seen by the node; 0 for few images."""
     overtaken: int
     """Received, but a newer frame came before its turn."""
+    unwanted: int
+    """Received, but no output was subscribed to when its turn came, or the node stopped."""
     time_jumps: int
     bad: dict[str, int] = field(default_factory=dict)
     recent_bad: dict[str, str] = field(default_factory=dict)
@@ -118,6 +121,11 @@ class Statistics:
         with self._lock:
             self._counts["overtaken"] += 1
 
+    def unwanted(self) -> None:
+        """A received image needed no answer: no output was subscribed to, or the node stopped."""
+        with self._lock:
+            self._counts["unwanted"] += 1
+
     def answered(self, answer: Answer) -> None:
         """An image was answered."""
         with self._lock:
@@ -133,6 +141,7 @@ class Statistics:
     def bad(self, kind: BadInput, message: str) -> str | None:
         """Count bad input; returns what to log, None if this kind was logged a moment ago."""
         now = time.monotonic()
+        message = one_line(message)  # it may quote a field of a message, megabytes long
         with self._lock:
             self._bad[kind.value] += 1
             self._recent_bad[kind.value] = message
@@ -162,6 +171,7 @@ class Statistics:
                 lost=self._counts["lost"],
                 lost_fraction=lost / sent if sent >= FEW_IMAGES else 0.0,
                 overtaken=self._counts["overtaken"],
+                unwanted=self._counts["unwanted"],
                 time_jumps=self._counts["time_jumps"],
                 bad=dict(self._bad),
                 recent_bad=recent,

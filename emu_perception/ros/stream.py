@@ -58,6 +58,7 @@ class CameraStream:
                 on_received=statistics.received,
                 on_frame=lambda frame: offer(self._pipeline, frame),
                 on_overtaken=statistics.overtaken,
+                on_unwanted=statistics.unwanted,
                 on_silence=lambda message: report(BadInput.CAMERA_INFO, message),
             )
         except Exception:

@@ -36,6 +36,10 @@ class Stages(Protocol):
         """An image was replaced by a newer one of the same camera before its inference."""
         ...
 
+    def unwanted(self) -> None:
+        """An image is forgotten because the worker stops."""
+        ...
+
 
 class Worker:
     """Answers images: while the network computes, the next image is prepared and the previous
@@ -81,6 +85,12 @@ class Worker:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
+        forgotten = list(self._waiting)
+        forgotten += [kept[0] for kept in (self._prepared, self._inferred) if kept is not None]
+        self._waiting.clear()
+        self._prepared = self._inferred = None
+        for stages in forgotten:
+            stages.unwanted()
 
     def _prepare(self) -> None:
         while True:
@@ -131,9 +141,12 @@ class Worker:
                 self._changed.notify_all()
                 # An answer must not grow old behind another: no more than one waits.
                 self._changed.wait_for(lambda: self._stopping or self._inferred is None)
-                if inferred is not None:
+                full = self._inferred is not None
+                if inferred is not None and not full:
                     self._inferred = stages, inferred
                 self._changed.notify_all()
+            if inferred is not None and full:  # the worker stops
+                stages.unwanted()
 
     def _publish(self) -> None:
         while True:

@@ -20,7 +20,7 @@ class Recorder:
         self.prepared: list[Any] = []
         self.inferred: list[Any] = [] if served is None else served
         self.published: list[Any] = []
-        self.count = 0
+        self.count = self.forgotten = 0
         self.may = {name: threading.Event() for name in ("prepare", "infer", "publish")}
         for event in self.may.values():
             event.set()
@@ -41,6 +41,9 @@ class Recorder:
 
     def overtaken(self) -> None:
         self.count += 1
+
+    def unwanted(self) -> None:
+        self.forgotten += 1
 
 
 @pytest.fixture
@@ -132,3 +135,18 @@ def test_stopping_forgets_what_waits() -> None:
     stopping.join(10)
     assert not stopping.is_alive()
     assert camera.inferred == [0]
+
+
+def test_no_image_is_lost_uncounted_when_the_worker_stops() -> None:
+    worker, camera = Worker(), Recorder()
+    camera.may["publish"].clear()
+    for number in range(5):
+        worker.offer(camera, number)
+        wait_for(lambda n=number: n in camera.prepared or n > 3, "the stages to fill")
+    stopping = threading.Thread(target=worker.stop)
+    stopping.start()
+    camera.may["publish"].set()
+    stopping.join(20)
+    assert not stopping.is_alive()
+    assert len(camera.published) + camera.count + camera.forgotten == 5
+    assert camera.forgotten
