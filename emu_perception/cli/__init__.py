@@ -19,11 +19,16 @@ from emu_perception.cli import (
     model,
     predict,
     scenes,
+    soak,
     study,
     train,
 )
 from emu_perception.cli.demo import command as demo
+from emu_perception.interrupt import INTERRUPTED
+from emu_perception.text import printable, shortened
 
+MESSAGE_LIMIT = 3000
+"""Characters of an error message."""
 EXTRAS = {
     "rosbags": "bags",
     "matplotlib": "report",
@@ -57,6 +62,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("calibrate")(evaluate.calibrate)
 app.command("distill")(train.distill)
+app.command("soak")(soak.soak)
 app.command("study")(study.study)
 app.add_typer(train.app, name="train")
 app.add_typer(bag.app, name="bag")
@@ -88,12 +94,28 @@ def main() -> None:
     """Run `emu`; errors that a user can mend are one message and exit status 1."""
     try:
         app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except Exception as error:
+        if _interrupted(error):
+            sys.exit(INTERRUPTED)
         message = _explanation(error)
         if os.environ.get("EMU_DEBUG") or message is None:
             raise
-        Console(stderr=True).print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)
+        text = printable(shortened(message, MESSAGE_LIMIT))
+        Console(stderr=True).print(Text.assemble(("Error: ", "bold red"), text), soft_wrap=True)
         sys.exit(1)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether an error came of Ctrl-C: extension modules turn it into an ImportError."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _explanation(error: Exception) -> str | None:
@@ -105,5 +127,7 @@ def _explanation(error: Exception) -> str | None:
         if module in EXTRAS:
             extra = EXTRAS[module]
             return f"{module} is not installed: install emu_perception with its extra [{extra}]"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
     # ValueError covers bags, model files, label sets and configurations.
     return str(error) if isinstance(error, ValueError | OSError | ProcessError) else None

@@ -1,0 +1,118 @@
+"""Samples of the node's process, one per second, and the limits that they are judged by."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emu_perception.benchmark.measure import resident_bytes
+
+SHORTEST_MINUTES = 10.0
+"""Shorter runs are reported and not judged by growth: caches still fill."""
+SLOPE_LIMIT = 1.0
+"""MB per minute of resident memory over the second half."""
+PEAK_LIMIT = 5.0
+"""MB by which the last sixth's peak may exceed that of the second sixth."""
+REFUSED = ("size change", "camera_info", "model file", "parameter")
+"""Kinds of bad input that do not end an image: it is answered all the same, or there is none."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One moment."""
+
+    minutes: float
+    """Since the node became active."""
+    resident_mb: float
+    threads: int
+    descriptors: int
+    latency_p50_ms: float | None
+    """From receiving an image to its last output, over the last seconds; None without answers."""
+    latency_p95_ms: float | None
+    answered: int
+    state: str
+    """Of the lifecycle."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A figure and its limit."""
+
+    name: str
+    value: float
+    limit: float
+    unit: str
+    judged: bool = True
+    """False: the run is too short to judge by this figure."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the figure is within its limit, or is not judged."""
+        return not self.judged or self.value <= self.limit
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields and `holds`."""
+        return {**asdict(self), "holds": self.holds}
+
+
+def take_sample(process: int, minutes: float, status: Mapping[str, str]) -> Sample:
+    """A sample of a running process, with the values of its newest diagnostics."""
+
+    def number(key: str) -> float | None:
+        return float(status[key]) if key in status else None
+
+    return Sample(
+        minutes=minutes,
+        resident_mb=resident_bytes(process) / 1e6,
+        threads=len(os.listdir(f"/proc/{process}/task")),
+        descriptors=len(list(Path(f"/proc/{process}/fd").iterdir())),
+        latency_p50_ms=number("latency p50 [ms]"),
+        latency_p95_ms=number("latency p95 [ms]"),
+        answered=int(status.get("answered", 0)),
+        state=status.get("state", ""),
+    )
+
+
+def uncounted(status: Mapping[str, str]) -> int:
+    """Received images that were neither answered nor counted as dropped or refused."""
+    refused = sum(
+        int(value)
+        for key, value in status.items()
+        if key.startswith("bad input: ") and key.removeprefix("bad input: ") not in REFUSED
+    )
+    counted = sum(int(status[key]) for key in ("answered", "dropped for a newer one", "not wanted"))
+    return int(status["received"]) - counted - refused
+
+
+def judge(samples: Sequence[Sample], status: Mapping[str, str]) -> list[Check]:
+    """The figures of a run beside their limits.
+
+    Args:
+        samples: by rising time.
+        status: values of the last diagnostics, after the last camera ended.
+    """
+    minutes = np.array([sample.minutes for sample in samples])
+    memory = np.array([sample.resident_mb for sample in samples])
+    end = float(minutes[-1])
+    long = end >= SHORTEST_MINUTES
+    half = minutes >= end / 2
+    slope = float(np.polyfit(minutes[half], memory[half], 1)[0]) if half.sum() > 2 else 0.0
+
+    def rise(values: Sequence[float]) -> float:
+        found = np.array(values)
+        second = found[(minutes >= end / 6) & (minutes < end / 3)]
+        last = found[minutes >= end * 5 / 6]
+        return float(last.max() - second.max()) if len(second) and len(last) else 0.0
+
+    return [
+        Check("memory slope, second half", slope, SLOPE_LIMIT, "MB/min", long),
+        Check("rise of peak memory", rise(list(memory)), PEAK_LIMIT, "MB", long),
+        Check("rise of threads", rise([s.threads for s in samples]), 0, "", long),
+        Check("rise of descriptors", rise([s.descriptors for s in samples]), 0, "", long),
+        Check("images not counted", abs(uncounted(status)), 0, ""),
+    ]

@@ -1,0 +1,46 @@
+"""`emu soak`: run the node under ordinary trouble and record what it takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emu_perception.cli.options import ModelOption
+
+
+def soak(
+    minutes: Annotated[
+        float, typer.Option(min=0.5, max=10_000, help="How long the node is kept busy.")
+    ] = 60.0,
+    model: ModelOption = "",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for report and logs.")] = Path(
+        "soak"
+    ),
+    seed: Annotated[int, typer.Option(min=0, help="Of the robot's actions.")] = 0,
+) -> None:
+    """Run the node with cameras that crash, subscribers that come and go, size and parameter
+    changes, stamps that jump back and lifecycle transitions.
+
+    The exit status is 1 where memory, threads or descriptors grow, or images are not counted.
+    """
+    from rich.console import Console
+
+    from emu_perception.benchmark.soak.report import write_report
+    from emu_perception.benchmark.soak.run import Soak
+    from emu_perception.inference.model_file import resolve_model_path
+
+    path = resolve_model_path(model)
+    with Console(stderr=True).status("") as status:
+        result = Soak(path, minutes, seed, out / "logs", status.update).run()
+    page = write_report(out, result)
+    for check in result.checks:
+        verdict = "holds" if check.holds else "DOES NOT HOLD"
+        typer.echo(
+            f"{check.name}: {check.value:.4g} {check.unit} (limit {check.limit:g}): "
+            f"{verdict if check.judged else 'not judged, the run is too short'}"
+        )
+    typer.echo(page)
+    if not result.holds:
+        raise typer.Exit(1)

@@ -1,0 +1,68 @@
+"""Faults of the machine: memory that is not there, a node that is killed."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from emu_perception.messages.errors import BadInput
+from emu_perception.processes import Children, ros_arguments, ros_environment
+
+from .conftest import EmuNode, Robot, wait_for
+
+
+def test_an_engine_out_of_memory_costs_one_image(
+    active_node: EmuNode, robot: Robot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    robot.listen("semantic/labels")
+    robot.answer(robot.image(), "semantic/labels")
+    engine: Any = active_node._predictor._engine
+    run = engine.run
+
+    def fail(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(engine, "run", run)
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(engine, "run", fail)
+    robot.send(robot.image())
+    kind = f"bad input: {BadInput.INFERENCE.value}"
+    _, message, _ = robot.wait_for_status(lambda _, __, v: v.get(kind) == "1", "a counted image")
+    assert "out of memory" in message and "\n" not in message
+    robot.answer(robot.image(), "semantic/labels")
+
+
+def test_a_killed_node_starts_again(model_path: Path, tmp_path: Path) -> None:
+    """Shared memory that it leaves behind blocks neither the camera nor the next node."""
+    parameters = {
+        "model": str(model_path),
+        "autostart": True,
+        "device": "cpu",
+        "engine": "pytorch",
+    }
+    with Children(ros_environment(), tmp_path) as children:
+        topics = ["semantic/labels"]
+        listener = children.start(
+            "listener", "emu_perception.ros.benchmark_listener", topics, events=True
+        )
+        arguments = ["--size=64x48", "--rate=5"]
+        children.start("camera", "emu_perception.ros.soak_camera", arguments, events=True)
+        for number in range(2):
+            node = children.start(
+                f"node_{number}", "emu_perception.ros.run_node", ros_arguments(parameters)
+            )
+            frames: list[Any] = []
+
+            def is_answering(frames: list[Any] = frames) -> bool:
+                frames += [each for each in listener.new_events() if each["event"] == "frame"]
+                return len(frames) > 2
+
+            wait_for(is_answering, f"answers of node {number}", 140)
+            node.process.send_signal(signal.SIGKILL)
+            node.process.wait()
+            time.sleep(1)
+            list(listener.new_events())
