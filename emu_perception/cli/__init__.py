@@ -18,6 +18,7 @@ from emu_perception.cli import (
     export,
     model,
     predict,
+    results,
     scenes,
     soak,
     study,
@@ -64,6 +65,7 @@ app.command("calibrate")(evaluate.calibrate)
 app.command("distill")(train.distill)
 app.command("soak")(soak.soak)
 app.command("study")(study.study)
+app.command("results")(results.results)
 app.add_typer(train.app, name="train")
 app.add_typer(bag.app, name="bag")
 app.add_typer(data.app, name="data")

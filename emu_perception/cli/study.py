@@ -62,7 +62,7 @@ def study(
     else:
         for unit in chosen:
             run_unit(loaded, unit, device=device, progress=typer.echo)
-    typer.echo(markdown(finish(loaded)))
+    typer.echo(markdown(finish(loaded, f"emu study --config {config}")))
 
 
 def _run_processes(config: Path, units: list[Unit], jobs: int, device: str) -> None:

@@ -11,6 +11,7 @@ from emu_perception.data import (  # noqa: F401  (registers them)
     scenes,
     sparse_depth,
     synthia,
+    video,
     virtual_kitti,
 )
 from emu_perception.data.batch import Batch, collate

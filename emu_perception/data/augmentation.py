@@ -102,6 +102,9 @@ def flip(sample: Sample) -> Sample:
             changes[field] = np.ascontiguousarray(value[:, ::-1])
     if sample.normals is not None:
         changes["normals"] *= np.array([-1, 1, 1], np.float32)
+    if sample.motions is not None:
+        mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
+        changes["motions"] = mirror @ sample.motions @ mirror
     if sample.intrinsics is not None:
         changes["intrinsics"] = sample.intrinsics.flipped()
     return replace(sample, **changes)

@@ -67,6 +67,8 @@ class Batch(_Always, total=False):
     """`(B, 2, 3, H, W)` uint8: the images before and after; with `has_neighbours` only where
     samples have them."""
     has_neighbours: torch.Tensor
+    motions: torch.Tensor
+    """`(B, 2, 4, 4)` float32 as in `Sample`, NaN where not known; only where samples have them."""
     odd: torch.Tensor
     """`(B, H, W)` uint8 as in `Sample`, only where the samples have it."""
 
@@ -130,6 +132,11 @@ def collate(samples: Sequence[Sample], tasks: Sequence[str]) -> Batch:
         images = [_channels_first(pair or (none, none)) for pair in pairs]
         batch["neighbours"] = torch.stack(images)
         batch["has_neighbours"] = torch.tensor([pair is not None for pair in pairs])
+    motions = [sample.motions for sample in samples]
+    if any(motion is not None for motion in motions):
+        unknown = np.full((2, 4, 4), np.nan)
+        known = np.stack([unknown if motion is None else motion for motion in motions])
+        batch["motions"] = torch.from_numpy(known.astype(np.float32))
     return batch  # type: ignore[return-value]
 
 

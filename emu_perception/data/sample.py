@@ -56,6 +56,9 @@ class Sample:
     not to be judged."""
     neighbours: tuple[np.ndarray, np.ndarray] | None = None
     """The images before and after this one, of the same size and camera."""
+    motions: np.ndarray | None = None
+    """`(2, 4, 4)`: from this image's optical frame to those of the neighbours, metres; None = not
+    known."""
     intrinsics: Intrinsics | None = None
     """Of this image size; None = the camera is unknown."""
     target: bool = False

@@ -289,6 +289,7 @@ def _uncertainty_values(sums: Sums) -> dict[str, Any]:
         "by_distance": _by_distance(octaves),
         "reliability": reliability,
         "ence": calibration.normalized_calibration_error(reliability),
+        "at_median": pavpu.pavpu_values(sums, "pavpu_median"),
         "pooled": pavpu.pooled_pavpu_values(sums),
         "at_80_percent_coverage": _in_metres(pavpu.pavpu_at_coverage(judged, 0.8)),
         "sweep": [_in_metres(pavpu.pavpu_at_coverage(judged, c)) for c in pavpu.SWEEP],

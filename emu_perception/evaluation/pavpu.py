@@ -2,7 +2,8 @@
 
 p(accurate|certain), p(uncertain|inaccurate) and PAvPU of Mukhoti and Gal (arXiv 1811.12709),
 per pixel, as EMUFormer (arXiv 2402.10580, section 4.2) reports them: a pixel is certain if its
-uncertainty is below the mean of its image.
+uncertainty is below the mean of its image. Its authors later recommend the median (arXiv
+2405.17097): both are reported.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ SWEEP = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 
 def pavpu_sums(uncertainty: np.ndarray, accurate: np.ndarray, always_uncertain: int = 0) -> Sums:
-    """One image at the threshold of its mean uncertainty.
+    """One image at the threshold of its mean uncertainty, and at that of its median.
 
     Args:
         uncertainty: `(N,)` float, any unit.
@@ -30,32 +31,51 @@ def pavpu_sums(uncertainty: np.ndarray, accurate: np.ndarray, always_uncertain: 
     Returns:
         `pavpu.counts`: `(5,)` accurate and certain, certain, inaccurate and uncertain, inaccurate,
         all pixels; `pavpu.image_sums` and `pavpu.image_counts`: `(3,)` the three measures of the
-        image, and whether each is defined (there are certain, inaccurate, any pixels).
+        image, and whether each is defined (there are certain, inaccurate, any pixels). The latter
+        two at the median as `pavpu_median.…`.
     """
-    counts = np.zeros(5)
+    thresholds = [0.0, 0.0]
     if uncertainty.size:
-        # A plain float, so that the comparison stays in the array's own type.
-        certain = uncertainty < float(uncertainty.mean(dtype=np.float64))
-        both, n_certain = np.count_nonzero(certain & accurate), np.count_nonzero(certain)
-        inaccurate = accurate.size - np.count_nonzero(accurate)
-        counts[:] = both, n_certain, inaccurate - (n_certain - both), inaccurate, accurate.size
-    counts[2:] += always_uncertain
-    measures = _measures(counts)
+        thresholds = [float(uncertainty.mean(dtype=np.float64)), float(np.median(uncertainty))]
+    counts, at_median = (_counts(uncertainty, accurate, t, always_uncertain) for t in thresholds)
     return {
         "pavpu.counts": counts,
-        "pavpu.image_sums": np.nan_to_num(measures),
-        "pavpu.image_counts": (~np.isnan(measures)).astype(np.float64),
+        **_of_image("pavpu", counts),
+        **_of_image("pavpu_median", at_median),
     }
 
 
-def pavpu_values(sums: Sums) -> dict[str, float | None]:
-    """The three measures averaged over images; an image for which one is undefined is left out."""
+def _counts(
+    uncertainty: np.ndarray, accurate: np.ndarray, threshold: float, always_uncertain: int
+) -> np.ndarray:
+    """The five counts at a threshold, a plain float: the comparison stays in the array's type."""
+    certain = uncertainty < threshold
+    both, n_certain = np.count_nonzero(certain & accurate), np.count_nonzero(certain)
+    inaccurate = accurate.size - np.count_nonzero(accurate)
+    counts = np.array(
+        [both, n_certain, inaccurate - (n_certain - both), inaccurate, accurate.size], np.float64
+    )
+    counts[2:] += always_uncertain
+    return counts
+
+
+def _of_image(prefix: str, counts: np.ndarray) -> Sums:
+    measures = _measures(counts)
     return {
-        name: ratio(total, images)
-        for name, total, images in zip(
-            MEASURES, sums["pavpu.image_sums"], sums["pavpu.image_counts"]
-        )
+        f"{prefix}.image_sums": np.nan_to_num(measures),
+        f"{prefix}.image_counts": (~np.isnan(measures)).astype(np.float64),
     }
+
+
+def pavpu_values(sums: Sums, prefix: str = "pavpu") -> dict[str, float | None]:
+    """The three measures averaged over images; an image for which one is undefined is left out.
+
+    Args:
+        sums: of `pavpu_sums`, added up.
+        prefix: `pavpu` for the threshold at each image's mean, `pavpu_median` for its median.
+    """
+    found = zip(MEASURES, sums[f"{prefix}.image_sums"], sums[f"{prefix}.image_counts"])
+    return {name: ratio(total, images) for name, total, images in found}
 
 
 def pooled_pavpu_values(sums: Sums) -> dict[str, float | None]:

@@ -16,28 +16,47 @@ FIGURES = {
 by the F1 of the edge pixels; DenseMTL's tables have `edges.f1_mean`, larger and less moved."""
 
 
+_LESS_IS_BETTER = frozenset(
+    (
+        *("rmse", "rmse_image_mean", "mae", "absrel", "sqrel", "log10", "silog"),
+        *("inverse_mae", "inverse_absrel", "nll", "brier", "ece", "ause"),
+        *("mean_angular_error", "median_angular_error", "rms_angular_error"),
+    )
+)
+
+
+def _more_is_better(name: str) -> bool:
+    if name in FIGURES:
+        return FIGURES[name][1]
+    return name.rpartition(".")[2] not in _LESS_IS_BETTER
+
+
 def relative_gain(figures: Mapping[str, float], reference: Mapping[str, float]) -> float:
     """Delta in percent: the mean over tasks of the relative gain (Vandenhende et al., TPAMI 2021).
 
+    With several figures of a task it is the mean over all figures. With mIoU, pixel accuracy, and
+    absolute and relative error of inverse depth this is XTasC-Net's (arXiv 2111.14122, Eq. 17).
+
     Args:
-        figures: of the multi-task network, by task of `FIGURES`.
-        reference: of the single-task networks, for the same tasks.
+        figures: of the multi-task network, by task of `FIGURES`, or by dotted key of `Evaluation`.
+        reference: of the single-task networks, by the same keys.
 
     Returns:
         Positive where the network is better on average.
 
     Raises:
-        ValueError: the tasks differ, there are none, or a reference is not positive.
+        ValueError: the keys differ, there are none, or a reference is not positive.
     """
-    if not figures or figures.keys() != reference.keys() or not figures.keys() <= FIGURES.keys():
+    known = all(name in FIGURES or name.partition(".")[0] in FIGURES for name in figures)
+    if not figures or figures.keys() != reference.keys() or not known:
         raise ValueError(
             f"the relative gain compares the same tasks, of {', '.join(FIGURES)}: got "
             f"{', '.join(figures) or 'none'} against {', '.join(reference) or 'none'}"
         )
     gains = []
-    for task, value in figures.items():
-        if not reference[task] > 0:
-            raise ValueError(f"the reference of '{task}' must be positive, got {reference[task]}")
-        gain = (value - reference[task]) / reference[task]
-        gains.append(gain if FIGURES[task][1] else -gain)
+    for name, value in figures.items():
+        if not reference[name] > 0:
+            raise ValueError(f"the reference of '{name}' must be positive, got {reference[name]}")
+        gain = (value - reference[name]) / reference[name]
+        gains.append(gain if _more_is_better(name) else -gain)
     return 100 * sum(gains) / len(gains)

@@ -34,8 +34,9 @@ are None where an input was missing, and `missing` says why.
 - `saliency.` `max_f` and `max_iou`: precision, recall and intersection over union averaged over
   images, at the best of 15 thresholds from 0.2 to 0.9.
 - semantic and depth: `p_accurate_certain`, `p_uncertain_inaccurate`, `pavpu` at each image's mean
-  uncertainty, averaged over images; `pooled.` the same over pixels; `at_80_percent_coverage.`
-  and `sweep` with one threshold for the set (entropy / ln C, or m of standard deviation);
+  uncertainty, averaged over images; `at_median.` the same at its median, `pooled.` (at the mean)
+  over pixels; `at_80_percent_coverage.` and `sweep` with one threshold for the set (entropy /
+  ln C, or m of standard deviation);
   `error_auroc` (does the uncertainty rank wrong pixels, or depths off by 1.25, above the
   others?), `aurc` (of the error rate), both with a `_bound` on what quantisation can change;
   `ause` (of the error rate, or of the RMSE in m) with `ause_random`, `ause_predicted_depth`,

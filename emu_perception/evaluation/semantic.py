@@ -285,6 +285,7 @@ def _uncertainty_values(sums: Sums, unit: float) -> dict[str, Any]:
         if histogram in sums
     }
     return {
+        "at_median": pavpu.pavpu_values(sums, "pavpu_median"),
         "pooled": pavpu.pooled_pavpu_values(sums),
         "at_80_percent_coverage": pavpu.pavpu_at_coverage(judged, 0.8, unit),
         "sweep": [pavpu.pavpu_at_coverage(judged, coverage, unit) for coverage in pavpu.SWEEP],

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import Field, ValidationError, model_validator
 
+from emu_perception.evaluation.relative_gain import FIGURES
 from emu_perception.inference.model_file import Task
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.config_file import explain, merged
@@ -19,7 +20,7 @@ from emu_perception.training.settings import Strict, expand
 MEMBER_SEED = 7919
 """A prime: the members of one seed's ensemble are no other seed's."""
 GAIN = "Δ %"
-"""Head of the column of the relative gain over single-task rows."""
+"""Usual head of the column of the relative gain over single-task rows."""
 VALIDATION = "validation"
 """What the keys of figures begin with that a run logged itself."""
 FOLD = "$FOLD"
@@ -100,14 +101,27 @@ class Gain(Strict):
     """Task -> the row that has learnt it alone."""
     test: str
     """Of `tests`: what all are judged on, by the figures of `relative_gain.FIGURES`."""
-    figures: dict[Task, str] = Field(default_factory=dict)
-    """Other figures of tasks, such as `edges: edges.ods_f` for PASCAL-Context."""
+    figures: dict[Task, str | list[str]] = Field(default_factory=dict)
+    """Other figures of tasks, such as `edges: edges.ods_f` for PASCAL-Context; several count as
+    much each, as in Eq. 17 of XTasC-Net."""
+    column: str = GAIN
+    """Head of the column that it fills."""
+
+    def keys(self, task: Task) -> list[str]:
+        """The figures that a task is judged by, as keys of `Evaluation`."""
+        chosen = self.figures.get(task, FIGURES[task][0])
+        return [chosen] if isinstance(chosen, str) else chosen
 
 
 class StudyConfig(Strict):
     """Methods, seeds, and what they are scored on."""
 
     output: str
+    title: str = ""
+    """The study's question in a line, for tables of results."""
+    results: str | None = None
+    """A file that gets the figures too, such as `results/NAME.json`, for the tables of documents;
+    see `emu results`."""
     seeds: list[int] = Field(min_length=1)
     folds: list[str] = Field(default_factory=list)
     """For leave-one-out: every row is trained once for each, with its name wherever `$FOLD` stands.
@@ -126,7 +140,7 @@ class StudyConfig(Strict):
     rows: list[StudyRow] = Field(min_length=1)
     compare: list[Comparison] = Field(default_factory=list)
     gains: list[Gain] = Field(default_factory=list)
-    """Each fills the column `GAIN` of its row, in percent; `compare` then has it too."""
+    """Each fills a column of its row, in percent; `compare` then has it too."""
 
     @model_validator(mode="after")
     def _check(self) -> StudyConfig:
@@ -183,12 +197,13 @@ class StudyConfig(Strict):
                     raise ValueError(f"gains: there is no row '{name}' with figures")
             if gain.test not in self.tests:
                 raise ValueError(f"gains: there is no test '{gain.test}'")
-        rows = [gain.row for gain in self.gains]
-        if len(set(rows)) < len(rows):
-            raise ValueError("gains: a row has one gain, not several")
+        places = [(gain.row, gain.column) for gain in self.gains]
+        if len(set(places)) < len(places):
+            raise ValueError("gains: two fill the same column of a row; give one another `column`")
+        heads = {gain.column for gain in self.gains} | {GAIN}
         for head, key in self.columns.items():
-            if head == GAIN:
-                raise ValueError(f"columns: '{GAIN}' is what `gains` give")
+            if head in heads:
+                raise ValueError(f"columns: '{head}' is what `gains` give")
             if key.partition(".")[0] not in (*self.tests, VALIDATION):
                 raise ValueError(f"columns: '{head}' is '{key}', but there is no such test")
 

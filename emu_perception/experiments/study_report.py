@@ -11,8 +11,21 @@ from emu_perception.markdown import markdown_table
 
 def markdown(summary: Mapping[str, Any]) -> str:
     """The tables of `summarise` in Markdown: rows, rows by fold, and paired differences."""
-    rows = summary["rows"]
-    heads = list(dict.fromkeys(head for row in rows.values() for head in row))
+    text = rows_table(summary)
+    if summary["differences"]:
+        text += "\n" + differences_table(summary)
+    if summary["unfinished"]:
+        text += f"\nNot finished: {', '.join(summary['unfinished'])}.\n"
+    return text
+
+
+def _heads(summary: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(head for row in summary["rows"].values() for head in row))
+
+
+def rows_table(summary: Mapping[str, Any]) -> str:
+    """Mean and deviation of each row over seeds; with folds, a further table per column."""
+    rows, heads = summary["rows"], _heads(summary)
     lines = [
         [name, *(_spread(row.get(head)) for head in heads)] for name, row in rows.items() if row
     ]
@@ -23,19 +36,23 @@ def markdown(summary: Mapping[str, Any]) -> str:
             [name, *(_value(row.get(head), fold) for fold in folds)] for name, row in rows.items()
         ]
         text += f"\n{head}:\n\n" + markdown_table(["method", *folds], lines)
-    if summary["differences"]:
-        lines = [
-            [
-                f"{pair['row']} {'÷' if pair['relative'] else '−'} {pair['against']}",
-                *(_interval(pair["columns"].get(head), pair["relative"]) for head in heads),
-            ]
-            for pair in summary["differences"]
-        ]
-        head = "difference [95 % interval over seeds] how many seeds agree"
-        text += "\n" + markdown_table([head, *heads], lines)
-    if summary["unfinished"]:
-        text += f"\nNot finished: {', '.join(summary['unfinished'])}.\n"
     return text
+
+
+def differences_table(summary: Mapping[str, Any]) -> str:
+    """Paired differences, or ratios, of rows with their intervals; empty where there are none."""
+    if not summary["differences"]:
+        return ""
+    heads = _heads(summary)
+    lines = [
+        [
+            f"{pair['row']} {'÷' if pair['relative'] else '−'} {pair['against']}",
+            *(_interval(pair["columns"].get(head), pair["relative"]) for head in heads),
+        ]
+        for pair in summary["differences"]
+    ]
+    head = "difference [95 % interval over seeds] how many seeds agree"
+    return markdown_table([head, *heads], lines)
 
 
 def _number(value: float) -> str:

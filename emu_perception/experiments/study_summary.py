@@ -11,11 +11,11 @@ from typing import Any
 
 from scipy import stats
 
-from emu_perception.evaluation.relative_gain import FIGURES, relative_gain
+from emu_perception import __version__
+from emu_perception.evaluation.relative_gain import relative_gain
 from emu_perception.evaluation.result import look_up, write_json
 from emu_perception.experiments.study import RESULT_FILE
 from emu_perception.experiments.study_config import (
-    GAIN,
     Comparison,
     Gain,
     StudyConfig,
@@ -66,7 +66,7 @@ def summarise(config: StudyConfig) -> dict[str, Any]:
     for gain in config.gains:
         values = _gains(config, gain, results)
         if values:
-            rows[gain.row][GAIN] = _spread(values)
+            rows[gain.row][gain.column] = _spread(values)
     differences = [
         {
             "row": pair.row,
@@ -84,6 +84,19 @@ def summarise(config: StudyConfig) -> dict[str, Any]:
         if row.shown and config.has(row, unit) and unit not in results.get(row.name, {})
     ]
     return {"rows": rows, "differences": differences, "unfinished": unfinished}
+
+
+def _about(config: StudyConfig, command: str) -> dict[str, Any]:
+    """What a reader of the figures needs to know of the study."""
+    return {
+        "title": config.title,
+        "command": command,
+        "version": __version__,
+        "seeds": config.seeds,
+        "folds": config.folds,
+        "tests": {name: data.title for name, data in config.tests.items()},
+        "columns": config.columns,
+    }
 
 
 def _check_columns(config: StudyConfig, results: Results) -> None:
@@ -112,12 +125,13 @@ def _gains(config: StudyConfig, gain: Gain, results: Results) -> dict[Unit, floa
         mine: dict[str, float] = {}
         reference: dict[str, float] = {}
         for task, name in gain.against.items():
-            key = f"{gain.test}.{gain.figures.get(task, FIGURES[task][0])}"
-            own, its = (look_up(figures(each, unit) or {}, key) for each in (gain.row, name))
-            if own is None or its is None:
-                lacking = gain.row if own is None else name
-                raise ConfigError(f"gains: the row '{lacking}' has no figure '{key}'")
-            mine[task], reference[task] = own, its
+            for figure in gain.keys(task):
+                key = f"{gain.test}.{figure}"
+                own, its = (look_up(figures(each, unit) or {}, key) for each in (gain.row, name))
+                if own is None or its is None:
+                    lacking = gain.row if own is None else name
+                    raise ConfigError(f"gains: the row '{lacking}' has no figure '{key}'")
+                mine[figure], reference[figure] = own, its
         found[unit] = relative_gain(mine, reference)
     return found
 
@@ -166,11 +180,18 @@ def student_interval(
     return mean - half, mean + half
 
 
-def finish(config: StudyConfig) -> dict[str, Any]:
-    """Write `study.json`, `study.md` and `study.png`; the summary."""
-    summary = summarise(config)
+def finish(config: StudyConfig, command: str = "") -> dict[str, Any]:
+    """Write `study.json`, `study.md` and `study.png`, and `config.results`; the summary.
+
+    Args:
+        config: of the study.
+        command: that repeats it, for the reader of the results.
+    """
+    summary = summarise(config) | {"about": _about(config, command)}
     folder = expand(config.output)
     write_json(folder / "study.json", summary)
+    if config.results is not None:
+        write_json(expand(config.results), summary)
     (folder / "study.md").write_text(markdown(summary), encoding="utf-8")
     draw(summary, folder / "study.png")
     return summary

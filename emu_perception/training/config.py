@@ -35,7 +35,7 @@ class ModelConfig(Strict):
     """Height and width at inference."""
     normalization_mean: tuple[float, float, float] | None = None
     normalization_std: tuple[float, float, float] | None = None
-    """Of red, green and blue in 0–1; None: ImageNet's, or those of the backbone's weights."""
+    """RGB, 0–1; None: ImageNet's, or those of the backbone's weights."""
     canonical_focal_length: float | None = Field(None, gt=0)
     """f0 in pixels; None: metres whatever the camera, as in the papers."""
     assumed_focal_ratio: float = Field(0.9, gt=0)

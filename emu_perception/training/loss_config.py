@@ -107,6 +107,8 @@ class PartialConfig(Strict):
 class SelfSupervisionConfig(Strict):
     """Depth from image sequences instead of labels; see `multitask/self_supervised.py`."""
 
+    poses: Literal["learned", "given"] = "learned"
+    """How the camera moved: predicted, which leaves the scale open, or read from the data."""
     pose_backbone: str = "resnet18"
     """Of the network that tells how the camera moved; it is not part of the model file."""
     learning_rate: float | None = Field(None, gt=0)

@@ -58,6 +58,13 @@ def test_pavpu_of_two_images_averaged_and_pooled(task, label_set):
     assert [values["pooled"][m] for m in MEASURES] == pytest.approx([0.6, 0.6, 0.6])
 
 
+def test_pavpu_at_the_median(task, label_set):
+    # Below 0.45 of the first image lie 2 accurate pixels and one of 3 inaccurate ones; below 0.1 of
+    # the second none, so that p(accurate|certain) is the first image's.
+    values = evaluate(task, label_set, [0, 1])["at_median"]
+    assert [values[m] for m in MEASURES] == pytest.approx([2 / 3, (2 / 3 + 1) / 2, 13 / 21])
+
+
 def test_where_all_pixels_are_equally_uncertain_none_is_certain(label_set):
     labels = row([0, 0, 1], np.uint8)
     evaluator = Evaluator(label_set)

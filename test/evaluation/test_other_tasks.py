@@ -77,6 +77,15 @@ def test_relative_gain_of_the_published_table() -> None:
     )
 
 
+def test_relative_gain_of_several_figures_per_task() -> None:
+    # By hand: +10 %, +5 %, 20 % less error, 25 % more error: (10 + 5 + 20 - 25) / 4.
+    names = ("semantic.miou_image_mean", "semantic.pixel_accuracy")
+    names += ("depth.inverse_mae", "depth.inverse_absrel")
+    figures, reference = (0.55, 0.84, 0.008, 0.25), (0.5, 0.8, 0.01, 0.2)
+    gain = relative_gain(dict(zip(names, figures)), dict(zip(names, reference)))
+    assert gain == pytest.approx(2.5)
+
+
 def test_relative_gain_refuses_what_cannot_be_compared() -> None:
     with pytest.raises(ValueError, match="same tasks"):
         relative_gain({"semantic": 1.0}, {"depth": 1.0})

@@ -314,6 +314,41 @@ def test_a_gain_may_count_edges_by_another_figure(tmp_path: Path) -> None:
     assert found == pytest.approx([20.0, 50.0])
 
 
+def test_a_row_has_several_gains_in_columns_of_their_own(tmp_path: Path) -> None:
+    against = {"semantic": "classes", "depth": "depth"}
+    gain = {"row": "both", "against": against, "test": "test"}
+    published = {
+        "column": "Δ of Eq. 17 %",
+        "figures": {
+            "semantic": ["semantic.miou", "semantic.pixel_accuracy"],
+            "depth": ["depth.inverse_mae", "depth.inverse_absrel"],
+        },
+    }
+    changes = {
+        "rows": [{"name": name} for name in ("classes", "depth", "both")],
+        "seeds": [0],
+        "gains": [gain, gain | published],
+    }
+    study = StudyConfig.model_validate(values(tmp_path, tmp_path / "out", **changes))
+    classes = {"miou": 0.5, "pixel_accuracy": 0.8}
+    depth = {"rmse": 4.0, "inverse_mae": 0.01, "inverse_absrel": 0.2, "absrel": 0.1}
+    better = {"miou": 0.55, "pixel_accuracy": 0.84}
+    worse = {"rmse": 5.0, "inverse_mae": 0.008, "inverse_absrel": 0.25, "absrel": 0.1}
+    found = {"classes": (classes, {}), "depth": ({}, depth), "both": (better, worse)}
+    for name, (semantic, own) in found.items():
+        folder = study.folder(study.row(name), Unit(0))
+        folder.mkdir(parents=True)
+        result = {"test": {"semantic": semantic, "depth": own}}
+        (folder / "result.json").write_text(json.dumps(result))
+    row = summarise(study)["rows"]["both"]
+    assert row["Δ %"]["mean"] == pytest.approx((10 - 25) / 2)
+    assert row["Δ of Eq. 17 %"]["mean"] == pytest.approx((10 + 5 + 20 - 25) / 4)
+    changes["gains"] = [gain, gain]
+    twice = values(tmp_path, tmp_path / "out", **changes)
+    with pytest.raises(ValueError, match="same column"):
+        StudyConfig.model_validate(twice)
+
+
 def test_a_small_study_from_end_to_end(tmp_path: Path) -> None:
     data = tiny.write_data(tmp_path / "data", 3)
     rows = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,8 +27,9 @@ class SelfSupervisedModule(MultiTaskModule):
     """Trains a network's depth on neighbouring images and its other tasks on their labels.
 
     The depth of an image and the motion to its neighbours make the image from them (Monodepth2;
-    DenseMTL, Table 5). Both come without a scale: validation scales each image's depth to the
-    labels' median, as is usual.
+    DenseMTL, Table 5). A network predicts the motion, and both come without a scale: validation
+    scales each image's depth to the labels' median, as is usual. With `poses: given` the data has
+    the motion, and depth is in metres.
     """
 
     leaves_parameters_unused = True  # those of depth and pose, by a batch without neighbours
@@ -45,7 +47,9 @@ class SelfSupervisedModule(MultiTaskModule):
                 "model.arguments.depth_variance: false"
             )
         self.labelled_tasks = tuple(task for task in self.network.tasks if task != "depth")
-        self.pose = PoseNetwork(settings.pose_backbone, config.model.initial_depth)
+        self.pose: nn.Module | None = None
+        if settings.poses == "learned":
+            self.pose = PoseNetwork(settings.pose_backbone, config.model.initial_depth)
 
     def labelled(self, batch: Batch) -> Tensor:
         targets = self.targets(batch) | {"depth": (batch["image"], self._with_neighbours(batch))}
@@ -56,6 +60,10 @@ class SelfSupervisedModule(MultiTaskModule):
         known = batch["has_intrinsics"]
         if "neighbours" not in batch:
             return torch.zeros_like(known)
+        if self.pose is None:
+            if "motions" not in batch:
+                return torch.zeros_like(known)
+            known = known & batch["motions"].isfinite().flatten(1).all(1)
         return known & batch["has_neighbours"] if "has_neighbours" in batch else known
 
     def task_losses(self, dense: DenseOutputs, batch: Batch) -> dict[str, Tensor]:
@@ -69,9 +77,7 @@ class SelfSupervisedModule(MultiTaskModule):
         image = batch["image"][known]
         neighbours = batch["neighbours"][known].unbind(1)
         intrinsics = batch["intrinsics"][known]
-        before, here, after = (self.normalization(x) for x in (neighbours[0], image, neighbours[1]))
-        # Pairs in the order of time, so that the network knows one direction only.
-        motions = (torch.linalg.inv(self.pose(before, here)), self.pose(here, after))
+        motions = self._motions(image, neighbours, batch, known)
         target = image.float() / 255
         sources = [neighbour.float() / 255 for neighbour in neighbours]
         size = (image.shape[-2], image.shape[-1])
@@ -90,9 +96,19 @@ class SelfSupervisedModule(MultiTaskModule):
             losses.append((error + smooth).mean())
         return torch.stack(losses).mean()
 
+    def _motions(
+        self, image: Tensor, neighbours: Sequence[Tensor], batch: Batch, known: Tensor
+    ) -> Sequence[Tensor]:
+        """`(b, 4, 4)` to each neighbour, of the images that depth can be learnt from."""
+        if self.pose is None:
+            return batch["motions"][known].unbind(1)
+        before, here, after = (self.normalization(x) for x in (neighbours[0], image, neighbours[1]))
+        # Pairs in the order of time, so that the network knows one direction only.
+        return torch.linalg.inv(self.pose(before, here)), self.pose(here, after)
+
     def examine(self, batch: Batch) -> tuple[Outputs, Tensor]:
         outputs, total = super().examine(batch)
-        if outputs.mean is None or not batch["has_depth"].any():
+        if outputs.mean is None or not batch["has_depth"].any() or self.pose is None:
             return outputs, total
         target, valid = self.depth_target(batch)
         mean = outputs.mean.clone()
@@ -104,6 +120,8 @@ class SelfSupervisedModule(MultiTaskModule):
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
         encoder, heads = super().optimizer_groups()
+        if self.pose is None:
+            return [encoder, heads]
         pose = list(self.pose.parameters())
         inside = {id(p) for p in pose}
         heads["params"] = [p for p in heads["params"] if id(p) not in inside]

@@ -1,7 +1,10 @@
 """Depth from image sequences: the geometry, what the loss is least for, and a run."""
 
+import json
+import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,7 +13,8 @@ from torch import Tensor, nn
 
 pytest.importorskip("lightning")
 from emu_perception.data import build_dataset, collate
-from emu_perception.data.augmentation import Augmentation
+from emu_perception.data.augmentation import Augmentation, flip
+from emu_perception.data.sample import DataError
 from emu_perception.evaluation.median import scaled_to_median
 from emu_perception.experiments.table import compare
 from emu_perception.experiments.table_config import TableConfig, TableRow
@@ -191,6 +195,71 @@ def test_neighbours_are_augmented_with_their_image(folder: Path) -> None:
     found = augmentation(still, np.random.default_rng(0))
     assert found.image.shape == (40, 48, 3)
     assert all(np.array_equal(found.image, each) for each in found.neighbours)
+
+
+@pytest.fixture(scope="module")
+def video(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered drive as a video with poses."""
+    root = tmp_path_factory.mktemp("video")
+    (root / "images").mkdir()
+    drives = build_dataset("scene_drives", folder, "train", drives=1, frames=4, size=(64, 96))
+    camera = drives[0].intrinsics
+    frames = [drives[0].neighbours[0], drives[0].image, drives[1].image, drives[1].neighbours[1]]
+    for number, image in enumerate(frames):
+        cv2.imwrite(str(root / "images" / f"{number:03d}.png"), image[..., ::-1])
+    values = [camera.fx, camera.fy, camera.cx, camera.cy]
+    (root / "intrinsics.json").write_text(json.dumps({"all": values}))
+    poses = StreetDrive(drives.drive_seed(0), (64, 96), 4).poses
+    np.savetxt(root / "poses.txt", np.stack(list(poses))[:, :3].reshape(-1, 12))
+    return root
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_given_poses_teach_metres(
+    folder: Path, video: Path, tmp_path: Path, mirrored: bool
+) -> None:
+    values = settings(folder, tmp_path / "run")
+    values["multitask"]["self_supervision"] = {"poses": "given"}
+    config = TrainConfig.model_validate(values)
+    spec = run.describe_model(config, load_label_set("camvid"))
+    module = SelfSupervisedModule(config, spec, spec.build())
+    assert module.pose is None and len(module.optimizer_groups()) == 2
+    samples = list(build_dataset("video", video, "all", poses=True))
+    drives = build_dataset("scene_drives", folder, "train", drives=1, frames=4, size=(64, 96))
+    true = [drive.depth for drive in drives]
+    if mirrored:
+        samples = [flip(sample) for sample in samples]
+        true = [np.ascontiguousarray(depth[:, ::-1]) for depth in true]
+    batch = collate(samples, ())
+    depth = torch.from_numpy(np.stack(true))[:, None]
+    depth = torch.where(depth > 0, depth, 80.0)  # the sky
+    losses = {}
+    for factor in (0.6, 1.0, 1.7):
+        raw = module.network.unit.encode(factor * depth)
+        losses[factor] = module.depth_loss(DenseOutputs(({"depth": raw},), {}), batch).item()
+    assert losses[1.0] < 0.95 * min(losses[0.6], losses[1.7])
+    # Without poses there is nothing to learn from.
+    plain = collate(list(build_dataset("video", video, "all")), ())
+    found = module.depth_loss(DenseOutputs(({"depth": raw.requires_grad_()},), {}), plain)
+    assert found.item() == 0 and found.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("poses.txt", "1 2 3\n", "holds 1 lines, expected one for each of 4 images"),
+        ("poses.txt", "1 0 0 0 0 1 0 0 0 0 1\n" * 4, "line 1 does not hold twelve numbers"),
+        ("intrinsics.json", '{"all": [1, 2, 3]}', "needs 'all'"),
+    ],
+)
+def test_a_video_names_the_file_that_is_wrong(
+    video: Path, tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    root = Path(shutil.copytree(video, tmp_path / "video"))
+    (root / name).write_text(text)
+    with pytest.raises(DataError, match=message) as found:
+        build_dataset("video", root, "all", poses=True)
+    assert name in str(found.value)
 
 
 def settings(folder: Path, out: Path) -> dict:
