@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from emu_perception.camera import Intrinsics
-from emu_perception.training.data import files
+from emu_perception.data import files
+from emu_perception.data.catalogue import register_dataset
 from emu_perception.data.dataset import FileDataset, Item, Readers
-from emu_perception.data.registry import register_dataset
+from emu_perception.data.posed_video import read_poses
 from emu_perception.data.sample import DataError, Sample
 
 CAMERA_FILE = "intrinsics.json"
@@ -71,28 +72,6 @@ class Video(FileDataset):
         here = range(len(self))[index] + self.step
         others = self.poses[[here - self.step, here + self.step]]
         return replace(sample, motions=np.linalg.inv(others) @ self.poses[here])
-
-
-def read_poses(path: Path, count: int) -> np.ndarray:
-    """`(N, 4, 4)` camera-to-world poses in metres, from a text file of a 3x4 matrix per line.
-
-    Raises:
-        DataError: the file does not hold `count` lines of twelve finite numbers.
-    """
-    lines = files.read_bytes(path).decode("utf-8", "replace").splitlines()
-    if len(lines) != count:
-        raise DataError.at(
-            path, f"holds {len(lines)} lines, expected one for each of {count} images"
-        )
-    poses = np.tile(np.eye(4), (count, 1, 1))
-    for number, line in enumerate(lines, start=1):
-        try:
-            poses[number - 1, :3] = np.array(line.split(), float).reshape(3, 4)
-        except ValueError:
-            raise DataError.at(path, f"line {number} does not hold twelve numbers") from None
-    if not np.isfinite(poses).all():
-        raise DataError.at(path, "its numbers are not all finite")
-    return poses
 
 
 def _camera_values(path: Path) -> tuple[float, float, float, float]:

@@ -70,6 +70,8 @@ def _digest(config: StudyConfig, row: StudyRow, unit: Unit) -> str:
     data = {"calibration": config.calibration if row.calibrated else None, **config.tests}
     about = {name: each.model_dump(mode="json") for name, each in data.items() if each is not None}
     kind = row.model_dump(mode="json", include={"elevation_table", "dropout", "samples"})
+    if row.median_scaled:
+        kind["median_scaled"] = True
     found.update(json.dumps([about, kind, unit.fold], sort_keys=True).encode())
     if row.elevation_table is None:
         for file in config.files(row, unit):
@@ -100,7 +102,7 @@ def _score(config: StudyConfig, row: StudyRow, unit: Unit, device: str) -> dict[
     about["calibration"] = model.spec.calibration.model_dump()
     predictor = Predictor(model, device, engine="pytorch")
     figures = {
-        name: assess.score(predictor, dataset, replicates=0).values
+        name: assess.score(predictor, dataset, replicates=0, median_scaled=row.median_scaled).values
         for name, dataset in datasets.items()
     }
     predictor.close()

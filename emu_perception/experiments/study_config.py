@@ -57,6 +57,8 @@ class StudyRow(Strict):
     """Of a row with one of `models`: sample its dropout at this rate (Monte Carlo Dropout)."""
     samples: int = Field(10, gt=0)
     """Of the dropout."""
+    median_scaled: bool = False
+    """Scale each test image's depth to its labels' median: depth from sequences without poses."""
     calibrated: bool = False
     """Fit temperature and variance scale on `calibration`."""
     once: bool = False

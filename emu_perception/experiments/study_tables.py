@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from emu_perception.markdown import markdown_table
 from emu_perception.experiments.study_report import differences_table, markdown, rows_table
+from emu_perception.markdown import markdown_table
 
 _PLACE = re.compile(
     r"^<!-- table: (?P<name>\S+)(?: (?P<part>\S+))? -->\n(?P<table>.*?)^<!-- end of table -->$",

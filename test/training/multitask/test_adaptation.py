@@ -258,14 +258,16 @@ def test_what_does_not_suit_is_refused(
 
 
 def test_the_rows_of_the_study() -> None:
-    study = load_config(find_resource("config", "studies", "adaptation_scenes.yaml"), StudyConfig)
+    study = load_config(
+        find_resource("config", "studies", "adaptation_cityscapes.yaml"), StudyConfig
+    )
     runs = {row.name: study.training(row, Unit(0)) for row in study.rows}
     targets = {name: {d.target for d in each.data.train} for name, each in runs.items()}
     assert targets["source only"] == targets["oracle"] == {False}
     adapted = [name for name in runs if "adapted" in name]
     assert len(adapted) == 3 and all(targets[name] == {True, False} for name in adapted)
     names = {name: {d.name for d in each.data.train} for name, each in runs.items()}
-    assert names["source only"] == {"scenes"} and names["oracle"] == {"camvid", "ddad"}
+    assert names["source only"] == {"scenes"} and names["oracle"] == {"folder"}
     samples = {each.data.samples_per_epoch * (0.5 if name in adapted else 1)
                for name, each in runs.items()}  # fmt: skip
     assert len(samples) == 1  # each sees as many labelled images

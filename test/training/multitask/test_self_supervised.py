@@ -247,8 +247,8 @@ def test_given_poses_teach_metres(
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("poses.txt", "1 2 3\n", "holds 1 lines, expected one for each of 4 images"),
-        ("poses.txt", "1 0 0 0 0 1 0 0 0 0 1\n" * 4, "line 1 does not hold twelve numbers"),
+        ("poses.txt", "1 2 3\n", "expected .4, 12"),
+        ("poses.txt", "1 0 0 0 0 1 0 0 0 0 1\n" * 4, "expected .4, 12"),
         ("intrinsics.json", '{"all": [1, 2, 3]}', "needs 'all'"),
     ],
 )
