@@ -32,11 +32,15 @@ class ConditionedConvolution(nn.Module):
         self.gamma = nn.Parameter(torch.ones(pairs, out_channels))
         self.beta = nn.Parameter(torch.zeros(pairs, out_channels))
 
-    def forward(self, x: Tensor, pair: int) -> Tensor:
+    def forward(self, x: Tensor, pair: int, image_by_image: bool = False) -> Tensor:
         # Scaled and shifted by the norm itself: one pass, and no copy kept for the gradient.
         norm, gamma, beta = self.norm, self.gamma[pair], self.beta[pair]
-        affine = {"weight": norm.weight * gamma, "bias": norm.bias * gamma + beta}
-        x = functional_call(norm, affine, (self.convolution(x),))
+        weight, bias = norm.weight * gamma, norm.bias * gamma + beta
+        x = self.convolution(x)
+        if image_by_image:
+            x = F.instance_norm(x, weight=weight, bias=bias, eps=norm.eps)
+        else:
+            x = functional_call(norm, {"weight": weight, "bias": bias}, (x,))
         return F.relu(x, inplace=True)
 
 
@@ -87,6 +91,31 @@ class MappingNetwork(nn.Module):
                 x = each(x, row)
             x = F.max_pool2d(x, 2)
         return x
+
+    def image_by_image(
+        self, source: Tensor, target: Tensor, pair: tuple[str, str]
+    ) -> tuple[Tensor, Tensor]:
+        """Both maps of a pair as `forward` gives them for one image after the other, in training.
+
+        The batch norm of a single image is its instance norm, so that all images of both tasks
+        pass together.
+
+        Args:
+            source, target: `(b, channels, H, W)`, of the pair's source and target.
+            pair: source and target.
+        """
+        row, parts = self.pairs[pair], []
+        for x, task in ((source, pair[0]), (target, pair[1])):
+            convolution, norm, _ = self.enter[task]  # type: ignore[misc]
+            x = F.instance_norm(convolution(x), weight=norm.weight, bias=norm.bias, eps=norm.eps)
+            parts.append(F.relu(x, inplace=True))
+        x = torch.cat(parts)
+        for convolutions in self.stages:
+            for each in convolutions:  # type: ignore[attr-defined]
+                x = each(x, row, image_by_image=True)
+            x = F.max_pool2d(x, 2)
+        first, second = x.split([len(source), len(target)])
+        return first, second
 
     def film_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters that a pair of tasks chooses; the paper gives them an optimiser of their

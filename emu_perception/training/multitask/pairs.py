@@ -176,14 +176,12 @@ class JointMapping(nn.Module):
         )
         channels = self.channels[pair.target]
         label = label_as_input(pair.label, pair.valid, pair.target, channels, self.read_depth)
+        if self.image_by_image and self.training:
+            return self.mapping.image_by_image(prediction, label, between)
         return (
-            self._map(prediction, pair.source, between),
-            self._map(label, pair.target, between),
+            self.mapping(prediction, pair.source, between),
+            self.mapping(label, pair.target, between),
         )
-
-    def _map(self, x: Tensor, task: str, pair: tuple[str, str]) -> Tensor:
-        parts = x.split(1) if self.image_by_image else (x,)
-        return torch.cat([self.mapping(part, task, pair) for part in parts])
 
     def agreement(self, source: Tensor, target: Tensor) -> Tensor:
         """What is to be small between both in the pair's space."""
