@@ -62,11 +62,14 @@ def schema(
     """Print the JSON schema of configuration files, for editors."""
     import json
 
+    from pydantic import BaseModel
+
     from emu_perception.experiments.study_config import StudyConfig
     from emu_perception.experiments.table_config import TableConfig
     from emu_perception.training.config import TrainConfig
     from emu_perception.training.config_file import json_schema
 
+    kinds: dict[str, type[BaseModel]]
     kinds = {"train": TrainConfig, "table": TableConfig, "study": StudyConfig}
     if kind not in kinds:
         raise typer.BadParameter(f"kind must be {', '.join(kinds)}, got '{kind}'")

@@ -35,7 +35,11 @@ PREFERRED = {
     "depth": ("depth_epistemic", "depth_variance"),
 }
 """By task, the maps that may tell how much a label would teach, the best first."""
-MAP_NAMES = {"depth_epistemic": "depth_epistemic_std", "depth_variance": "depth_std"}
+MAP_NAMES = {
+    "semantic_entropy": "semantic_uncertainty",
+    "depth_epistemic": "depth_epistemic_std",
+    "depth_variance": "depth_std",
+}
 """`Maps` that are called otherwise than the `Prediction` field they are made of."""
 
 

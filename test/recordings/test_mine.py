@@ -111,7 +111,7 @@ def test_frames_are_written_for_labelling(
     assert frames[0]["score"] == max(frame["score"] for frame in frames)
     members = architecture == "deep_ensemble"
     names = ["semantic_epistemic", "depth_epistemic_std"]
-    kinds = names if members else ["semantic_entropy", "depth_std"]
+    kinds = names if members else ["semantic_uncertainty", "depth_std"]
     predictor = Predictor.from_file(model_file, engine="pytorch")
     for frame in frames:
         assert frame["topic"] == "/camera"
