@@ -60,10 +60,10 @@ class SoakRobot(Node):
     def __init__(self, node: str, seed: int) -> None:
         super().__init__("soak_robot")
         self._random = random.Random(seed)
-        self._subscriptions: dict[str, Subscription] = {}
+        self._listening: dict[str, Subscription] = {}
         self.create_subscription(DiagnosticArray, "/diagnostics", self._read, 10)
-        self._state = self.create_client(ChangeState, f"{node}/change_state")
-        self._parameters = self.create_client(SetParameters, f"{node}/set_parameters")
+        self._state_client = self.create_client(ChangeState, f"{node}/change_state")
+        self._parameter_client = self.create_client(SetParameters, f"{node}/set_parameters")
 
     def act(self) -> None:
         """One action."""
@@ -78,11 +78,11 @@ class SoakRobot(Node):
 
     def subscribe(self, topics: Sequence[str]) -> list[str]:
         """Subscribe to these outputs and to no others."""
-        for topic in set(self._subscriptions) - set(topics):
-            self.destroy_subscription(self._subscriptions.pop(topic))
-        for topic in set(topics) - set(self._subscriptions):
+        for topic in set(self._listening) - set(topics):
+            self.destroy_subscription(self._listening.pop(topic))
+        for topic in set(topics) - set(self._listening):
             qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
-            self._subscriptions[topic] = self.create_subscription(
+            self._listening[topic] = self.create_subscription(
                 OUTPUTS[topic], topic, lambda data: None, qos, raw=True
             )
         return sorted(topics)
@@ -96,7 +96,7 @@ class SoakRobot(Node):
         request = SetParameters.Request(
             parameters=[Parameter(name, value=value).to_parameter_msg()]
         )
-        (result,) = self._call(self._parameters, request).results
+        (result,) = self._call(self._parameter_client, request).results
         return f"{name} = {value}: {'taken' if result.successful else 'refused'}"
 
     def _restart(self) -> list[str]:
@@ -109,7 +109,9 @@ class SoakRobot(Node):
         found = []
         for name in names:
             number = getattr(Transition, f"TRANSITION_{name.upper()}")
-            answer = self._call(self._state, ChangeState.Request(transition=Transition(id=number)))
+            answer = self._call(
+                self._state_client, ChangeState.Request(transition=Transition(id=number))
+            )
             found.append(f"{name}: {'done' if answer.success else 'failed'}")
         return found
 
