@@ -15,6 +15,7 @@ from rosbags.interfaces import Connection
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from emu_perception.recordings.limits import bound_rosbags, check_index, check_metadata
 from emu_perception.recordings.rescue import (
     RescuedRecording,
     in_order,
@@ -28,6 +29,8 @@ CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
 LABEL_INFO = "vision_msgs/msg/LabelInfo"
 
+LONGEST_REASON = 200
+"""Characters of what a library found wrong, of which a hostile file decides the length."""
 STORAGE_SUFFIXES = (".mcap", ".db3")
 
 
@@ -119,12 +122,18 @@ class BagReader:
         reasons = [reason for file in files if (reason := needs_rescue(file))]
         if self.path.is_dir() and not (self.path / "metadata.yaml").is_file():
             reasons.append("metadata.yaml is missing")
+        if self.path.is_dir() and not reasons:
+            reasons += check_metadata(self.path / "metadata.yaml")
         if not reasons:
+            bound_rosbags()
             reader = AnyReader([self.path], default_typestore=message_types())
             try:
                 reader.open()
+                _check(reader, sum(file.stat().st_size for file in files))
             except Exception as error:  # a damaged file surfaces as almost any exception
                 reasons.append(_reason(error))
+                if reader.stack is not None:
+                    reader.close()
             else:
                 # Standard types that the bag uses and doesn't define.
                 known, standard = reader.typestore, message_types().fielddefs
@@ -277,6 +286,8 @@ class BagReader:
                 return
             except Exception as error:
                 raise BagError(f"{self.path}: the bag is damaged: {_reason(error)}") from error
+            if not isinstance(data, bytes | memoryview) or not isinstance(time_ns, int):
+                raise BagError(f"{self.path}: the bag is damaged: a message without data")
             yield BagMessage(connection.topic, connection.msgtype, time_ns, data)
 
     def decode(self, message: BagMessage) -> Any:
@@ -286,7 +297,11 @@ class BagReader:
             BagError: the bytes are no message of the recorded type.
         """
         reader = self._open()
+        standard = message_types()
         try:
+            # A recording may define a standard type in any way: it is read as what it is.
+            if message.msgtype in standard.fielddefs:
+                return standard.deserialize_cdr(message.data, message.msgtype)
             return reader.deserialize(message.data, message.msgtype)
         except Exception as error:
             raise BagError(
@@ -295,5 +310,19 @@ class BagReader:
             ) from error
 
 
+def _check(reader: AnyReader, packed: int) -> None:
+    """ValueError for what rosbags takes and nobody can read: see `limits`."""
+    for each in reader.readers:
+        for storage in getattr(each.storage, "storages", [each.storage]):
+            check_index(storage, packed)
+    for connection in reader.connections:
+        if not isinstance(connection.topic, str) or not isinstance(connection.msgtype, str):
+            raise BagError("a topic has no name or no type")
+    for number in (reader.message_count, reader.start_time, reader.end_time):
+        if not isinstance(number, int):
+            raise BagError(f"its metadata count {number!r:.40}, expected whole numbers")
+
+
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]} …"

@@ -23,12 +23,8 @@ from rosbags.rosbag2.metadata import parse_qos
 from rosbags.typesys import get_types_from_idl, get_types_from_msg
 from rosbags.typesys.store import Typestore
 
-from emu_perception.recordings.salvage import (
-    Damage,
-    Source,
-    is_short,
-    read_messages,
-)
+from emu_perception.recordings.limits import LimitError, check_mcap, check_sqlite
+from emu_perception.recordings.salvage import Damage, Source, is_short, read_messages
 
 _FORMATS = {
     "ros2msg": MessageDefinitionFormat.MSG,
@@ -117,6 +113,10 @@ class RescuedRecording:
 
 def needs_rescue(file: Path) -> str | None:
     """What only a reading without an index finds in a file; None for a file in order."""
+    try:
+        (check_sqlite if file.suffix == ".db3" else check_mcap)(file)
+    except LimitError as error:
+        return f"{file.name}: {error}"
     if file.suffix != ".db3":
         return None  # an mcap file says at its end that it is whole
     if is_short(file):

@@ -11,13 +11,22 @@ from pathlib import Path
 from typing import BinaryIO
 
 import apsw
-import lz4.frame
 import zstandard
 from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
 from mcap.opcode import Opcode
 from mcap.records import Channel, Message, Schema
 
+from emu_perception.recordings.limits import (
+    MAX_UNPACKED,
+    LimitError,
+    check_tables,
+    max_total,
+    unpack_lz4,
+    unpack_zstd,
+)
+
+_READ = {Opcode.SCHEMA, Opcode.CHANNEL, Opcode.MESSAGE, Opcode.CHUNK, Opcode.DATA_END}
 MAGIC = b"\x89MCAP0\r\n"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 
@@ -64,12 +73,12 @@ def _unpacked(data: bytes) -> bytes:
     # Serialized messages begin with 0, then 0 to 11 (encapsulation): this is no such beginning.
     if not data.startswith(_ZSTD):
         return data
-    unpacker = zstandard.ZstdDecompressor().decompressobj()
     try:
-        unpacked = unpacker.decompress(data)
-    except zstandard.ZstdError as error:
+        unpacked = unpack_zstd(data)
+        whole = zstandard.frame_content_size(data) in (-1, len(unpacked))
+    except (LimitError, zstandard.ZstdError) as error:
         raise Damage(f"a packed message cannot be unpacked: {error}") from error
-    if not unpacker.eof:
+    if not whole:
         raise Damage("a packed message has lost its end")
     return unpacked
 
@@ -80,7 +89,8 @@ def _read_mcap(file: Path) -> Iterator[_Message]:
     with file.open("rb") as stream:
         if stream.read(len(MAGIC)) != MAGIC:
             raise Damage("it does not begin as an mcap file does")
-        for opcode, content in _records(stream, file.stat().st_size):
+        size = file.stat().st_size
+        for opcode, content in _records(stream, size, max_total(size)):
             fields = ReadDataStream(io.BytesIO(content))
             try:
                 if opcode == Opcode.SCHEMA:
@@ -109,21 +119,42 @@ def _source(channel: Channel, schema: Schema | None) -> Source:
     )
 
 
-def _records(stream: BinaryIO, size: int) -> Iterator[tuple[int, bytes]]:
-    """Opcodes and contents, those in chunks too, until the data end or are cut off."""
+def _records(stream: BinaryIO, size: int, left: int) -> Iterator[tuple[int, bytes]]:
+    """Opcodes and contents, those in chunks too, until the data end or are cut off.
+
+    Args:
+        stream: at the first record.
+        size: of the stream in bytes.
+        left: bytes that its chunks may unpack to; 0 in a chunk, which holds no others.
+    """
     while True:
         head = stream.read(9)
         if len(head) < 9:
             raise Damage("it ends in the middle of the recording")
         opcode, length = struct.unpack("<BQ", head)
+        if length > MAX_UNPACKED and opcode in _READ:
+            raise Damage(f"a record declares {length} bytes, at most {MAX_UNPACKED} are read")
+        if opcode == Opcode.CHUNK and not left:
+            raise Damage("a chunk holds another chunk")
+        if opcode not in _READ:
+            if not left or not opcode:
+                raise Damage(f"it holds a record of the kind {opcode} where none is expected")
+            if stream.tell() + length > size:
+                raise Damage("it ends in the middle of a record")
+            stream.seek(length, io.SEEK_CUR)
+            continue
         content = stream.read(min(length, size))
         if opcode == Opcode.CHUNK:
-            inside = io.BytesIO(_chunk(content))
+            unpacked = _chunk(content)
+            left -= len(unpacked)
+            if left <= 0:
+                raise Damage(f"its chunks unpack to more than {max_total(size)} bytes")
+            inside = io.BytesIO(unpacked)
             try:
-                yield from _records(inside, len(inside.getbuffer()))
+                yield from _records(inside, len(unpacked), 0)
             except Damage:
                 # A chunk has no end of its own: whole records up to its length are in order.
-                if len(content) < length or inside.tell() < len(inside.getbuffer()):
+                if len(content) < length or inside.tell() < len(unpacked):
                     raise
         elif len(content) < length:
             raise Damage("it ends in the middle of a message")
@@ -142,10 +173,10 @@ def _chunk(content: bytes) -> bytes:
     packed = content[32 + name_length + 8 :]
     try:
         if compression == b"zstd":
-            return zstandard.ZstdDecompressor().decompressobj().decompress(packed)
+            return unpack_zstd(packed)
         if compression == b"lz4":
-            return lz4.frame.LZ4FrameDecompressor().decompress(packed)
-    except (zstandard.ZstdError, RuntimeError) as error:
+            return unpack_lz4(packed)
+    except (LimitError, zstandard.ZstdError, RuntimeError) as error:
         raise Damage(f"a chunk cannot be unpacked: {error}") from error
     if compression:
         raise Damage(f"a chunk is packed with {compression!r}, expected zstd or lz4")
@@ -155,6 +186,7 @@ def _chunk(content: bytes) -> bytes:
 def _read_sqlite(file: Path) -> Iterator[_Message]:
     try:
         with closing(_open_sqlite(file)) as database:
+            check_tables(database, file.stat().st_size)
             sources = _sqlite_sources(database)
             rows = database.execute("SELECT topic_id, timestamp, data FROM messages")
             # SQLite reads a missing end of the last message as zeros.
@@ -171,10 +203,11 @@ def _read_sqlite(file: Path) -> Iterator[_Message]:
                 if row is None:
                     break
                 topic, time_ns, data = row
-                last = (sources[topic], time_ns, data) if topic in sources else None
+                stored = isinstance(data, bytes) and isinstance(time_ns, int)
+                last = (sources[topic], time_ns, data) if topic in sources and stored else None
             if cut is not None:
                 raise cut
-    except apsw.Error as error:
+    except (apsw.Error, LimitError) as error:
         raise Damage(str(error)) from error
 
 
@@ -226,12 +259,14 @@ def _sqlite_sources(database: apsw.Connection) -> dict[int, Source]:
             for name, encoding, text in database.execute(
                 "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
             )
+            if isinstance(encoding, str) and isinstance(text, str)
         }
     return {
         number: Source(topic, msgtype, *definitions.get(msgtype, ("", "")), digest, form, qos)
         for number, topic, msgtype, form, qos, digest in database.execute(
             f"SELECT {chosen} FROM topics"
         )
+        if all(isinstance(text, str) for text in (topic, msgtype, form, qos, digest))
     }
 
 
