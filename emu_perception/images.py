@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from emu_perception.atomic import replacing
+from emu_perception.atomic import write_bytes
 from emu_perception.native_stderr import quiet_decoders
 
 MAX_PIXELS = 1 << 24
@@ -146,8 +146,7 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
     """
     stored = pixels if pixels.ndim == 2 else pixels[..., ::-1]
     _, data = cv2.imencode(".png", np.ascontiguousarray(stored))
-    with replacing(path) as partial:
-        partial.write_bytes(data)
+    write_bytes(path, data.data)
 
 
 # PNG (ISO/IEC 15948)

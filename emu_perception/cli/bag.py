@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,6 +83,7 @@ def evaluate(
         raise typer.BadParameter(f"--match is index or stamp, got '{match}'")
     if (labels and labels_topic) or (depth and depth_topic):
         raise typer.BadParameter("ground truth of a kind comes from a folder or from a topic")
+    _refuse_inside("--report", report, bag, labels, depth)
     console, problems = Console(), Problems()
     truth = {"labels": labels_topic, "depth": depth_topic}
     folders = [
@@ -111,27 +114,28 @@ def evaluate(
             predictor = Predictor.from_file(model, device, precision, engine)
             device_name = f"{predictor.device}, {predictor.engine}, {predictor.precision}"
             about["device"] = device_name
-        with Progress(console=console, transient=True) as bars, FrameLog(report) as log:
-            task = bars.add_task("Scoring", total=frames.count)
+        with FrameLog(report) as log, _reasons(problems):
             scorer = Scorer(spec, problems, log)
-            evaluate_frames(
-                *(frames.frames(), predictor, scorer),
-                progress=lambda done: bars.update(task, completed=done),
+            with Progress(console=console, transient=True) as bars:
+                task = bars.add_task("Scoring", total=frames.count)
+                evaluate_frames(
+                    *(frames.frames(), predictor, scorer),
+                    progress=lambda done: bars.update(task, completed=done),
+                )
+            result = scorer.result(replicates)
+            page = write_report(
+                report,
+                Report(
+                    f"{model_path.stem} on {bag.name}",
+                    about,
+                    label_set,
+                    problems.values(),
+                    reasons=OFFLINE_ONLY if published else {},
+                    extra={"bag": str(bag), "model": str(model_path)},
+                ),
+                result,
+                log,
             )
-        result = scorer.result(replicates)
-    page = write_report(
-        report,
-        Report(
-            f"{model_path.stem} on {bag.name}",
-            about,
-            label_set,
-            problems.values(),
-            reasons=OFFLINE_ONLY if published else {},
-            extra={"bag": str(bag), "model": str(model_path)},
-        ),
-        result,
-        log,
-    )
     _finish(problems, f"{result['frames']} of {frames.count} images scored; see {page}")
 
 
@@ -167,7 +171,8 @@ def annotate(
     from emu_perception.recordings.writer import BagWriter
 
     problems = Problems()
-    with BagReader(bag) as reader:
+    _refuse_inside("--out", out, bag)
+    with BagReader(bag) as reader, _reasons(problems):
         source = reader.image_topic(topic)
         predictor = Predictor.from_file(model, device, precision, engine)
         writer = BagWriter(out, compress=compress)
@@ -181,8 +186,8 @@ def annotate(
         with Progress(console=Console(), transient=True) as bars, writer:
             task = bars.add_task("Annotating", total=source.count)
             answered = annotator.run(lambda done: bars.update(task, completed=done))
-    if not answered:
-        raise ValueError(f"not a single image of the recording could be read; {out} is a copy")
+        if not answered:
+            raise ValueError(f"not a single image of the recording could be read; {out} is a copy")
     _finish(problems, f"outputs for {answered} of {source.count} images in {out}")
 
 
@@ -213,9 +218,10 @@ def mine(
     from emu_perception.recordings.reader import BagReader
     from emu_perception.recordings.recording import ImageDecoder
 
+    _refuse_inside("--out", out, bag)
     check_folder(out)
     problems = Problems()
-    with BagReader(bag) as reader:
+    with BagReader(bag) as reader, _reasons(problems):
         decoder = ImageDecoder(reader, topic, problems)
         source = decoder.source
         predictor = Predictor.from_file(model, device, precision, engine)
@@ -256,12 +262,33 @@ def mining_study(
     typer.echo(markdown(finish(loaded)))
 
 
-def _finish(problems: Problems, summary: str) -> None:
+def _refuse_inside(option: str, out: Path, *inputs: Path | None) -> None:
+    """ValueError where what is written would lie inside what is read."""
+    for given in inputs:
+        if given is not None and out.resolve().is_relative_to(given.resolve()):
+            raise ValueError(f"{option} {out} is inside the input {given}: take another folder")
+
+
+@contextmanager
+def _reasons(problems: Problems) -> Iterator[None]:
+    """Print what was counted before an error that ends the command."""
+    try:
+        yield
+    except ValueError:
+        _print_problems(problems)
+        raise
+
+
+def _print_problems(problems: Problems) -> None:
     from rich.console import Console
 
     console = Console(soft_wrap=True)
     for kind, found in problems.values().items():
         console.print(f"{found['count']} x {kind}: {found['examples'][0]}", markup=False)
-    console.print(summary, markup=False)
+
+
+def _finish(problems: Problems, summary: str) -> None:
+    _print_problems(problems)
+    typer.echo(summary)
     if problems:
         raise typer.Exit(IMPERFECT)

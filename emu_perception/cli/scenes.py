@@ -28,9 +28,9 @@ def scenes(
     height_width = parse_size(size)
 
     import numpy as np
-    from PIL import Image
     from rich.progress import track
 
+    from emu_perception.images import write_png
     from emu_perception.labels import load_label_set
     from emu_perception.prediction import Prediction
     from emu_perception.scenes import render_scene
@@ -45,7 +45,7 @@ def scenes(
         depth = np.where(frame.depth > 0, frame.depth, np.nan)
         pairs.append((frame.image, Prediction(labels=frame.labels, depth=depth)))
         picture = panel(*pairs[-1], label_set, title=f"{kind} {index}")
-        Image.fromarray(picture).save(out / f"{kind}_{index:04d}.png")
+        write_png(out / f"{kind}_{index:04d}.png", picture)
     overview = contact_sheet(pairs, label_set, title=f"{kind} scenes")
-    Image.fromarray(overview).save(out / "overview.png")
+    write_png(out / "overview.png", overview)
     typer.echo(f"{count} scenes in {out}; overview.png shows all of them")

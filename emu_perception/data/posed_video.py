@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from emu_perception.atomic import write_bytes
 from emu_perception.data import files
 from emu_perception.data.sample import DataError
 
@@ -225,7 +226,7 @@ def write_depth(
     poses = read_poses(root / "poses.txt", len(images))
     sweep = PlaneSweep([path for _, path in images], poses, camera, settings)
     (out / "depth").mkdir(parents=True, exist_ok=True)
-    (out / "intrinsics.json").write_bytes(cameras.read_bytes())
+    write_bytes(out / "intrinsics.json", cameras.read_bytes())
     if not (out / "images").exists():
         (out / "images").symlink_to((root / "images").resolve(), target_is_directory=True)
     chosen = range(0, len(images), every)

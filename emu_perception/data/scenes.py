@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from emu_perception import scenes
+from emu_perception.atomic import replacing
 from emu_perception.camera import Intrinsics
 from emu_perception.data.catalogue import register_dataset
 from emu_perception.data.dataset import (
@@ -188,15 +188,12 @@ def frame_fields(frame: scenes.SceneFrame, *, odd: bool) -> dict[str, Any]:
 
 def write_scene(path: Path, sample: Sample) -> None:
     """Keep a rendered sample. Whole or not at all, whichever process comes first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     camera = sample.intrinsics
     assert camera is not None
     arrays = {f: getattr(sample, f) for f in _FIELDS if getattr(sample, f) is not None}
     arrays["camera"] = np.array([camera.fx, camera.fy, camera.cx, camera.cy])
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    partial.replace(path)
 
 
 def broken_scenes(

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from emu_perception.atomic import replacing
 from emu_perception.prediction import Prediction
 
 FIGURES = (
@@ -88,7 +89,11 @@ RANKINGS = (
 
 
 class FrameLog:
-    """Takes every scored frame; a context manager that closes its table."""
+    """Takes every scored frame; a context manager.
+
+    The table takes the place of an earlier one when `close` is called. Without that, at the end of
+    the block, it is dropped, and what was there stays.
+    """
 
     def __init__(self, folder: Path, apart: float = 1.0) -> None:
         """
@@ -96,8 +101,8 @@ class FrameLog:
             folder: gets `frames.csv`, one row a frame.
             apart: seconds between frames that are kept to look at: neighbours look the same.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / "frames.csv").open("w", encoding="utf-8", newline="")
+        self._replacing = replacing(folder / "frames.csv")
+        self._file = self._replacing.__enter__().open("w", encoding="utf-8", newline="")
         self._table = csv.DictWriter(self._file, COLUMNS)
         self._table.writeheader()
         self._apart = apart
@@ -109,11 +114,20 @@ class FrameLog:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.close()
+        self.discard()
 
     def close(self) -> None:
-        """Complete the table."""
-        self._file.close()
+        """Complete the table and put it in its place."""
+        if not self._file.closed:
+            self._file.close()
+            self._replacing.__exit__(None, None, None)
+
+    def discard(self) -> None:
+        """Drop the table, unless it was closed."""
+        if not self._file.closed:
+            self._file.close()
+            dropped = RuntimeError("the table is dropped")
+            self._replacing.__exit__(RuntimeError, dropped, None)
 
     def add(self, frame: Frame) -> None:
         """Write the frame's row; keep its pictures if it is among the worst so far."""

@@ -10,10 +10,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from emu_perception.atomic import write_text
+from emu_perception.atomic import replacing
 from emu_perception.evaluation import figures
 from emu_perception.evaluation.frames import RANKINGS, Frame, FrameLog
-from emu_perception.evaluation.result import Evaluation, write_json
+from emu_perception.evaluation.result import Evaluation, json_text
 from emu_perception.labels import LabelSet
 from emu_perception.visualization.panels import common_scales
 
@@ -98,15 +98,14 @@ class Report:
 
 
 def write_report(folder: Path, report: Report, result: Evaluation, log: FrameLog) -> Path:
-    """Write `report.html` and `report.json` beside the `frames.csv` of the log.
+    """Write `report.html` and `report.json` next to the `frames.csv` of the log.
+
+    An earlier report stays as it is until the new one is complete.
 
     Returns:
         The HTML file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    log.close()
     values = report_values(report, result)
-    write_json(folder / JSON_FILE, values)
     environment = Environment(
         loader=PackageLoader("emu_perception.evaluation", "templates"),
         autoescape=True,
@@ -125,7 +124,10 @@ def write_report(folder: Path, report: Report, result: Evaluation, log: FrameLog
         files=(JSON_FILE, TABLE_FILE),
     )
     path = folder / HTML_FILE
-    write_text(path, html)
+    with replacing(folder / JSON_FILE) as figures_file, replacing(path) as page:
+        figures_file.write_text(json_text(values), encoding="utf-8")
+        page.write_text(html, encoding="utf-8")
+    log.close()
     return path
 
 

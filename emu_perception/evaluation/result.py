@@ -148,9 +148,14 @@ def look_up(values: Mapping[str, Any], key: str) -> Any:
     return found
 
 
+def json_text(values: Any) -> str:
+    """Plain values as JSON; NaN and infinity become null."""
+    return json.dumps(_plain(values), indent=2, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, values: Any) -> None:
-    """Plain values as JSON, whole or not at all; what is not a number becomes null."""
-    write_text(path, json.dumps(_plain(values), indent=2, allow_nan=False) + "\n")
+    """`json_text` as a file, whole or not at all."""
+    write_text(path, json_text(values))
 
 
 def _plain(value: Any) -> Any:

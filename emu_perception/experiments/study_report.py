@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from emu_perception.atomic import replacing
 from emu_perception.markdown import markdown_table
 
 
@@ -122,4 +123,5 @@ def draw(summary: Mapping[str, Any], path: Path) -> None:
     for axis in axes.flat[len(heads) :]:
         axis.set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=130, format="png")

@@ -12,6 +12,7 @@ from typing import Any
 from scipy import stats
 
 from emu_perception import __version__
+from emu_perception.atomic import write_text
 from emu_perception.evaluation.relative_gain import relative_gain
 from emu_perception.evaluation.result import look_up, write_json
 from emu_perception.experiments.study import RESULT_FILE
@@ -192,6 +193,6 @@ def finish(config: StudyConfig, command: str = "") -> dict[str, Any]:
     write_json(folder / "study.json", summary)
     if config.results is not None:
         write_json(expand(config.results), summary)
-    (folder / "study.md").write_text(markdown(summary), encoding="utf-8")
+    write_text(folder / "study.md", markdown(summary))
     draw(summary, folder / "study.png")
     return summary

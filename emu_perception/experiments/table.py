@@ -163,9 +163,9 @@ def _score_row(
             void_as_inaccurate=config.void_as_inaccurate,
             depth_classes=config.depth_classes,
         )
-    result = Evaluation({**found.values, "seconds_per_frame": seconds})
-    if folder is not None and log is not None:
-        _write_report(folder, config.data, about, predictor, result, log)
+        result = Evaluation({**found.values, "seconds_per_frame": seconds})
+        if folder is not None and log is not None:
+            _write_report(folder, config.data, about, predictor, result, log)
     predictor.close()
     return {**about, **result.values}, found.evaluator
 

@@ -20,6 +20,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from emu_perception.atomic import write_bytes
 from emu_perception.inference.engines.activation import (
     OTHERS,
     Normalization,
@@ -207,7 +208,7 @@ def _write_onnx(
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, value
     onnx.checker.check_model(proto)
-    onnx.save(proto, str(path))
+    write_bytes(path, proto.SerializeToString())
 
 
 def _load_onnx(path: Path, names: list[str]) -> Callable[[dict[str, np.ndarray]], Maps]:

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from emu_perception.evaluation.result import write_json
+from emu_perception.images import write_png
 from emu_perception.inference.predictor import Predictor
 from emu_perception.recordings.mine import (
     Candidate,
@@ -88,7 +88,7 @@ def _write_frame(
 ) -> dict[str, Any]:
     maps = predict_maps(predictor, recorded)
     name = f"{candidate.index:06d}.png"
-    entry: dict[str, Any] = {"image": _write(folder, "images", name, recorded.image[..., ::-1])}
+    entry: dict[str, Any] = {"image": _write(folder, "images", name, recorded.image)}
     if maps.prediction.labels is not None:
         entry["labels"] = _write(folder, "labels", name, maps.labels)
     entry["uncertainty_pictures"] = {}
@@ -97,14 +97,11 @@ def _write_frame(
         # Each picture has its own scale: what is small is still worth seeing where it is.
         high = max(float(np.percentile(finite, 99)) if finite.size else 0.0, 1e-6)
         picture = colorize_scalar(values, 0.0, high, "magma")
-        file = _write(folder, kind, name, picture[..., ::-1])
+        file = _write(folder, kind, name, picture)
         entry["uncertainty_pictures"][kind] = {"file": file, "brightest": high}
     return entry
 
 
 def _write(folder: Path, kind: str, name: str, pixels: np.ndarray) -> str:
-    path = folder / kind / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), pixels):
-        raise OSError(f"{path}: cannot be written")
+    write_png(folder / kind / name, pixels)
     return f"{kind}/{name}"

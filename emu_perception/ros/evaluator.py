@@ -124,7 +124,7 @@ class EvaluatorNode(Node):
             result = self.scorer.result(self.get_parameter("replicates").value)
         except ValueError as error:
             self.get_logger().error(f"no report: {error}")
-            self._log.close()
+            self._log.discard()
             return None
         about = {
             "maps": ", ".join(map(self.resolve_topic_name, self._maps)),

@@ -33,10 +33,10 @@ def folder(tmp_path_factory, make_frame, label_set):
             log.add(
                 Frame(i, f"f{i}", prediction, figures, 10**18 + i, i / 10, image, labels, depth)
             )
-    report = Report(
-        "Model & <drive>", ABOUT, label_set, PROBLEMS, extra={"bag": "drive"}, reasons={}
-    )
-    write_report(folder, report, evaluator.result(20), log)
+        report = Report(
+            "Model & <drive>", ABOUT, label_set, PROBLEMS, extra={"bag": "drive"}, reasons={}
+        )
+        write_report(folder, report, evaluator.result(20), log)
     return folder
 
 

@@ -107,3 +107,36 @@ def test_labels_without_an_image_are_counted(tmp_path: Path) -> None:
         assert list(FrameReader(bag, problems, folders=[truth]).frames()) == []
     counts = {kind: found["count"] for kind, found in problems.values().items()}
     assert counts == {"unreadable image": 1, "labels without an image": 1}
+
+
+def test_a_failed_run_keeps_the_report_and_prints_the_reasons(
+    tmp_path: Path, model_file: Path
+) -> None:
+    write_labels(tmp_path / "labels", 2)
+    with BagWriter(tmp_path / "good") as bag:
+        bag.write("/camera", image_message(picture(0), 0), 0)
+    with BagWriter(tmp_path / "bad") as bag:
+        for i, data in enumerate([b"DDS |" + bytes(123), b"\0\0\0\x1cftypavif" + bytes(99)]):
+            bag.write("/camera", compressed_image_message(data, "jpeg", i), i)
+    options = ("--model", model_file, "--labels", tmp_path / "labels")
+    report = tmp_path / "report"
+    assert evaluate(tmp_path / "good", *options, "--report", report)[0] == 3
+    before = {file.name: file.read_bytes() for file in report.iterdir()}
+    assert set(before) == {"frames.csv", "report.html", "report.json"}
+
+    status, output = evaluate(tmp_path / "bad", *options, "--report", report)
+    assert status == 1
+    assert "2 x unreadable image: image 0: the compressed image" in output
+    assert {file.name: file.read_bytes() for file in report.iterdir()} == before
+
+
+@pytest.mark.parametrize("place", ["drive", "drive/report", "labels/report"])
+def test_a_report_inside_the_input_is_refused(tmp_path: Path, model_file: Path, place: str) -> None:
+    with BagWriter(tmp_path / "drive") as bag:
+        bag.write("/camera", image_message(picture(0), 0), 0)
+    write_labels(tmp_path / "labels", 1)
+    options = ("--model", model_file, "--labels", tmp_path / "labels")
+    command = ["bag", "evaluate", *map(str, (tmp_path / "drive", *options))]
+    found = CliRunner().invoke(app, [*command, "--report", str(tmp_path / place)])
+    assert found.exit_code == 1 and "is inside the input" in str(found.exception)
+    assert not (tmp_path / place / "frames.csv").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -128,3 +129,22 @@ def test_frames_are_written_for_labelling(
     again = CliRunner().invoke(app, command)
     assert again.exit_code == 1
     assert "exists already" in str(again.exception)
+
+
+def test_a_full_disk_ends_with_an_error(tmp_path: Path, write_model: Callable[..., Path]) -> None:
+    model_file = write_model(arguments={"width": 8}, input_size=(32, 64))
+    picture = np.random.default_rng(0).integers(0, 256, (32, 64, 3), np.uint8)
+    with BagWriter(tmp_path / "drive") as bag:
+        bag.write("/camera", image_message(picture, 0), 0)
+    command = [
+        *("bag", "mine", str(tmp_path / "drive"), "--out", str(tmp_path / "out")),
+        *("--model", str(model_file), "--engine", "pytorch"),
+    ]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        found = CliRunner().invoke(app, command)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert found.exit_code == 1 and isinstance(found.exception, OSError)
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from rich.table import Table
 
 from emu_perception.cli.demo.run import (
@@ -16,6 +15,7 @@ from emu_perception.cli.demo.run import (
     MAP_TOPICS,
     DemoResult,
 )
+from emu_perception.images import write_png
 from emu_perception.labels import LabelSet
 from emu_perception.messages.images import map_values
 from emu_perception.prediction import Prediction
@@ -95,9 +95,9 @@ def write_pictures(
             scales=scales,
         )
         written.append(panels / f"frame_{index:02d}.png")
-        Image.fromarray(picture).save(written[-1])
+        write_png(written[-1], picture)
     overview = contact_sheet([(f.image, f.prediction) for f in frames], label_set, title=title)
-    Image.fromarray(overview).save(folder / "overview.png")
+    write_png(folder / "overview.png", overview)
     return [folder / "overview.png", *written]
 
 
