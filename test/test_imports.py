@@ -13,6 +13,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "emu_perception"
 LAYERS = (
     "cli",
+    "reliability",
     "ros",
     "recordings",
     "experiments",

@@ -16,6 +16,7 @@ from emu_perception.cli import (
     data,
     evaluate,
     export,
+    fuzz,
     model,
     predict,
     results,
@@ -62,6 +63,7 @@ app.command("scenes")(scenes.scenes)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("calibrate")(evaluate.calibrate)
+app.command("fuzz")(fuzz.fuzz)
 app.command("distill")(train.distill)
 app.command("soak")(soak.soak)
 app.command("study")(study.study)

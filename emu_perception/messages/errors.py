@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from emu_perception.text import one_line
+
 
 class BadInput(str, Enum):
     """Kinds of bad input; the values are the names in diagnostics."""
@@ -25,5 +27,5 @@ class InputError(ValueError):
     """Input that cannot be used; the message says what, where and what was expected."""
 
     def __init__(self, kind: BadInput, message: str) -> None:
-        super().__init__(message)
+        super().__init__(one_line(message))  # it may quote a field, megabytes long
         self.kind = kind

@@ -119,7 +119,7 @@ def bound_rosbags() -> None:
         "lz4": lambda data, size: unpack_lz4(data, min(size, max_unpacked(len(data)))),
     }
     storage_mcap.DECOMPRESSORS.update(bounded)
-    rosbags_reader.zstd = SimpleNamespace(  # type: ignore[misc, assignment]
+    vars(rosbags_reader)["zstd"] = SimpleNamespace(
         decompress=unpack_zstd, open=lambda packed, mode: _BoundedFile(packed)
     )
 
@@ -217,7 +217,7 @@ def check_tables(database: apsw.Connection, size: int) -> None:
     for name, kind, sql in found:
         if kind != "table" or not str(sql).upper().startswith("CREATE TABLE"):
             raise LimitError(f"{name} is a {kind}, expected a table")
-        if any(row[6] for row in database.execute(f"PRAGMA table_xinfo({_quoted(name)})")):
+        if any(row[6] for row in database.execute(f"PRAGMA table_xinfo({_quoted(str(name))})")):
             raise LimitError(f"the table {name} has computed columns")
     calls = 0
 
@@ -229,10 +229,14 @@ def check_tables(database: apsw.Connection, size: int) -> None:
     database.set_progress_handler(count_steps, _STEPS_PER_CALL)
     try:
         for name, _, _ in found:
-            indexes = [row[1] for row in database.execute(f"PRAGMA index_list({_quoted(name)})")]
+            indexes = [
+                row[1] for row in database.execute(f"PRAGMA index_list({_quoted(str(name))})")
+            ]
             for clause in ("NOT INDEXED", *(f"INDEXED BY {_quoted(each)}" for each in indexes)):
                 with suppress(apsw.CorruptError, apsw.SQLError):  # found when it is read
-                    database.execute(f"SELECT total(1) FROM {_quoted(name)} {clause}").fetchall()
+                    database.execute(
+                        f"SELECT total(1) FROM {_quoted(str(name))} {clause}"
+                    ).fetchall()
     except apsw.InterruptError:
         raise LimitError("its tables have more rows than a file of its size can hold") from None
     finally:
@@ -249,7 +253,7 @@ def check_sqlite(file: Path) -> None:
             )
         ) as database:
             check_tables(database, file.stat().st_size)
-    except apsw.Error:
+    except (apsw.Error, UnicodeDecodeError):  # names are any bytes
         return
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from emu_perception.text import one_line
+
 EXAMPLES = 5
 
 
@@ -21,7 +23,7 @@ class Problems:
             found = self._found.setdefault(kind, {"count": 0, "examples": []})
             found["count"] += 1
             if len(found["examples"]) < EXAMPLES:
-                found["examples"].append(example)
+                found["examples"].append(one_line(example))
 
     def __bool__(self) -> bool:
         return bool(self._found)

@@ -12,6 +12,7 @@ from typing import Any
 
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
+from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
@@ -22,6 +23,7 @@ from emu_perception.recordings.rescue import (
     needs_rescue,
     register_definitions,
 )
+from emu_perception.text import one_line
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
@@ -36,6 +38,9 @@ STORAGE_SUFFIXES = (".mcap", ".db3")
 
 class BagError(ValueError):
     """A bag that cannot be read or written; the message names it and says what was expected."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))  # it may quote a topic, megabytes long
 
 
 def standard_types() -> Typestore:
@@ -313,6 +318,7 @@ class BagReader:
 def _check(reader: AnyReader, packed: int) -> None:
     """ValueError for what rosbags takes and nobody can read: see `limits`."""
     for each in reader.readers:
+        assert isinstance(each, Reader)  # rosbag1 files are no bags here
         for storage in getattr(each.storage, "storages", [each.storage]):
             check_index(storage, packed)
     for connection in reader.connections:
@@ -324,5 +330,4 @@ def _check(reader: AnyReader, packed: int) -> None:
 
 
 def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]} …"
+    return one_line(str(error), LONGEST_REASON).rstrip(".") or type(error).__name__

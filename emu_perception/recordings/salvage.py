@@ -192,11 +192,11 @@ def _read_sqlite(file: Path) -> Iterator[_Message]:
             # SQLite reads a missing end of the last message as zeros.
             short = is_short(file)
             last: _Message | None = None
-            cut: apsw.Error | None = None
+            cut: Exception | None = None
             while True:
                 try:
                     row = next(rows, None)
-                except apsw.Error as error:
+                except (apsw.Error, UnicodeDecodeError) as error:
                     cut, row = error, None
                 if last is not None and not (row is None and short and last[2].endswith(b"\0")):
                     yield last
@@ -207,7 +207,7 @@ def _read_sqlite(file: Path) -> Iterator[_Message]:
                 last = (sources[topic], time_ns, data) if topic in sources and stored else None
             if cut is not None:
                 raise cut
-    except (apsw.Error, LimitError) as error:
+    except (apsw.Error, LimitError, UnicodeDecodeError) as error:
         raise Damage(str(error)) from error
 
 

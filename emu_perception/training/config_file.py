@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from emu_perception.text import one_line
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.settings import ConfigError
 from emu_perception.yaml_file import read_yaml
@@ -52,14 +53,21 @@ def read_values(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path} must hold keys and values, such as 'seed: 0'")
     if "extends" not in values:
         return values
-    parent = path.parent / str(values.pop("extends"))
+    named = str(values.pop("extends"))
+    parent = path.parent / named
     # As files, not as text: `sub/../a.yaml` is `a.yaml`.
     files = (path.resolve(), *below)
-    if parent.resolve() in files:
+    try:
+        resolved, there = parent.resolve(), parent.is_file()
+    except (OSError, ValueError):  # too long, or with a zero
+        raise ConfigError(
+            f"{path} extends '{one_line(named, 60)}', which is no file name"
+        ) from None
+    if resolved in files:
         raise ConfigError(f"{path} extends {parent}, which extends it")
     if len(files) > MAX_PARENTS:
         raise ConfigError(f"{files[-1]} extends a chain of more than {MAX_PARENTS} files")
-    if not parent.is_file():
+    if not there:
         raise ConfigError(f"{path} extends {parent}, which is not there")
     return merged(read_values(parent, files), values)
 

@@ -103,3 +103,33 @@ def test_message() -> None:
     assert kinds.pop("label") == PointField.UINT32
     assert set(kinds.values()) == {PointField.FLOAT32}
     assert bytes(message.data) == cloud.tobytes()
+
+
+@given(
+    size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    focal=st.floats(1, 1000),
+    seed=st.integers(0, 1000),
+    missing=st.floats(0, 1),
+)
+def test_points_lie_on_the_rays_of_pixels_with_depth_and_label(
+    size: tuple[int, int], focal: float, seed: int, missing: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    height, width = size
+    depth = rng.uniform(0.1, 80, size).astype(np.float32)
+    depth[rng.random(size) < missing] = np.nan
+    labels = rng.choice(np.array([0, 3, 254, 255], np.uint8), size)
+    image = rng.integers(0, 256, (*size, 3), np.uint8)
+    rays = Intrinsics(focal, focal, width / 2, height / 2, width, height).rays()
+    rays[rng.random(size) < missing / 4] = np.nan
+    cloud = organized_cloud(depth, rays, image, labels)
+    valid = np.isfinite(depth) & (labels != 255) & np.isfinite(rays).all(axis=-1)
+    for axis in "xyz":
+        assert np.array_equal(np.isfinite(cloud[axis]), valid)
+    assert np.array_equal(cloud["z"][valid], depth[valid])
+    assert np.allclose(cloud["x"][valid], (rays[..., 0] * depth)[valid], rtol=1e-5)
+    assert np.allclose(cloud["y"][valid], (rays[..., 1] * depth)[valid], rtol=1e-5)
+    assert np.array_equal(cloud["label"], labels)
+    packed = cloud["rgb"].copy().view(np.uint32)
+    colours = np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], axis=-1)
+    assert np.array_equal(colours, image)

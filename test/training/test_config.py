@@ -179,6 +179,10 @@ def test_a_file_may_extend_another(tmp_path: Path) -> None:
         load_config(base)
     with pytest.raises(ConfigError, match="which is not there"):
         load_config(write(base, {"extends": "nowhere.yaml"}))
+    for name in ("x" * 100_000, "a\0b", [1] * 2000):
+        with pytest.raises(ConfigError, match="which is no file name") as raised:
+            load_config(write(base, {"extends": name}))
+        assert len(str(raised.value)) - len(str(base)) < 200
 
 
 def test_no_training_image_is_smaller_than_the_crop() -> None:
