@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -106,7 +107,8 @@ class MappingNetwork(nn.Module):
         """
         row, parts = self.pairs[pair], []
         for x, task in ((source, pair[0]), (target, pair[1])):
-            convolution, norm, _ = self.enter[task]  # type: ignore[misc]
+            enter: Any = self.enter[task]
+            convolution, norm, _ = enter
             x = F.instance_norm(convolution(x), weight=norm.weight, bias=norm.bias, eps=norm.eps)
             parts.append(F.relu(x, inplace=True))
         x = torch.cat(parts)

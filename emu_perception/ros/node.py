@@ -363,7 +363,8 @@ class EmuNode(LifecycleNodeMixin, Node):
         streams = list(self._streams)
         message = DiagnosticArray(header=Header(stamp=self.get_clock().now().to_msg()))
         settings = self._settings
-        for stream in streams or [None]:
+        shown: list[CameraStream | None] = [*streams] or [None]
+        for stream in shown:
             statistics = stream.statistics if stream is not None else self._statistics
             counts = statistics.snapshot(settings.statistics_seconds)
             message.status.append(diagnose(self._describe(stream), counts, settings))

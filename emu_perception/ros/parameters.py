@@ -250,7 +250,7 @@ def _declare(node: Node, name: str, default: Any) -> None:
     except InvalidParameterTypeException:
         if not isinstance(default, float):
             raise
-        given = node.declare_parameter(name, default, ParameterDescriptor(dynamic_typing=True))
+        given: Any = node.declare_parameter(name, default, ParameterDescriptor(dynamic_typing=True))
         node.undeclare_parameter(name)
         if type(given.value) is not int:
             raise
@@ -291,11 +291,11 @@ def find_problem(changed: Iterable[Parameter], configured: bool) -> str:
         spec = _FIELDS.get(parameter.name)
         if spec is None:
             continue
-        value = _value(parameter)
+        value: Any = _value(parameter)
         if type(value) is not type(spec.default):
             kind, hint = _TYPE_NAMES[type(spec.default)]
             return f"parameter '{parameter.name}' must be {kind}{hint}, not {parameter.value!r}"
-        if parameter.name == "cameras" and (problem := _camera_problem(value)):
+        if parameter.name == "cameras" and (problem := _camera_problem(tuple(value))):
             return problem
         choices = spec.metadata["choices"]
         if choices and parameter.value not in choices:

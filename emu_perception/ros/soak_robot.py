@@ -62,8 +62,8 @@ class SoakRobot(Node):
         self._random = random.Random(seed)
         self._listening: dict[str, Subscription] = {}
         self.create_subscription(DiagnosticArray, "/diagnostics", self._read, 10)
-        self._state_client = self.create_client(ChangeState, f"{node}/change_state")
-        self._parameter_client = self.create_client(SetParameters, f"{node}/set_parameters")
+        self._state_client: Any = self.create_client(ChangeState, f"{node}/change_state")
+        self._parameter_client: Any = self.create_client(SetParameters, f"{node}/set_parameters")
 
     def act(self) -> None:
         """One action."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-from rclpy.node import Node
+from typing import TYPE_CHECKING, Any
 
 from emu_perception.messages.errors import BadInput
 from emu_perception.ros.image_input import Frame, ImageInput
@@ -34,7 +32,7 @@ class CameraStream:
 
     def __init__(
         self,
-        node: Node,
+        node: Any,
         name: str,
         predictor: Predictor,
         statistics: Statistics,
