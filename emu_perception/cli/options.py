@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,7 +20,18 @@ ModelOption = Annotated[
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 EngineOption = Annotated[str, typer.Option(help="auto, pytorch or openvino.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")]
-
+FocalLengthOption = Annotated[
+    float | None,
+    typer.Option(min=1, help="Focal length of the camera in pixels; metres depend on it."),
+]
+FovOption = Annotated[
+    float | None,
+    typer.Option("--fov", min=1, max=179, help="Horizontal field of view in degrees, instead."),
+]
+IntrinsicsOption = Annotated[
+    Path | None,
+    typer.Option("--intrinsics", help="camera_info YAML, or JSON with fx, fy, cx, cy, instead."),
+]
 
 DataOptions = Annotated[
     list[str] | None,

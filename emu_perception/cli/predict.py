@@ -1,73 +1,168 @@
-"""`emu predict`: pictures of what a model says about images."""
+"""`emu predict`: panels and raw maps of images."""
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from emu_perception.cli.options import (
     DeviceOption,
+    EngineOption,
+    FocalLengthOption,
+    FovOption,
+    IntrinsicsOption,
     ModelOption,
     PrecisionOption,
 )
 
-
-def predict(
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
-    model: ModelOption = "",
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the panels.")] = Path(
-        "predictions"
-    ),
-    focal_length: Annotated[
-        float | None,
-        typer.Option(min=1, help="Of the camera, in pixels of these images; metres depend on it."),
-    ] = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-) -> None:
-    """Draw classes, depth and both uncertainties of image files."""
-    import cv2
+if TYPE_CHECKING:
+    import numpy as np
 
     from emu_perception.camera import Intrinsics
-    from emu_perception.images import read_image_file, write_png
+    from emu_perception.inference.model_file import ModelSpec
+    from emu_perception.prediction import Prediction
+
+DEPTH_UNITS_PER_METRE = 256
+"""16-bit depth PNGs hold metres times this number, as KITTI's do; 0 means invalid."""
+
+
+class MapFormat(str, Enum):
+    """File formats of raw maps."""
+
+    npz = "npz"
+    png = "png"
+
+
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Image files, folders or videos.")],
+    model: ModelOption = "",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path(
+        "predictions"
+    ),
+    save: Annotated[
+        list[MapFormat] | None,
+        typer.Option(help="Also save the raw maps: npz (arrays) or png. Can be repeated."),
+    ] = None,
+    max_depth: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="Metres at the end of the depth colours.", show_default="fits each image"
+        ),
+    ] = None,
+    every: Annotated[
+        int, typer.Option(min=1, help="Use every n-th image of a folder or video.")
+    ] = 1,
+    focal_length: FocalLengthOption = None,
+    fov: FovOption = None,
+    intrinsics: IntrinsicsOption = None,
+    device: DeviceOption = "auto",
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Predict classes, depth and both uncertainties, and draw them as one picture per image."""
+    from emu_perception.cli.cameras import CameraChoice
+    from emu_perception.cli.sources import Sources
+    from emu_perception.images import write_png
+    from emu_perception.visualization.panels import Scales, panel
     from emu_perception.inference.predictor import Predictor
-    from emu_perception.visualization.panels import panel
 
-    targets = _panel_files(images, out)
-    predictor = Predictor.from_file(model, device, precision)
+    camera = CameraChoice(focal_length, fov, intrinsics)
+    sources = Sources(images, every)
+    given = {file.resolve() for file in sources.files}
+    for file in sources.files:
+        if (out / f"{file.stem}.png").resolve() in given:
+            raise ValueError(f"{out / file.stem}.png is one of the images: choose another --out")
+    predictor = Predictor.from_file(model, device, precision, engine)
+    scales = None if max_depth is None else Scales(max_depth, max_depth / 4)
     out.mkdir(parents=True, exist_ok=True)
-    for file, target in targets.items():
-        image = cv2.cvtColor(read_image_file(file), cv2.COLOR_BGR2RGB)
-        height, width = image.shape[:2]
-        camera = None
-        if focal_length is not None:
-            centre = (width - 1) / 2, (height - 1) / 2
-            camera = Intrinsics(focal_length, focal_length, *centre, width, height)
-        prediction = predictor.predict(image, camera)
-        picture = panel(image, prediction, predictor.label_set, title=file.name)
-        write_png(target, picture)
-        typer.echo(target)
+    assumed = False
+    for each in sources:
+        height, width = each.image.shape[:2]
+        known = camera.intrinsics(width, height)
+        prediction = predictor.predict(each.image, known)
+        target = out / f"{each.name}.png"
+        write_png(
+            target,
+            panel(each.image, prediction, predictor.label_set, title=each.title, scales=scales),
+        )
+        if save and MapFormat.npz in save:
+            _save_npz(out / f"{each.name}.npz", prediction, predictor.spec)
+        if save and MapFormat.png in save:
+            _save_png(out, each.name, prediction, predictor.spec)
+        facts = [f"{width} x {height}", *_camera_facts(predictor.spec, known, width)]
+        typer.echo(f"{each.title}: {', '.join([*facts, *_depth_facts(prediction)])} -> {target}")
+        assumed = assumed or (known is None and predictor.spec.camera is not None)
+    if assumed:
+        typer.echo(
+            "Depth scales with the focal length. Give it with --focal-length, --fov or "
+            "--intrinsics."
+        )
 
 
-def _panel_files(images: list[Path], out: Path) -> dict[Path, Path]:
-    """Where the panel of each image goes.
+def _camera_facts(spec: ModelSpec, known: Intrinsics | None, width: int) -> list[str]:
+    if known is not None:
+        return [f"focal length {known.fx:.0f} px"]
+    if spec.camera is None:
+        return []
+    ratio = spec.camera.assumed_focal_ratio
+    return [f"focal length {ratio * width:.0f} px (assumed: {ratio:g} x width)"]
 
-    Raises:
-        ValueError: two would go to the same place, or one would replace an image.
-    """
-    targets = {file: out / f"{file.stem}.png" for file in images}
-    given = {file.resolve() for file in images}
-    for file, target in targets.items():
-        if not file.is_file():
-            raise FileNotFoundError(f"{file}: there is no such image")
-        if target.resolve() in given:
-            raise ValueError(f"{target} is one of the images: take another --out")
-        twins = [str(other) for other, its in targets.items() if its == target]
-        if len(twins) > 1:
-            raise ValueError(
-                f"the panels of {' and '.join(twins)} would both be {target.name}: take a folder "
-                "for each"
-            )
-    return targets
+
+def _depth_facts(prediction: Prediction) -> list[str]:
+    import numpy as np
+
+    if prediction.depth is None:
+        return []
+    valid = prediction.depth[np.isfinite(prediction.depth)]
+    return [f"depth {valid.min():.1f} to {valid.max():.3g} m" if valid.size else "no valid depth"]
+
+
+def _maps(prediction: Prediction, spec: ModelSpec) -> dict[str, np.ndarray]:
+    """All maps in their published units, by name."""
+    import numpy as np
+
+    maps = {
+        name: value
+        for name in (
+            "labels",
+            "confidence",
+            "depth",
+            "depth_std",
+            "normals",
+            "edges",
+            "human_parts",
+            "saliency",
+        )
+        if (value := getattr(prediction, name)) is not None
+    }
+    if prediction.semantic_uncertainty is not None and spec.label_set is not None:
+        most = np.float32(np.log(max(len(spec.label_set), 2)))
+        maps["semantic_uncertainty"] = prediction.semantic_uncertainty / most
+    return maps
+
+
+def _save_npz(path: Path, prediction: Prediction, spec: ModelSpec) -> None:
+    import numpy as np
+
+    from emu_perception.atomic import replacing
+
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **_maps(prediction, spec))  # type: ignore[arg-type]
+
+
+def _save_png(folder: Path, name: str, prediction: Prediction, spec: ModelSpec) -> None:
+    """Write ids and 16-bit images: metres x 256 (0 = invalid), fractions x 65535."""
+    import numpy as np
+
+    from emu_perception.images import write_png
+
+    for kind, value in _maps(prediction, spec).items():
+        if value.ndim != 2:
+            continue
+        if value.dtype != np.uint8:
+            scale = DEPTH_UNITS_PER_METRE if kind.startswith("depth") else 65535
+            value = np.clip(np.nan_to_num(value) * scale + 0.5, 0, 65535).astype(np.uint16)
+        write_png(folder / f"{name}.{kind}.png", value)

@@ -107,7 +107,9 @@ def draw_legend(
     x, y, width, height = box
     step = TEXT_SIZE + 12
     rows = max(1, height // step)
-    columns = max(1, width // 200) if not percent else min(max(1, -(-len(shares) // rows)), 2)
+    columns = (
+        max(1, width // 200) if not percent else min(-(-len(shares) // rows), max(2, width // 240))
+    )
     rows = min(rows, -(-len(shares) // columns))
     shown = len(shares) if len(shares) <= rows * columns else rows * columns - 1
     column_width = width // columns

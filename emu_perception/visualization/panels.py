@@ -30,6 +30,9 @@ from emu_perception.visualization.drawing import (
     paste,
 )
 
+WIDE = 2.2
+"""Width over height from which a panel has two columns instead of three."""
+
 
 @dataclass(frozen=True)
 class Scales:
@@ -64,19 +67,24 @@ def panel(
         `(H', W', 3)` uint8 RGB.
     """
     tiles = map_tiles(image, prediction, label_set, scales or common_scales([prediction]))
-    columns: list[list[Tile | None]] = [[tiles["image"], None]]
+    groups: list[tuple[Tile | None, Tile | None]] = [(tiles["image"], None)]
     for upper, lower in (("labels", "semantic_uncertainty"), ("depth", "depth_std")):
         if upper in tiles:
-            columns.append([tiles[upper], tiles.get(lower)])
-    rows = 2 if "labels" in tiles or "depth_std" in tiles else 1
+            groups.append((tiles[upper], tiles.get(lower)))
+    both = "labels" in tiles or "depth_std" in tiles
+    wide = image.shape[1] > WIDE * image.shape[0]
+    if wide:  # groups are rows: three columns would leave most of a cell empty
+        tile_width = tile_width * 3 // 2
+    rows, columns = (len(groups), 1 + both) if wide else (1 + both, len(groups))
 
     tile_height = max(1, round(tile_width * image.shape[0] / image.shape[1]))
-    cell_height = TITLE_SIZE + 12 + max(tile_height, 220) + 10 + BAR + 6 + SMALL_SIZE
+    cell_height = TITLE_SIZE + 12 + max(tile_height, 160 if wide else 220)
+    cell_height += 10 + BAR + 6 + SMALL_SIZE
     top = MARGIN + (TITLE_SIZE + GAP if title else 0)
     canvas = Image.new(
         "RGB",
         (
-            2 * MARGIN + len(columns) * (tile_width + GAP) - GAP,
+            2 * MARGIN + columns * (tile_width + GAP) - GAP,
             top + rows * (cell_height + GAP) - GAP + MARGIN,
         ),
         BACKGROUND,
@@ -84,17 +92,16 @@ def panel(
     draw = ImageDraw.Draw(canvas)
     if title:
         draw.text((MARGIN, MARGIN - 6), title, TEXT, font(TITLE_SIZE + 3))
-    for c, column in enumerate(columns):
-        for r, tile in enumerate(column):
-            x, y = MARGIN + c * (tile_width + GAP), top + r * (cell_height + GAP)
+    for group, pair in enumerate(groups):
+        for place, tile in enumerate(pair):
+            row, column = (group, place) if wide else (place, group)
+            x, y = MARGIN + column * (tile_width + GAP), top + row * (cell_height + GAP)
             if tile is not None:
                 draw_tile(canvas, tile, x, y, tile_width, tile_height)
-    if prediction.labels is not None and label_set is not None:
-        y = top + cell_height + GAP
-        draw.text((MARGIN, y), "Classes in this image", TEXT, font(TITLE_SIZE))
-        y += TITLE_SIZE + 14
-        shares = _class_shares([prediction.labels])
-        draw_legend(draw, shares, label_set, (MARGIN, y, tile_width, top + 2 * cell_height - y))
+            elif group == 0 and prediction.labels is not None and label_set is not None:
+                draw.text((x, y), "Classes in this image", TEXT, font(TITLE_SIZE))
+                box = x, y + TITLE_SIZE + 14, tile_width, cell_height - TITLE_SIZE - 14
+                draw_legend(draw, _class_shares([prediction.labels]), label_set, box)
     return np.asarray(canvas)
 
 
