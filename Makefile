@@ -22,13 +22,14 @@ install: $(INSTALLED)  ## Create .venv and install the package with everything i
 demo: $(INSTALLED)  ## Drive through a rendered street with the real node (DEMO_ARGS="--input BAG --out DIR")
 	$(BIN)/emu demo $(DEMO_ARGS)
 
-test: lint  ## Lint, check types, run the tests
+test: lint docs  ## Lint, check types, build the documentation, run the tests
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(INSTALLED)  ## Check style, spelling, language and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
+	$(BIN)/python test/language.py
 	$(BIN)/mypy
 
 docs: $(INSTALLED)  ## Build the documentation in docs/_build/html; warnings are errors

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
-import click
 import typer
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -40,20 +39,17 @@ def commands_page() -> str:
     return "\n".join(lines)
 
 
-def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
+def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Yield the full names of a command and all below it."""
     yield name, command
-    if isinstance(command, click.Group):
-        for below in command.commands.values():
-            yield from commands(below, f"{name} {below.name}")
+    for below in getattr(command, "commands", {}).values():  # Typer may bring its own Click
+        yield from commands(below, f"{name} {below.name}")
 
 
-def _option_row(parameter: click.Parameter) -> str:
-    if isinstance(parameter, click.Argument):
-        name, help_text = (parameter.name or "").upper(), getattr(parameter, "help", "") or ""
-    else:
-        assert isinstance(parameter, click.Option)
-        name, help_text = ", ".join(parameter.opts), parameter.help or ""
+def _option_row(parameter: Any) -> str:
+    is_argument = parameter.param_type_name == "argument"
+    name = parameter.name.upper() if is_argument else ", ".join(parameter.opts)
+    help_text = getattr(parameter, "help", "") or ""
     shown = getattr(parameter, "show_default", None)
     default = shown if isinstance(shown, str) else parameter.default
     if default in (None, False, "", ...) or callable(default):

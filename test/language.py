@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-CODE = ("emu_perception", "launch", "examples", "setup.py")
-PAGES = ("README.md", "CHANGELOG.rst", "CONTRIBUTING.md", "SECURITY.md", "docs", "models", "config")
+CODE = ("examples", "setup.py")
+PAGES = ("README.md", "CHANGELOG.rst", "CONTRIBUTING.md", "SECURITY.md", "docs")
 FRAGMENT = re.compile(r"(Of|What|Such|Those|Whose|Where|As)\b")
 PLAINER = {
     r"says?": "outputs, contains, states",
@@ -77,7 +77,7 @@ def files(names: list[str]) -> Iterator[Path]:
         if path.is_file():
             yield path
         for below in sorted(path.rglob("*")) if path.is_dir() else ():
-            if below.suffix in kinds and "_build" not in below.parts:
+            if below.suffix in kinds and not {"_build", "reference"} & set(below.parts):
                 yield below
 
 

@@ -202,19 +202,3 @@ def test_colcon_builds_a_workspace_that_finds_its_files(tmp_path, symlink):
     assert module.is_relative_to(tmp_path)
     # A symlinked workspace resolves to the source tree, so that an edit there is seen.
     assert resource.is_relative_to(ROOT if symlink else share)
-
-
-def test_readme_lists_every_command_topic_and_parameter():
-    pytest.importorskip("rclpy")
-    from emu_perception.cli import app
-    from emu_perception.messages.topics import IMAGE_OUTPUTS
-    from emu_perception.ros.parameters import parameter_table
-
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    commands = {c.name for c in (*app.registered_commands, *app.registered_groups)}
-    for command in commands:
-        assert f"`emu {command}" in readme
-    for topic in IMAGE_OUTPUTS:
-        assert f"`{topic}`" in readme
-    for row in parameter_table().splitlines():
-        assert row in readme, "README.md is behind emu_perception/ros/parameters.py"

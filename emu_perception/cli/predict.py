@@ -66,8 +66,8 @@ def predict(
     from emu_perception.cli.cameras import CameraChoice
     from emu_perception.cli.sources import Sources
     from emu_perception.images import write_png
-    from emu_perception.visualization.panels import Scales, panel
     from emu_perception.inference.predictor import Predictor
+    from emu_perception.visualization.panels import Scales, panel
 
     camera = CameraChoice(focal_length, fov, intrinsics)
     sources = Sources(images, every)

@@ -59,9 +59,7 @@ def _parameter(
 class Settings:
     """Values of all parameters at one moment; the fields are the parameters."""
 
-    autostart: bool = _parameter(
-        True, "Configure and activate without being asked.", change=AT_START
-    )
+    autostart: bool = _parameter(True, "Configure and activate at the start.", change=AT_START)
     model: str = _parameter(
         "",
         "Model file, or the name of a shipped one; empty: the default model.",
