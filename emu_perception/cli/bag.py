@@ -1,4 +1,4 @@
-"""`emu bag`: what robotics people do with recordings."""
+"""`emu bag`: evaluate, annotate and mine recordings."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import typer
 from emu_perception.cli.options import (
     DeviceOption,
     EngineOption,
+    FocalLengthOption,
+    FovOption,
+    IntrinsicsOption,
     ModelOption,
     PrecisionOption,
 )
@@ -21,9 +24,9 @@ if TYPE_CHECKING:
 
 BagArgument = Annotated[Path, typer.Argument(help="rosbag2 folder, .mcap or .db3 file.")]
 TopicOption = Annotated[
-    str | None, typer.Option(help="The bag's topic with the images, if it has several.")
+    str | None, typer.Option(help="Topic with the images, if the recording has several.")
 ]
-app = typer.Typer(help="Recorded drives (rosbag2) through a model.", no_args_is_help=True)
+app = typer.Typer(help="Evaluate, annotate and mine recordings (rosbag2).", no_args_is_help=True)
 
 IMPERFECT = 3
 """Exit status where something could not be read or scored, or was out of order."""
@@ -36,39 +39,49 @@ def evaluate(
     labels: Annotated[Path | None, typer.Option(help="Folder of label PNGs.")] = None,
     depth: Annotated[Path | None, typer.Option(help="Folder of 16-bit depth PNGs.")] = None,
     match: Annotated[
-        str, typer.Option(help="Whose files: index (the i-th for the i-th image) or stamp (name).")
+        str,
+        typer.Option(help="Match files by index (i-th to i-th) or by stamp (name)."),
     ] = "index",
     labels_topic: Annotated[
-        str | None, typer.Option(help="Topic of the bag with true labels, instead of a folder.")
+        str | None, typer.Option(help="Topic with true labels, instead of a folder.")
     ] = None,
     depth_topic: Annotated[
-        str | None, typer.Option(help="Topic of the bag with true depth, instead of a folder.")
+        str | None, typer.Option(help="Topic with true depth, instead of a folder.")
     ] = None,
     depth_scale: Annotated[
         float, typer.Option(min=1e-9, help="Metres per unit of 16-bit depth.")
     ] = 1e-3,
     published: Annotated[
         bool,
-        typer.Option("--published", help="Score the model's maps in the bag; don't run the model."),
+        typer.Option(
+            "--published",
+            help="Score the published maps; do not run the model.",
+        ),
     ] = False,
-    namespace: Annotated[str, typer.Option(help="Of the published maps' topics.")] = "",
+    namespace: Annotated[str, typer.Option(help="Namespace of the published maps.")] = "",
     topic: TopicOption = None,
+    focal_length: FocalLengthOption = None,
+    fov: FovOption = None,
+    intrinsics: IntrinsicsOption = None,
     report: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("report"),
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     engine: EngineOption = "auto",
-    replicates: Annotated[int, typer.Option(min=0, help="Bootstrap draws; 0: none.")] = 1000,
+    replicates: Annotated[
+        int, typer.Option(min=0, help="Bootstrap samples; 0: no intervals.")
+    ] = 1000,
 ) -> None:
-    """Score a model on a recording, or its maps in the recording, and write a report.
+    """Evaluate a model, or the published maps of a recording, and write a report.
 
-    The exit status is 0 if everything was in order, 3 if something could not be read or scored, or
-    was out of order (the report and the terminal name and count it), 1 if nothing could be scored.
+    Exit status: 0 if everything was in order; 3 if something could not be read or scored, or was
+    out of order (listed with counts); 1 if nothing could be scored.
     """
     from rich.console import Console
     from rich.progress import Progress
 
+    from emu_perception.cli.cameras import CameraChoice
     from emu_perception.evaluation.frames import FrameLog
-    from emu_perception.evaluation.report import Report, write_report
+    from emu_perception.evaluation.report import Report, summary_lines, write_report
     from emu_perception.inference.model_file import read_spec, resolve_model_path
     from emu_perception.inference.predictor import Predictor
     from emu_perception.recordings.evaluate import evaluate_frames
@@ -82,8 +95,9 @@ def evaluate(
     if match not in ("index", "stamp"):
         raise typer.BadParameter(f"--match is index or stamp, got '{match}'")
     if (labels and labels_topic) or (depth and depth_topic):
-        raise typer.BadParameter("ground truth of a kind comes from a folder or from a topic")
+        raise typer.BadParameter("give labels, and depth, as a folder or as a topic, not as both")
     _refuse_inside("--report", report, bag, labels, depth)
+    camera = CameraChoice(focal_length, fov, intrinsics)
     console, problems = Console(), Problems()
     truth = {"labels": labels_topic, "depth": depth_topic}
     folders = [
@@ -103,6 +117,7 @@ def evaluate(
             truth_topics={kind: name for kind, name in truth.items() if name},
             depth_scale=depth_scale,
             maps=PublishedMaps(reader, namespace, label_set) if published else None,
+            camera=camera.intrinsics if camera.is_given else None,
         )
         about = {
             "recording": str(bag),
@@ -136,40 +151,48 @@ def evaluate(
                 result,
                 log,
             )
+    for line in summary_lines(result):
+        console.print(line, markup=False, highlight=False)
     _finish(problems, f"{result['frames']} of {frames.count} images scored; see {page}")
 
 
 @app.command()
 def annotate(
     bag: BagArgument,
-    out: Annotated[Path, typer.Option(help="Folder of the new recording.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new recording.")],
     model: ModelOption = "",
     topic: TopicOption = None,
     only: Annotated[
-        list[str] | None, typer.Option(help="An output such as depth/image; again for more.")
+        list[str] | None,
+        typer.Option(help="Only this output, e.g. depth/image. Can be repeated."),
     ] = None,
-    namespace: Annotated[str, typer.Option(help="Of the outputs' topics.")] = "",
+    namespace: Annotated[str, typer.Option(help="Namespace of the outputs.")] = "",
     output_scale: Annotated[
-        float, typer.Option(min=0.01, max=1.0, help="Size of the outputs over the image's.")
+        float, typer.Option(min=0.01, max=1.0, help="Size of the outputs relative to the image.")
     ] = 1.0,
-    compress: Annotated[bool, typer.Option("--compress", help="Pack with zstd.")] = False,
+    compress: Annotated[bool, typer.Option("--compress", help="Compress with zstd.")] = False,
+    focal_length: FocalLengthOption = None,
+    fov: FovOption = None,
+    intrinsics: IntrinsicsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     engine: EngineOption = "auto",
 ) -> None:
-    """Add a model's outputs to a recording, with the node's topics, types, stamps and frames.
+    """Copy a recording and add the outputs of a model, as the node would publish them.
 
-    The exit status is that of `emu bag evaluate`.
+    The exit status is as in `emu bag evaluate`.
     """
     from rich.console import Console
     from rich.progress import Progress
 
+    from emu_perception.cli.cameras import CameraChoice
     from emu_perception.inference.predictor import Predictor
     from emu_perception.recordings.annotate import Annotator
     from emu_perception.recordings.problems import Problems
     from emu_perception.recordings.reader import BagReader
     from emu_perception.recordings.writer import BagWriter
 
+    camera = CameraChoice(focal_length, fov, intrinsics)
     problems = Problems()
     _refuse_inside("--out", out, bag)
     with BagReader(bag) as reader, _reasons(problems):
@@ -182,6 +205,7 @@ def annotate(
             only=only or (),
             namespace=namespace,
             output_scale=output_scale,
+            camera=camera.intrinsics if camera.is_given else None,
         )
         with Progress(console=Console(), transient=True) as bars, writer:
             task = bars.add_task("Annotating", total=source.count)
@@ -194,18 +218,18 @@ def annotate(
 @app.command()
 def mine(
     bag: BagArgument,
-    out: Annotated[Path, typer.Option(help="Folder for the frames.")],
-    top: Annotated[int, typer.Option(min=1, help="How many frames.")] = 10,
-    min_gap: Annotated[float, typer.Option(min=0.0, help="Seconds between any two.")] = 1.0,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the frames.")],
+    top: Annotated[int, typer.Option(min=1, help="Number of frames.")] = 10,
+    min_gap: Annotated[float, typer.Option(min=0.0, help="Least seconds between frames.")] = 1.0,
     model: ModelOption = "",
     topic: TopicOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     engine: EngineOption = "auto",
 ) -> None:
-    """Find the frames of a recording most worth labelling: uncertain, and unlike one another.
+    """Select the frames to label next: uncertain ones that differ from each other.
 
-    The exit status is that of `emu bag evaluate`.
+    The exit status is as in `emu bag evaluate`.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -246,9 +270,9 @@ def mining_study(
     config: Annotated[Path, typer.Option("--config", "-c", help="YAML file; see config/studies.")],
     device: DeviceOption = "auto",
 ) -> None:
-    """Label mined, random and equally spaced frames of a drive, train on them, and compare.
+    """Train on mined, random and equally spaced frames of a drive, and compare.
 
-    What is finished is skipped and an interrupted run goes on, as in `emu study`.
+    Finished parts are skipped, and an interrupted run continues, as in `emu study`.
     """
     from emu_perception.experiments.study import run_unit
     from emu_perception.experiments.study_report import markdown

@@ -29,9 +29,13 @@ class CameraChoice:
     file: Path | None = None
 
     def __post_init__(self) -> None:
-        given = [v for v in (self.focal_length, self.fov, self.file) if v is not None]
-        if len(given) > 1:
+        if sum(v is not None for v in (self.focal_length, self.fov, self.file)) > 1:
             raise typer.BadParameter("give one of --focal-length, --fov and --intrinsics")
+
+    @property
+    def is_given(self) -> bool:
+        """Whether any of the options is given."""
+        return any(v is not None for v in (self.focal_length, self.fov, self.file))
 
     def intrinsics(self, width: int, height: int) -> Intrinsics | None:
         """Intrinsics for an image size; None if the camera is unknown.

@@ -1,4 +1,4 @@
-"""`emu data`: what data sets there are, and whether yours is whole."""
+"""`emu data`: list data sets and check their files."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import typer
 
 from emu_perception.cli.options import DataOptions, parse_options
 
-app = typer.Typer(help="Look into data sets.", no_args_is_help=True)
+app = typer.Typer(help="List and check data sets.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_() -> None:
-    """The data sets that can be named, and their splits."""
+    """List the data sets with their splits and options."""
     from emu_perception.data import dataset_entry, dataset_names
 
     for name in dataset_names():
@@ -27,8 +27,8 @@ def list_() -> None:
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="See emu data list.")],
-    root: Annotated[Path, typer.Argument(help="Folder that the data set lies in.")],
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Name; see emu data list.")],
+    root: Annotated[Path, typer.Option(help="Folder of the data set.")],
     option: DataOptions = None,
 ) -> None:
     """Read every file of a data set, list what is missing or broken, and count what it holds."""
@@ -44,18 +44,18 @@ def check(
         def follow(done: int, total: int) -> None:
             bars.update(task, completed=done, total=total)
 
-        problems = check_dataset(name, root, follow, **options)
+        problems = check_dataset(dataset, root, follow, **options)
     for problem in problems:
         typer.echo(f"{'error' if problem.fatal else 'note'}: {problem}")
     broken = sum(problem.fatal for problem in problems)
     if broken:
         typer.echo(f"{broken} problems")
         raise typer.Exit(1)
-    for split in dataset_entry(name).splits:
-        dataset = build_dataset(name, root, split, **options)
-        if dataset.stored() < len(dataset):  # counting would render the rest
+    for split in dataset_entry(dataset).splits:
+        samples = build_dataset(dataset, root, split, **options)
+        if samples.stored() < len(samples):  # counting would render the rest
             continue
-        found = count_contents(dataset)
+        found = count_contents(samples)
         labelled = "".join(f", {count} with {task}" for task, count in found.labelled.items())
         sizes = [f"{width} x {height}" for height, width in found.sizes]
         shown = sizes[0] if len(sizes) == 1 else f"{len(sizes)} sizes from {sizes[0]}"

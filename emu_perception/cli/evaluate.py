@@ -22,7 +22,21 @@ ModelsOption = Annotated[
 ]
 DatasetOption = Annotated[str | None, typer.Option("--dataset", "-d", help="See emu data list.")]
 RootOption = Annotated[str | None, typer.Option(help="Folder that the data set lies in.")]
-LabelSetOption = Annotated[str | None, typer.Option(help="Relabel the data set to these classes.")]
+LabelSetOption = Annotated[
+    str | None, typer.Option(help="Change the classes of the data set to this label set.")
+]
+RenameOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="DATA_CLASS=CLASS[,CLASS...] of --label-set, where names differ. Can be repeated."
+    ),
+]
+UnmatchedOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unmatched", help="Ignore the pixels of classes that --label-set lacks; list them."
+    ),
+]
 
 
 def evaluate(
@@ -32,6 +46,8 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="By default the one to report on.")] = None,
     option: DataOptions = None,
     label_set: LabelSetOption = None,
+    rename: RenameOption = None,
+    allow_unmatched: UnmatchedOption = False,
     normals_window: Annotated[
         int | None,
         typer.Option(
@@ -95,7 +111,8 @@ def evaluate(
     from emu_perception.training.config_file import load_config
 
     if table is not None:
-        if any((model, dataset, root, split, option, label_set, normals_window, median_scaled)):
+        own = (model, dataset, root, split, option, label_set, rename, normals_window)
+        if any(own) or median_scaled:
             raise typer.BadParameter("--table names models and data set itself, with their options")
         config = load_config(table, TableConfig)
     elif dataset is None:
@@ -108,7 +125,8 @@ def evaluate(
             calibration="as stored",
             median_scaled=median_scaled,
         )
-        data = _data(dataset, root, split, option, label_set, normals_window)
+        data = _data(dataset, root, split, option, label_set, rename, normals_window)
+        _check_classes(data, allow_unmatched)
         config = TableConfig(data=data, rows=[row])
     if void_as_inaccurate:
         config = config.model_copy(update={"void_as_inaccurate": True})
@@ -170,6 +188,8 @@ def calibrate(
     root: RootOption = None,
     option: DataOptions = None,
     label_set: LabelSetOption = None,
+    rename: RenameOption = None,
+    allow_unmatched: UnmatchedOption = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -191,7 +211,8 @@ def calibrate(
     if len(model) > 1 and out is None:
         raise typer.BadParameter("several files are one ensemble: say with --out where to write it")
     loaded = load_models(model)
-    data = _data(dataset, root, split, option, label_set)
+    data = _data(dataset, root, split, option, label_set, rename)
+    _check_classes(data, allow_unmatched)
     with _bars() as bars:
         task = bars.add_task("Calibrating")
 
@@ -215,6 +236,7 @@ def _data(
     split: str | None,
     options: list[str] | None,
     labels: str | None,
+    renamed: list[str] | None,
     window: int | None = None,
 ) -> Any:
     from emu_perception.data import dataset_entry
@@ -228,8 +250,53 @@ def _data(
         split=chosen,
         options=parse_options(options),
         label_set=labels,
+        renamed=_renamed(renamed, labels),
         **settings,
     )
+
+
+def _renamed(texts: list[str] | None, labels: str | None) -> dict[str, str | list[str]]:
+    """Parse `--rename` options: the class or classes for each class of the data."""
+    if texts and labels is None:
+        raise typer.BadParameter("--rename needs --label-set")
+    found: dict[str, str | list[str]] = {}
+    for text in texts or []:
+        old, separator, new = text.partition("=")
+        if not (old and separator and new):
+            raise typer.BadParameter(f"--rename expects DATA_CLASS=CLASS, got '{text}'")
+        names = [name.strip() for name in new.split(",")]
+        found[old.strip()] = names[0] if len(names) == 1 else names
+    return found
+
+
+def _check_classes(data: Any, allow_unmatched: bool) -> None:
+    """Refuse a label set without a counterpart for a class of the data, or list what is ignored.
+
+    Raises:
+        ValueError: a class has no counterpart, and that is not allowed.
+    """
+    if data.label_set is None:
+        return
+    from emu_perception.data import ignored_fraction, unmatched_classes
+    from emu_perception.labels import load_label_set
+    from emu_perception.training.data_module import open_dataset
+
+    source = open_dataset(data.model_copy(update={"label_set": None, "renamed": {}}))
+    if source.label_set is None:
+        return
+    wanted = load_label_set(data.label_set)
+    unmatched = unmatched_classes(source.label_set, wanted, data.renamed)
+    if not unmatched:
+        return
+    names = ", ".join(unmatched)
+    if not allow_unmatched:
+        raise ValueError(
+            f"{data.title}: the label set '{wanted.name}' has no counterpart for {names}; their "
+            "pixels would not be scored. Map them with --rename CLASS=NEW_CLASS, or accept it with "
+            f"--allow-unmatched. '{wanted.name}' has {', '.join(wanted.names)}"
+        )
+    fraction = ignored_fraction(source, unmatched)
+    typer.echo(f"ignored: {names} ({fraction:.1%} of the labelled pixels)", err=True)
 
 
 def _bars() -> Any:

@@ -39,6 +39,8 @@ from emu_perception.data.wrappers import (
     Resized,
     Target,
     derive,
+    ignored_fraction,
+    unmatched_classes,
 )
 
 __all__ = [
@@ -63,6 +65,8 @@ __all__ = [
     "dataset_entry",
     "dataset_names",
     "derive",
+    "ignored_fraction",
     "make_loader",
     "register_dataset",
+    "unmatched_classes",
 ]

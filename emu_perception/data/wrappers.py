@@ -56,6 +56,27 @@ class Relabelled(Wrapper):
         return replace(sample, labels=self._table[sample.labels])
 
 
+def unmatched_classes(
+    source: LabelSet,
+    label_set: LabelSet,
+    renamed: Mapping[str, str | Sequence[str]] | None = None,
+) -> list[str]:
+    """List the classes of `source` that `Relabelled` turns into unlabelled pixels."""
+    covered = class_mapping(source, label_set, renamed)
+    return [name for name in source.names if name not in covered]
+
+
+def ignored_fraction(dataset: Dataset, classes: Sequence[str]) -> float:
+    """Fraction of the labelled pixels of a data set, in [0, 1], that have one of these classes."""
+    counts = np.zeros(256, np.int64)
+    for sample in dataset:
+        if sample.labels is not None:
+            counts += np.bincount(sample.labels.ravel(), minlength=256)
+    assert dataset.label_set is not None
+    ignored = sum(counts[dataset.label_set.index(name)] for name in classes)
+    return float(ignored / max(1, counts[:UNLABELLED].sum()))
+
+
 def label_id(ids: Sequence[int], label_set: LabelSet, groups: Sequence[tuple[int, ...]]) -> int:
     """The id in `Sample.labels` of one class, or of the group of several classes."""
     return ids[0] if len(ids) == 1 else len(label_set) + groups.index(tuple(sorted(ids)))

@@ -120,6 +120,7 @@ def write_report(folder: Path, report: Report, result: Evaluation, log: FrameLog
         diagrams=_diagrams(values, report),
         timeline=_timeline(log),
         galleries=_galleries(log, report.label_set),
+        legend=_legend(report.label_set),
         scalars={k: _shown(v) for k, v in Evaluation(values).scalars().items()},
         files=(JSON_FILE, TABLE_FILE),
     )
@@ -129,6 +130,19 @@ def write_report(folder: Path, report: Report, result: Evaluation, log: FrameLog
         page.write_text(html, encoding="utf-8")
     log.close()
     return path
+
+
+def summary_lines(result: Evaluation) -> list[str]:
+    """Main metrics for the terminal, one per line, with units and intervals."""
+    scalars, intervals = result.scalars(), result.values.get("intervals") or {}
+    lines = []
+    for key, (name, unit, _) in SUMMARY.items():
+        if key in scalars:
+            group = GROUPS[key.partition(".")[0]].lower()
+            line = f"{group + ':':<13}{name:<28}{_shown(scalars[key])} {unit}".rstrip()
+            ends = intervals.get(key)
+            lines.append(line + (f"  [{_shown(ends[0])}, {_shown(ends[1])}]" if ends else ""))
+    return lines
 
 
 def report_values(report: Report, result: Evaluation) -> dict[str, Any]:
@@ -251,6 +265,14 @@ def _galleries(log: FrameLog, label_set: LabelSet | None) -> list[tuple[str, lis
         if frames:
             galleries.append((ranking.title, frames))
     return galleries
+
+
+def _legend(label_set: LabelSet | None) -> list[tuple[str, str]]:
+    """Names and CSS colours of the classes."""
+    if label_set is None:
+        return []
+    pairs = zip(label_set.names, label_set.colors, strict=True)
+    return [(name, "rgb({}, {}, {})".format(*color)) for name, color in pairs]
 
 
 def _describe(frame: Frame) -> str:

@@ -232,7 +232,8 @@ def calibrate(
             no ground truth for the model's tasks, or depth of unknown cameras alone.
     """
     entry = dataset_entry(data.name)
-    if data.split == entry.evaluation_split:
+    only_split = entry.splits == (data.split,)
+    if data.split == entry.evaluation_split and not only_split:
         raise ValueError(
             f"figures of {data.name} are reported on its split '{data.split}': calibrate on "
             "another one, such as 'calibration'"

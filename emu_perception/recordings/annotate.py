@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from emu_perception.camera import Intrinsics
 from emu_perception.inference.batch import Request, predict_each
 from emu_perception.inference.predictor import Predictor
 from emu_perception.messages.topics import (
@@ -65,11 +66,13 @@ class Annotator:
         topic: with the images; None for the only one.
         only: relative names of the outputs; empty for all that the model has.
         namespace: of the outputs.
-        output_scale: size of the outputs over that of the image, as the node's parameter.
+        output_scale: size of the outputs relative to the image, as the node's parameter.
+        camera: returns the intrinsics for a width and height, in place of the recording's
+            camera_info.
 
     Raises:
         BagError: no such images, or a topic of an output is in the recording already.
-        ValueError: the model has no such output.
+        ValueError: the model has no such output, or all outputs need a camera that is unknown.
     """
 
     def __init__(
@@ -83,10 +86,11 @@ class Annotator:
         only: Sequence[str] = (),
         namespace: str = "",
         output_scale: float = 1.0,
+        camera: Callable[[int, int], Intrinsics | None] | None = None,
     ) -> None:
         self._reader, self._writer = reader, writer
         self._predictor, self._problems = predictor, problems
-        self._decoder = ImageDecoder(reader, topic, problems)
+        self._decoder = ImageDecoder(reader, topic, problems, camera=camera)
         self._scale = output_scale
         self._style = Style(depth_max=predictor.spec.depth_range[1])
         known = output_topics(predictor.available_maps)
@@ -96,6 +100,13 @@ class Annotator:
                 f"this model has no output {', '.join(sorted(unknown))}; it has {', '.join(known)}"
             )
         self._types = {name: known[name] for name in (only or known)}
+        without = sorted({CAMERA_INFO_TOPIC, POINTS_TOPIC} & set(only))
+        if without and not self._decoder.has_camera:
+            raise ValueError(
+                f"{' and '.join(without)} {'needs' if len(without) == 1 else 'need'} the camera, "
+                f"and {reader.path} has no camera_info for {self._decoder.source.name}: give "
+                "--focal-length, --fov or --intrinsics"
+            )
         prefix = f"/{namespace.strip('/')}/" if namespace.strip("/") else "/"
         self._names = {name: prefix + name for name in self._types}
         taken = set(self._names.values()) & {t.name for t in reader.topics}

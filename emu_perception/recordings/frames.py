@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from emu_perception.camera import Intrinsics
 from emu_perception.labels import LabelSet
 from emu_perception.messages.images import map_values
 from emu_perception.messages.topics import IMAGE_OUTPUTS, LABEL_INFO_TOPIC
@@ -86,6 +87,7 @@ class FrameReader:
         truth_topics: `labels` and `depth` -> topics of ground truth, matched by stamp.
         depth_scale: metres per unit of 16-bit depth on its topic.
         maps: published maps to score; without them a frame is an image.
+        camera: intrinsics for a width and height, in place of the recording's camera_info.
 
     Raises:
         BagError: the bag has no such topic.
@@ -102,6 +104,7 @@ class FrameReader:
         truth_topics: Mapping[str, str] | None = None,
         depth_scale: float = MILLIMETRES,
         maps: PublishedMaps | None = None,
+        camera: Callable[[int, int], Intrinsics | None] | None = None,
     ) -> None:
         self._bag, self._problems, self._maps = bag, problems, maps
         self._depth_scale = depth_scale
@@ -110,7 +113,7 @@ class FrameReader:
         besides = {*self._truth_topics, *(maps.outputs if maps else ())}
         self._decoder: ImageDecoder | None = None
         if maps is None or topic is not None or bag.image_topics(besides):
-            self._decoder = ImageDecoder(bag, topic, problems, besides)
+            self._decoder = ImageDecoder(bag, topic, problems, besides, camera)
         else:
             count_damage(bag, problems)
             if any(folder.match == "index" for folder in folders):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from emu_perception.camera import Intrinsics
 from emu_perception.messages.camera_info import CameraFinder, CameraModel
 from emu_perception.messages.errors import InputError
-from emu_perception.recordings.image_messages import header_stamp_ns, rgb
+from emu_perception.recordings.image_messages import camera_info_message, header_stamp_ns, rgb
 from emu_perception.recordings.problems import Problems
 from emu_perception.recordings.reader import (
     BagError,
@@ -44,6 +45,8 @@ class ImageDecoder:
         topic: with the images; None for the only one.
         problems: counts what is wrong.
         besides: topics whose images are not the camera's.
+        camera: returns the intrinsics for a width and height, in place of the recording's
+            camera_info.
 
     Raises:
         BagError: the bag has no such topic.
@@ -55,11 +58,12 @@ class ImageDecoder:
         topic: str | None,
         problems: Problems,
         besides: Collection[str] = (),
+        camera: Callable[[int, int], Intrinsics | None] | None = None,
     ) -> None:
-        self._bag, self._problems = bag, problems
+        self._bag, self._problems, self._given = bag, problems, camera
         count_damage(bag, problems)
         self.source = bag.image_topic(topic, besides)
-        self._info_topic = bag.camera_info_topic(self.source.name)
+        self._info_topic = None if camera else bag.camera_info_topic(self.source.name)
         self._cameras = CameraFinder()
         self._info: Any = None
         self._last_stamp: int | None = None
@@ -71,6 +75,11 @@ class ImageDecoder:
     def topics(self) -> list[str]:
         """Those with the images and their CameraInfo."""
         return [t.name for t in (self.source, self._info_topic) if t is not None]
+
+    @property
+    def has_camera(self) -> bool:
+        """Whether there is a camera_info topic, or the camera is given."""
+        return self._info_topic is not None or self._given is not None
 
     def images(self) -> Iterator[RecordedImage]:
         """All images that can be decoded."""
@@ -106,6 +115,9 @@ class ImageDecoder:
         if self._last_size is not None and size != self._last_size:
             self._problems.count("change of image size", f"{where} is {size[1]} x {size[0]}")
         self._last_stamp, self._last_size = stamp, size
+        known = self._given(size[1], size[0]) if self._given else None
+        if known is not None:
+            self._info = camera_info_message(known, stamp, decoded.header.frame_id)
         camera = self._camera(where, size, decoded.header.frame_id)
         return RecordedImage(index, stamp, decoded.header, image, self._info, camera)
 

@@ -74,6 +74,13 @@ class SupervisedModule(L.LightningModule):
         names = spec.label_set.names if spec.label_set else ()
         weights_of_classes = losses.class_weights(config.loss.class_weights, names)
         self.register_buffer("_class_weights", weights_of_classes, persistent=False)
+        ground = config.loss.ground_class
+        if config.loss.ground_weight and self.classes is not None and ground not in names:
+            raise ValueError(
+                f"loss.ground_weight needs the class '{ground}', which the training data do not "
+                f"have: name another one as loss.ground_class, or remove loss.ground_weight; the "
+                f"classes are {', '.join(names)}"
+            )
         chosen = config.multitask.weighting
         weights: dict[str, float] = dict(chosen.weights)  # type: ignore[arg-type]
         self.weighting = build_weighting(chosen.name, spec.tasks, weights, **chosen.arguments)

@@ -85,9 +85,18 @@ def test_model_info_obeys_no_escapes_and_no_markup(
     [
         (["model", "info", "nowhere.safetensors"], "there is no model file 'nowhere.safetensors'"),
         (["scenes", "--kind", "moon"], "unknown kind of scene 'moon'"),
-        (["data", "check", "scenes", ".", "--option", "size=5"], "option size=5 does not suit"),
-        (["data", "check", "ddad", ".", "--option", "max_depth=x"], "option max_depth='x' does"),
-        (["data", "check", "scenes", ".", "--option", "split=test"], "has no option 'split'"),
+        (
+            ["data", "check", "-d", "scenes", "--root", ".", "--option", "size=5"],
+            "option size=5 does not suit",
+        ),
+        (
+            ["data", "check", "-d", "ddad", "--root", ".", "--option", "max_depth=x"],
+            "option max_depth='x' does",
+        ),
+        (
+            ["data", "check", "-d", "scenes", "--root", ".", "--option", "split=test"],
+            "has no option 'split'",
+        ),
     ],
 )
 def test_mistakes_are_answered_in_one_line(

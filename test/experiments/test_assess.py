@@ -339,7 +339,7 @@ def test_data_check_names_the_broken_file(data: Path) -> None:
     whole = broken.read_bytes()
     try:
         broken.write_bytes(whole[:40])
-        result = CliRunner().invoke(app, ["data", "check", "nyuv2", str(data)])
+        result = CliRunner().invoke(app, ["data", "check", "-d", "nyuv2", "--root", str(data)])
     finally:
         broken.write_bytes(whole)
     assert result.exit_code == 1 and "0002.png" in result.output

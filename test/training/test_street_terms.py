@@ -231,3 +231,10 @@ def test_rays_reach_network_and_teacher(data: Path, tmp_path: Path) -> None:
         module.outputs(batch)
     with pytest.raises(ValueError, match="rays needs model"):
         built(data, tmp_path / "no", model={"arguments": {"rays": True}})
+
+
+def test_a_ground_class_that_the_data_lack_is_refused_before_training(
+    data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"needs the class 'road'.*the classes are .*floor"):
+        built(data, tmp_path, loss={"ground_weight": 1.0})
