@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
+from typer.core import TyperGroup
 
 from emu_perception.cli import (
     bag,
@@ -47,11 +49,27 @@ EXTRAS = {
     "onnxscript": "export",
     "onnxruntime": "export",
 }
-"""Modules that not every installation has, and the extra that brings them."""
+"""Optional modules, with the extra that installs them."""
 
-# A traceback is shown with --debug only; what people are expected to get wrong is told in a line.
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
+
+
+class _Commands(TyperGroup):
+    """The root group: Ctrl-C ends with the status of an interrupted program."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+# Tracebacks need --debug; an error that users can correct is one line.
 app = typer.Typer(
     name="emu",
+    cls=_Commands,
     help="Semantic class, metric depth and the uncertainty of both, from one camera image.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -75,8 +93,16 @@ app.add_typer(model.app, name="model")
 app.add_typer(benchmark.app, name="benchmark")
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+class _Echo(logging.Handler):
+    """Writes messages of this package to the terminal, and warnings of others."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.startswith("emu_perception") or record.levelno >= logging.WARNING:
+            typer.echo(self.format(record), err=True)
+
+
+def _show_version(requested: bool) -> None:
+    if requested:
         from emu_perception import __version__
 
         print(f"emu_perception {__version__}")
@@ -86,16 +112,18 @@ def _show_version(asked: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version"),
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks of errors.")] = False,
 ) -> None:
     if debug:
         os.environ["EMU_DEBUG"] = "1"
+    logging.basicConfig(format="%(message)s", level=logging.INFO, handlers=[_Echo()])
 
 
 def main() -> None:
-    """Run `emu`; errors that a user can mend are one message and exit status 1."""
+    """Run `emu`. Errors that users can correct are one line, with exit status 1."""
     try:
         app()
     except KeyboardInterrupt:
@@ -123,7 +151,7 @@ def _interrupted(error: BaseException | None) -> bool:
 
 
 def _explanation(error: Exception) -> str | None:
-    """What to tell the user; None for what only a programmer can mend."""
+    """Return the message for the user; None for a programming error."""
     from emu_perception.processes import ProcessError
 
     if isinstance(error, ModuleNotFoundError):

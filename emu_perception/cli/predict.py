@@ -93,7 +93,7 @@ def predict(
         if save and MapFormat.png in save:
             _save_png(out, each.name, prediction, predictor.spec)
         facts = [f"{width} x {height}", *_camera_facts(predictor.spec, known, width)]
-        typer.echo(f"{each.title}: {', '.join([*facts, *_depth_facts(prediction)])} -> {target}")
+        typer.echo(f"{each.title}: {', '.join([*facts, *_map_facts(prediction)])} -> {target}")
         assumed = assumed or (known is None and predictor.spec.camera is not None)
     if assumed:
         typer.echo(
@@ -111,13 +111,16 @@ def _camera_facts(spec: ModelSpec, known: Intrinsics | None, width: int) -> list
     return [f"focal length {ratio * width:.0f} px (assumed: {ratio:g} x width)"]
 
 
-def _depth_facts(prediction: Prediction) -> list[str]:
+def _map_facts(prediction: Prediction) -> list[str]:
     import numpy as np
 
-    if prediction.depth is None:
-        return []
-    valid = prediction.depth[np.isfinite(prediction.depth)]
-    return [f"depth {valid.min():.1f} to {valid.max():.3g} m" if valid.size else "no valid depth"]
+    depth = np.empty(0) if prediction.depth is None else prediction.depth
+    valid = depth[np.isfinite(depth)]
+    facts = [f"depth {valid.min():.1f} to {valid.max():.3g} m" if valid.size else "no valid depth"]
+    if prediction.domain_distance is not None:
+        unlike = ": unlike the training data" if prediction.domain_distance > 1 else ""
+        facts.append(f"domain distance {prediction.domain_distance:.2f}{unlike}")
+    return facts
 
 
 def _maps(prediction: Prediction, spec: ModelSpec) -> dict[str, np.ndarray]:
@@ -138,9 +141,9 @@ def _maps(prediction: Prediction, spec: ModelSpec) -> dict[str, np.ndarray]:
         )
         if (value := getattr(prediction, name)) is not None
     }
-    if prediction.semantic_uncertainty is not None and spec.label_set is not None:
+    if prediction.semantic_entropy is not None and spec.label_set is not None:
         most = np.float32(np.log(max(len(spec.label_set), 2)))
-        maps["semantic_uncertainty"] = prediction.semantic_uncertainty / most
+        maps["semantic_uncertainty"] = prediction.semantic_entropy / most
     return maps
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -151,7 +152,10 @@ class Pictures(Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or not trainer.is_global_zero or trainer.logger is None:
             return
-        if (trainer.current_epoch + 1) % self.every:
+        last = trainer.state.fn != TrainerFn.FITTING or trainer.max_epochs == (
+            trainer.current_epoch + 1
+        )
+        if (trainer.current_epoch + 1) % self.every and not last:
             return
         assert isinstance(pl_module, SupervisedModule)
         count = len(self._dataset)

@@ -31,6 +31,8 @@ from emu_perception.training.ground_plane import fit_ground_plane
 from emu_perception.training.targets import Outputs, activate
 from emu_perception.training.weighting import build_weighting, negative_losses
 
+CLASS_IOU = "validation/iou/"
+"""Prefix of the logged IoU of each class."""
 _STEP_SEED = 1_000_003
 """A prime, so that the seeds of steps and of processes do not meet."""
 _TASK_OF_TERM = {
@@ -349,6 +351,17 @@ class SupervisedModule(L.LightningModule):
                 figures[f"validation/{name}"] = 2 * hit / (2 * hit + missed + wrong)
         figures = {name: value.float() for name, value in figures.items()}
         self.log_dict(figures, prog_bar=True)
+        self._log_class_iou(sums["semantic"])
+
+    def _log_class_iou(self, confusion: Tensor) -> None:
+        """Log the IoU of each class that occurs, from pixels by true and predicted class."""
+        if self.spec.label_set is None or self.classes is None:
+            return
+        hits = confusion.diagonal().float()
+        union = confusion.sum(0) + confusion.sum(1) - hits
+        for name, hit, size in zip(self.spec.label_set.names, hits, union):
+            if size:
+                self.log(f"{CLASS_IOU}{name}", hit / size)
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
         """Parameters and their learning rates: the encoder's, and those of all the rest."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,15 @@ from emu_perception.training.callbacks import (
     epoch_checkpoint,
 )
 from emu_perception.training.config import TrainConfig
+from emu_perception.training.console import ProgressBar, quiet_lightning
 from emu_perception.training.data_module import ANNOTATION_FILE, DataModule
 from emu_perception.training.memory import keep_freed_memory
-from emu_perception.training.modules import SupervisedModule
+from emu_perception.training.modules import CLASS_IOU, SupervisedModule
 from emu_perception.training.settings import ConfigError, expand
+from emu_perception.training.start import start_from
 from emu_perception.yaml_file import read_yaml
 
+LOG = logging.getLogger(__name__)
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.yaml"
 ENSEMBLE_FILE = "ensemble.safetensors"
@@ -109,7 +113,9 @@ def build_network(config: TrainConfig, spec: ModelSpec) -> nn.Module:
     elif source is not None:
         _load_encoder(network, expand(source))
     if config.model.start_from is not None:
-        _start_from(network, expand(config.model.start_from))
+        report = start_from(network, spec, expand(config.model.start_from))
+        for line in report.lines():
+            LOG.info(line)
     return network
 
 
@@ -133,22 +139,6 @@ def _load_encoder(network: Any, path: Path) -> None:
         network.encoder.load_state_dict(widen_input(encoder, network.encoder.state_dict()))
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit the backbone: {error}") from error
-
-
-def _start_from(network: nn.Module, path: Path) -> None:
-    """Take over a model's weights; channels that only the new network has stay as they are."""
-    state = load_model(path).network.state_dict()
-    own = {name: value.detach() for name, value in network.state_dict().items()}
-    if state.keys() != own.keys():
-        raise ValueError(f"{path} is a network of another kind: it cannot be started from")
-    for name, value in own.items():
-        given = state[name]
-        if given.shape == value.shape:
-            value.copy_(given)
-        elif given.shape[1:] == value.shape[1:] and 1 <= value.shape[0] - given.shape[0] <= 2:
-            value[: len(given)] = given  # the last channels are the variance, the epistemic part
-        else:
-            raise ValueError(f"{path}: {name} is {tuple(given.shape)}, needed {tuple(value.shape)}")
 
 
 def train(config: TrainConfig, resume: str = "auto", *, progress: bool = True) -> Path:
@@ -185,6 +175,7 @@ def train(config: TrainConfig, resume: str = "auto", *, progress: bool = True) -
     if start is not None:
         AtomicCheckpointIO().load_checkpoint(start)  # refused before anything is deleted
     keep_freed_memory()
+    quiet_lightning()
     model = config.model
     learnt = ("depth",) if config.multitask.self_supervision else ()
     data = DataModule(
@@ -215,7 +206,11 @@ def train(config: TrainConfig, resume: str = "auto", *, progress: bool = True) -
         trainer.validate(module, datamodule=data, verbose=False)  # these weights, not earlier ones
     if trainer.is_global_zero:
         figures = {k: round(float(v), 6) for k, v in trainer.callback_metrics.items()}
-        measured = {k: v for k, v in figures.items() if k.startswith("validation/")}
+        measured = {
+            name: value
+            for name, value in figures.items()
+            if name.startswith("validation/") and not name.startswith(CLASS_IOU)
+        }
         title = config.data.validation.title if config.data.validation else ""
         metrics: dict[str, Any] = {
             "training": {"epochs": config.trainer.epochs, "steps": trainer.global_step}
@@ -245,6 +240,7 @@ def train_ensemble(
         seed = config.seed + _MEMBER_SEED * (index + 1)
         output = str(Path(config.output) / f"member_{index:02d}")
         one = config.model_copy(update={"seed": seed, "output": output})
+        LOG.info("member %d of %d: %s", index + 1, members, output)
         files.append(train(one, resume, progress=progress))
     return write_ensemble(files, expand(config.output) / ENSEMBLE_FILE)
 
@@ -266,6 +262,8 @@ def _trainer(
         SameProcesses(),
     ]
     # In this order: the average takes the network's place until validation has ended.
+    if progress:
+        callbacks.append(ProgressBar())
     if data.validation is not None:
         callbacks.append(Pictures(data.validation, settings.picture_every))
     if settings.ema_decay is not None:

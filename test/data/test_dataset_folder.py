@@ -162,7 +162,9 @@ def test_the_check_counts_what_there_is(folder: Path) -> None:
         "--option",
         "mapping={0: sky, 1: [car, bus], 2: null}",
     ]
-    result = CliRunner().invoke(app, ["data", "check", "folder", str(folder), *options])
+    result = CliRunner().invoke(
+        app, ["data", "check", "-d", "folder", "--root", str(folder), *options]
+    )
     assert result.exit_code == 0
     assert "4 images, 4 with semantic, 1 with depth, 1 with a camera, 8 x 8" in result.output
     counts = count_contents(
@@ -174,7 +176,9 @@ def test_the_check_counts_what_there_is(folder: Path) -> None:
         {"sky": zeros / (zeros + ones), "car or bus": ones / (zeros + ones)}
     )
     (folder / "labels" / "0002.png").write_bytes(b"")
-    result = CliRunner().invoke(app, ["data", "check", "folder", str(folder), *options])
+    result = CliRunner().invoke(
+        app, ["data", "check", "-d", "folder", "--root", str(folder), *options]
+    )
     assert result.exit_code == 1 and "0002.png: the file is empty" in result.output
 
 
