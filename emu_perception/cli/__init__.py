@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
-from typer.core import TyperGroup
 
 from emu_perception.cli import (
     bag,
@@ -51,25 +50,9 @@ EXTRAS = {
 }
 """Optional modules, with the extra that installs them."""
 
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
-
-
-class _Commands(TyperGroup):
-    """The root group: Ctrl-C ends with the status of an interrupted program."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            typer.echo("interrupted", err=True)
-            raise typer.Exit(INTERRUPTED) from None
-
-
 # Tracebacks need --debug; an error that users can correct is one line.
 app = typer.Typer(
     name="emu",
-    cls=_Commands,
     help="Semantic class, metric depth and the uncertainty of both, from one camera image.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

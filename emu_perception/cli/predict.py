@@ -92,7 +92,7 @@ def predict(
             _save_npz(out / f"{each.name}.npz", prediction, predictor.spec)
         if save and MapFormat.png in save:
             _save_png(out, each.name, prediction, predictor.spec)
-        facts = [f"{width} x {height}", *_camera_facts(predictor.spec, known, width)]
+        facts = [f"{width} x {height}", *_camera_facts(predictor.spec, known, width, height)]
         typer.echo(f"{each.title}: {', '.join([*facts, *_map_facts(prediction)])} -> {target}")
         assumed = assumed or (known is None and predictor.spec.camera is not None)
     if assumed:
@@ -102,13 +102,13 @@ def predict(
         )
 
 
-def _camera_facts(spec: ModelSpec, known: Intrinsics | None, width: int) -> list[str]:
+def _camera_facts(spec: ModelSpec, known: Intrinsics | None, width: int, height: int) -> list[str]:
     if known is not None:
         return [f"focal length {known.fx:.0f} px"]
     if spec.camera is None:
         return []
-    ratio = spec.camera.assumed_focal_ratio
-    return [f"focal length {ratio * width:.0f} px (assumed: {ratio:g} x width)"]
+    focal = spec.camera.assume(width, height).fx
+    return [f"focal length {focal:.0f} px (assumed: {focal / width:.2g} x width)"]
 
 
 def _map_facts(prediction: Prediction) -> list[str]:
