@@ -8,8 +8,10 @@ PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UV := uv==0.13.8
-EXTRAS := ros,bags,report,train,openvino,export,benchmark,test,docs,dev
-PINNED := -c constraints.txt -e .[$(EXTRAS)]
+# All that the package can use; and what the demo needs, without PyTorch.
+EXTRAS := ros,bags,report,train,benchmark,test,docs,dev
+DEMO_EXTRAS := ros,bags
+SMALL := $(VENV)/.installed-demo
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint docs format constraints
@@ -19,7 +21,7 @@ help:  ## Show this list
 
 install: $(INSTALLED)  ## Create .venv and install the package with everything it can use
 
-demo: $(INSTALLED)  ## Drive through a rendered street with the real node (DEMO_ARGS="--input BAG --out DIR")
+demo: $(if $(wildcard $(INSTALLED)),$(INSTALLED),$(SMALL))  ## Play a rendered drive to the real node (DEMO_ARGS="--input BAG --out DIR")
 	$(BIN)/emu demo $(DEMO_ARGS)
 
 test: lint docs  ## Lint, check types, build the documentation, run the tests
@@ -48,7 +50,9 @@ constraints: $(INSTALLED)  ## Write the newest versions that go together to cons
 	    $(VENV)/pins.txt >> constraints.txt
 
 # uv installs the same packages as pip, in a fraction of the time; pip does it where uv is missing.
-$(INSTALLED): setup.py package.xml pyproject.toml constraints.txt
+$(INSTALLED): NEEDED := $(EXTRAS)
+$(SMALL): NEEDED := $(DEMO_EXTRAS)
+$(INSTALLED) $(SMALL): setup.py package.xml pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info[:2] <= (3, 13) or sys.exit( \
 	  "emu_perception needs Python 3.10 to 3.13, and $(PYTHON) is " + sys.version.split()[0] + \
 	  ". Name another one: make PYTHON=python3.11 ...")'
@@ -57,6 +61,6 @@ $(INSTALLED): setup.py package.xml pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV) \
 	  || echo "uv is not available: installing with pip, which takes longer"
 	@if test -x $(BIN)/uv; \
-	  then $(BIN)/uv pip install --python $(BIN)/python $(PINNED); \
-	  else $(BIN)/python -m pip install $(PINNED); fi
+	  then $(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e .[$(NEEDED)]; \
+	  else $(BIN)/python -m pip install -c constraints.txt -e .[$(NEEDED)]; fi
 	@touch $@

@@ -68,6 +68,10 @@ class Intrinsics:
             self.fx, self.fy, self.width - 1 - self.cx, self.cy, self.width, self.height
         )
 
+    def array(self) -> np.ndarray:
+        """`(1, 4)` float32: fx, fy, cx, cy."""
+        return np.array([[self.fx, self.fy, self.cx, self.cy]], np.float32)
+
     def rays(self) -> np.ndarray:
         """`(H, W, 2)` float32: x/z and y/z of each pixel's ray."""
         x = (np.arange(self.width) - self.cx) / self.fx

@@ -63,11 +63,11 @@ def test_ctrl_c_while_a_model_compiles_ends_emu_in_a_line(
     assert cv2.imwrite(str(picture), np.zeros((64, 64, 3), np.uint8))
     done = run_and_interrupt(
         "import hashlib, sys\n"
-        "from emu_perception.inference.engines.openvino import OpenVINOEngine\n"
+        "from emu_perception.inference.engines.converted import ConvertedSource\n"
         "def compile_anew(*arguments):\n"
         "    print('begun')\n"
         f"    {NATIVE}\n"
-        "OpenVINOEngine._compile_anew = compile_anew\n"
+        "ConvertedSource._compile_anew = compile_anew\n"
         f"sys.argv = ['emu', 'predict', {str(picture)!r}, '--model', {str(model)!r},\n"
         f"            '--device', 'cpu', '--out', {str(tmp_path / 'out')!r}]\n"
         "from emu_perception.__main__ import main\n"

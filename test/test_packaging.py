@@ -44,7 +44,8 @@ def shipped_files() -> set[str]:
 
 def requirements(distribution: Distribution) -> list[Requirement]:
     extras = (r for group in distribution.extras_require.values() for r in group)
-    return [Requirement(r) for r in (*distribution.install_requires, *extras)]
+    found = [Requirement(r) for r in (*distribution.install_requires, *extras)]
+    return [each for each in found if each.name != "emu_perception"]  # extras that contain others
 
 
 def imported_modules() -> dict[str, str]:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from emu_perception.inference.engines.base import choose_precision
+from emu_perception.inference.engines.base import DEPLOYED, choose_precision
 from emu_perception.inference.model_file import (
+    DeployedModel,
     LoadedModel,
     ModelSpec,
     load_model,
+    open_model,
 )
 from emu_perception.labels import load_label_set
 
@@ -57,14 +58,15 @@ class Case:
         """The same with members."""
         return replace(self, architecture=architecture, members=members)
 
-    def load(self) -> LoadedModel:
-        """The model, on the CPU.
+    def load(self) -> LoadedModel | DeployedModel:
+        """The model, on the CPU; of a shipped name the file that its engine runs.
 
         Raises:
             ModelFileError: there is no such model file, or it is damaged.
         """
         if not self.is_random:
-            return load_model(self.model)
+            on_weights = self.engine not in ("auto", *DEPLOYED)
+            return load_model(self.model) if on_weights else open_model(self.model)
         arguments = {} if self.members == 1 else {"members": self.members}
         spec = ModelSpec(
             architecture=self.architecture,
@@ -75,6 +77,8 @@ class Case:
             input_size=self.size,
             depth_range=(0.1, 10.0),
         )
+        import torch
+
         torch.manual_seed(0)  # the same in every run, so that what is compiled can be kept
         network = spec.build()
         network.initialise_depth_mean(3.0)  # type: ignore[operator]
@@ -92,10 +96,9 @@ def make_cases(
 ) -> list[Case]:
     """Every combination; with `members` also of both kinds of ensembles of random weights."""
     cases = []
-    place = torch.device(device)
     for model, size in itertools.product(models, sizes):
         for precision, engine in itertools.product(precisions, engines):
-            case = Case(model, size, device, choose_precision(precision, place), engine)
+            case = Case(model, size, device, choose_precision(precision, device), engine)
             cases.append(case)
             if members and case.is_random:
                 cases += [case.ensemble(kind, members) for kind in ENSEMBLES]

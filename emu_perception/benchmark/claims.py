@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emu_perception.benchmark.cases import Case
-from emu_perception.benchmark.matrix import Matrix, Row
+
+if TYPE_CHECKING:
+    from emu_perception.benchmark.matrix import Matrix, Row
 
 VGA = (480, 640)
 CITYSCAPES = (1024, 2048)

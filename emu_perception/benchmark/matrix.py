@@ -16,6 +16,7 @@ from emu_perception.benchmark.measure import Times, describe_machine, ratio, tak
 from emu_perception.benchmark.memory import memory
 from emu_perception.benchmark.peer import make_peer
 from emu_perception.inference.predictor import Predictor
+from emu_perception.inference.threads import VARIABLE
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def run_matrix(
         ValueError: an engine does not serve a case; the message says why.
         ModuleNotFoundError: a peer is asked for and `transformers` is not installed.
     """
+    os.environ[VARIABLE] = str(threads)  # of the engines without torch
     torch.set_num_threads(threads)
     load_before = os.getloadavg()[0]
     result = Matrix(describe_machine(cases[0].device), rounds)

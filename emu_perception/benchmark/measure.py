@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+
+from emu_perception.inference.threads import thread_count
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ def take_turns(
 def synchronize(device: str) -> None:
     """Wait until a GPU has done all it was given; nothing on a CPU."""
     if device.startswith("cuda"):
+        import torch
+
         torch.cuda.synchronize(device)
 
 
@@ -115,12 +118,18 @@ def describe_machine(device: str) -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return {
-        "device": torch.cuda.get_device_name(device) if device != "cpu" else _processor_name(),
+        "device": _gpu_name(device) if device.startswith("cuda") else _processor_name(),
         "cores": len(os.sched_getaffinity(0)),
-        "threads": torch.get_num_threads(),
+        "threads": thread_count(),
         "python": platform.python_version(),
         "versions": versions,
     }
+
+
+def _gpu_name(device: str) -> str:
+    import torch
+
+    return str(torch.cuda.get_device_name(device))
 
 
 def _processor_name() -> str:

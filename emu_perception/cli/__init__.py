@@ -42,11 +42,12 @@ EXTRAS = {
     "scipy": "train",
     "skimage": "train",
     "tensorboard": "train",
-    "openvino": "openvino",
     "transformers": "benchmark",
-    "onnx": "export",
-    "onnxscript": "export",
-    "onnxruntime": "export",
+    "torch": "torch",
+    "timm": "torch",
+    "safetensors": "torch",
+    "onnx": "onnxruntime",
+    "onnxruntime": "onnxruntime",
 }
 """Optional modules, with the extra that installs them."""
 

@@ -234,9 +234,8 @@ def mine(
     from rich.console import Console
     from rich.progress import Progress
 
-    from emu_perception.inference.model_file import load_model
     from emu_perception.inference.predictor import Predictor
-    from emu_perception.recordings.mine import EncoderFeatures, score_frames
+    from emu_perception.recordings.mine import score_frames
     from emu_perception.recordings.mined import check_folder, write_frames
     from emu_perception.recordings.problems import Problems
     from emu_perception.recordings.reader import BagReader
@@ -249,12 +248,10 @@ def mine(
         decoder = ImageDecoder(reader, topic, problems)
         source = decoder.source
         predictor = Predictor.from_file(model, device, precision, engine)
-        # Loaded once more: the engine may have changed its network's form.
-        features = EncoderFeatures(load_model(predictor.path), predictor.device)
         with Progress(console=Console(), transient=True) as bars:
             task = bars.add_task("Scoring", total=source.count)
             pool = score_frames(
-                *(decoder, predictor, features),
+                *(decoder, predictor),
                 progress=lambda done: bars.update(task, completed=done),
             )
         if not pool.frames:

@@ -185,7 +185,7 @@ def node(
     from emu_perception.benchmark.node import benchmark_node
     from emu_perception.benchmark.tables import claims_markdown
     from emu_perception.evaluation.result import write_json
-    from emu_perception.inference.model_file import resolve_model_path, save_model
+    from emu_perception.inference.model_file import LoadedModel, resolve_model_path, save_model
 
     console = Console()
     if json_file is not None:
@@ -198,6 +198,7 @@ def node(
         case = Case(model, height_width)
         if case.is_random:
             path, loaded = Path(logs) / f"{model}.safetensors", case.load()
+            assert isinstance(loaded, LoadedModel)
             save_model(path, loaded.network, loaded.spec)
         else:
             path = resolve_model_path(model)

@@ -1,42 +1,87 @@
-"""`emu export`: a model as a file for other runtimes."""
+"""`emu export`: a model as a file for deployment."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emu_perception.cli.options import ModelOption, parse_size
+from emu_perception.cli.options import ModelOption
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CHECKED_IMAGES = 8
+"""Images on which bf16 is compared with fp32."""
 
 
 def export(
     out: Annotated[
-        Path, typer.Argument(help="File to write: .onnx, .xml (OpenVINO) or .engine (TensorRT).")
-    ],
+        Path | None,
+        typer.Argument(
+            help="File to write: .onnx or .engine (TensorRT).",
+            show_default="NAME.onnx beside NAME.safetensors",
+        ),
+    ] = None,
     model: ModelOption = "",
-    size: Annotated[
-        str | None,
+    images: Annotated[
+        Path | None,
         typer.Option(
-            help="WIDTHxHEIGHT of the images, multiples of 32.", show_default="the model's own"
+            help="Video or folder of images on which bf16 is compared with fp32.",
+            show_default="the demo's drive",
         ),
     ] = None,
 ) -> None:
-    """Write a model for ONNX Runtime, OpenVINO or TensorRT (experimental).
+    """Write a model as one ONNX file, from image and camera to maps, that runs without PyTorch.
 
-    The written file is run and compared with PyTorch; one that differs is deleted.
+    The file is compared with PyTorch at several sizes and cameras; one that differs is not kept. If
+    the model's maps hardly change in bf16, the file notes it, and `precision: auto` uses bf16
+    on CPUs that compute in it.
     """
-    height_width = None if size is None else parse_size(size)
-
     from emu_perception.inference.export import FORMATS, ExportError
     from emu_perception.inference.export import export as write
-    from emu_perception.inference.model_file import load_model
+    from emu_perception.inference.model_file import load_model, read_spec
 
     formats = {suffix: name for name, suffix in FORMATS.items()}
-    if out.suffix not in formats:
-        raise ExportError(f"{out}: expected a file ending in {', '.join(formats)}")
-    differences = write(load_model(model), out, formats[out.suffix], height_width)
-    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, compared with PyTorch:")
+    loaded = load_model(model)
+    path = out or loaded.path.with_suffix(".onnx")
+    if path.suffix not in formats:
+        raise ExportError(f"{path}: expected a file ending in {', '.join(formats)}")
+    differences = write(loaded, path, formats[path.suffix], _images(images))
+    typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB. Largest differences from PyTorch:")
     for name, difference in differences.items():
-        what = "of the pixels differ" if name == "labels" else "of its largest value at most"
-        typer.echo(f"  {name}: {difference:.1e} {what}")
+        labels = name.endswith(("labels", "human_parts"))
+        unit = "of the pixels" if labels else "of the largest value"
+        typer.echo(f"  {name}: {difference:.1e}{'' if name.startswith('bf16') else f' {unit}'}")
+    if path.suffix == ".onnx":
+        checked = ", ".join(read_spec(path).checked_precisions)
+        typer.echo(f"Precisions that `auto` may use on a CPU: {checked}")
+
+
+def _images(source: Path | None) -> list[np.ndarray]:
+    """Images that are spread over a video or folder; none where the demo's drive is missing."""
+    import cv2
+
+    from emu_perception.resources import find_resource
+
+    if source is None:
+        try:
+            source = find_resource("config", "demo", "drive.mp4")
+        except FileNotFoundError:
+            return []
+    found = []
+    if source.is_dir():
+        read = (cv2.imread(str(file), cv2.IMREAD_COLOR) for file in sorted(source.iterdir()))
+        found = [image for image in read if image is not None]
+    else:
+        video = cv2.VideoCapture(str(source))
+        good, image = video.read()
+        while good:
+            found.append(image)
+            good, image = video.read()
+        video.release()
+    if not found:
+        raise ValueError(f"{source}: expected a video or a folder of images that OpenCV can read")
+    step = max(1, len(found) // CHECKED_IMAGES)
+    return [cv2.cvtColor(image, cv2.COLOR_BGR2RGB) for image in found[::step][:CHECKED_IMAGES]]

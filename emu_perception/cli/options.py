@@ -17,8 +17,10 @@ ModelOption = Annotated[
         show_default="the shipped one",
     ),
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-EngineOption = Annotated[str, typer.Option(help="auto, pytorch or openvino.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")]
+EngineOption = Annotated[
+    str, typer.Option(help="auto, openvino, onnxruntime, pytorch, compiled or cuda_graph.")
+]
 PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")]
 FocalLengthOption = Annotated[
     float | None,

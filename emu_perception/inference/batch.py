@@ -9,17 +9,18 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from emu_perception.camera import Intrinsics
 from emu_perception.inference.predictor import Predictor
 from emu_perception.prediction import Prediction
+
+if TYPE_CHECKING:
+    import torch
 
 QUEUED_ITEMS = 4
 """Items that wait for the network: enough to even out, and no more memory than that."""
@@ -75,8 +76,11 @@ def _answers(
     request: Callable[[Item], Request | None],
     warm_up: bool,
 ) -> Iterator[Answer[Item]]:
-    on_gpu = predictor.device.type == "cuda"
-    downloads = torch.cuda.Stream(predictor.device) if on_gpu else None
+    downloads = None
+    if predictor.device.startswith("cuda") and predictor.engine != "onnxruntime":
+        import torch
+
+        downloads = torch.cuda.Stream(predictor.device)
     before: _Pending[Item] | None = None
     for item in items:
         asked = request(item)
@@ -100,7 +104,7 @@ class _Pending(Generic[Item]):
     """An item whose maps are on their way to the host."""
 
     item: Item
-    maps: dict[str, Tensor]
+    maps: Mapping[str, Any]
     ready: torch.cuda.Event | None
     seconds: float | None
 
@@ -109,7 +113,7 @@ class _Pending(Generic[Item]):
         start = time.perf_counter()
         if self.ready is not None:
             self.ready.synchronize()
-        prediction = Prediction(**{name: value.numpy() for name, value in self.maps.items()})
+        prediction = Prediction(**{name: np.asarray(value) for name, value in self.maps.items()})
         seconds = self.seconds
         if seconds is not None:
             seconds += time.perf_counter() - start
@@ -127,6 +131,8 @@ def _start(
     )
     ready = None
     if downloads is not None:
+        import torch
+
         downloads.wait_stream(torch.cuda.current_stream(predictor.device))
         with torch.cuda.stream(downloads):
             maps = {name: _to_host(value, downloads) for name, value in maps.items()}
@@ -134,7 +140,9 @@ def _start(
     return _Pending(item, maps, ready, time.perf_counter() - start)
 
 
-def _to_host(value: Tensor, stream: torch.cuda.Stream) -> Tensor:
+def _to_host(value: torch.Tensor, stream: torch.cuda.Stream) -> torch.Tensor:
+    import torch
+
     value.record_stream(stream)  # its memory stays until the copy is done
     host = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
     return host.copy_(value, non_blocking=True)

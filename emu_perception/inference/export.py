@@ -1,124 +1,136 @@
-"""A model as a file for other runtimes, written only when it says what PyTorch says.
+"""Deployment files: one ONNX graph from image and camera to maps, kept only if it equals PyTorch.
 
-The file holds everything from the image to the maps: normalisation, folded network, upsampling and
-activations. Its sizes are fixed.
+`deployment` describes the graph's inputs, outputs and named values. torch writes the part from the
+network's pixels to the maps, from the same modules that the PyTorch engine runs; `prelude` is the
+part before it.
 """
 
 from __future__ import annotations
 
-import logging
+import copy
+import math
 import shutil
 import subprocess
-import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from torch import Tensor
 
-from emu_perception.atomic import write_bytes
+from emu_perception.atomic import replacing
+from emu_perception.camera import Intrinsics
+from emu_perception.inference.deployment import CAMERA, FEATURES, PIXELS, RAW
 from emu_perception.inference.engines.activation import (
-    OTHERS,
-    Normalization,
+    NetworkWithFeatures,
+    activation_maps,
     activations,
-    camera_tensor,
+    finish_maps,
 )
 from emu_perception.inference.engines.base import fold
-from emu_perception.inference.model_file import (
-    HEADER_KEY,
-    LoadedModel,
-    ModelSpec,
-)
-from emu_perception.inference.predictor import OWN_NAMES
+from emu_perception.inference.model_file import HEADER_KEY, DeployedModel, LoadedModel, ModelSpec
+from emu_perception.inference.predictor import STRIDE, Predictor, map_settings
+from emu_perception.networks.decoder import separate_decoders
 
-FORMATS = {"onnx": ".onnx", "openvino": ".xml", "tensorrt": ".engine"}
+FORMATS = {"onnx": ".onnx", "tensorrt": ".engine"}
 """Suffixes by name."""
+OPSET = 18
 TOLERANCE = 1e-3
-"""Of every map, as a share of its largest value."""
+"""Largest difference of a map, as a fraction of its largest value."""
 AGREEMENT = 0.999
-"""Share of the pixels whose class must be the same."""
-OUTPUTS = {
-    **OWN_NAMES,
-    "mean": "depth",
-    "variance": "depth_variance",
-    "epistemic_variance": "depth_epistemic",
-}
-"""The engines' maps by the names of `Prediction`. Where the file's description has a `camera`,
-depth is in its canonical unit: metres follow with f / f0, variances with its square."""
-INPUTS = ("image", "camera")
-"""The second one, fx, fy, cx, cy in pixels, only of networks that take rays."""
-IMAGES = 2
-"""On which a file is compared with PyTorch."""
+"""Smallest fraction of pixels with the same label."""
+BF16_LIMITS = {"labels": 0.005, "depth": 0.01, "uncertainty": 0.01}
+"""Largest differences with a network in bf16: fraction of other labels; mean relative depth; mean
+of an uncertainty, entropies as fractions of ln C, standard deviations relative to the depth."""
+CHECKS: tuple[tuple[tuple[float, float], float | None, float], ...] = (
+    ((1.25, 1.1), 0.9, 1.0),
+    ((0.75, 1.3), 0.55, 0.5),
+    ((1.0, 0.7), None, 1.3),
+)
+"""Height and width of the image by the network's, focal length / image width (None: unknown camera)
+and size of the maps by the image's, of each check."""
+MAP_SHAPE, FOCAL = "map_shape", "focal"
+"""Further values inside the graph: one whose shape is that of the maps; `(2,)` focal length /
+canonical focal length, and its relative standard deviation."""
+BYTE_MAPS = ("labels", "human_parts")
 
 Maps = dict[str, np.ndarray]
+Run = Callable[[np.ndarray, np.ndarray, tuple[int, int]], Maps]
+"""Image, fx, fy, cx, cy (zeros: unknown) and size of the maps to the maps."""
 
 
 class ExportError(ValueError):
-    """A model cannot be exported, or what was written is wrong."""
+    """A model that cannot be exported, or a file that differs from PyTorch."""
 
 
-class ExportedModel(nn.Module):
-    """Image to maps as one graph.
+class DeploymentGraph(nn.Module):
+    """From the network's pixels to maps, as torch exports it.
 
     Args:
-        model: must have no sampled dropout.
-        size: height and width of the image, multiples of 32, and of the maps.
-        folded: as the file has it; the reference is not.
+        model: must not sample dropout.
     """
 
-    def __init__(self, model: LoadedModel, size: tuple[int, int], folded: bool = True) -> None:
+    def __init__(self, model: LoadedModel) -> None:
         super().__init__()
-        self.normalize = Normalization(model.spec)
-        self.network = fold(model.network) if folded else model.network
-        wanted = exported_maps(model)
-        self.activations = nn.ModuleDict(activations(model.spec, wanted, size))
+        spec = model.spec
+        self.network = NetworkWithFeatures(separate_decoders(fold(model.network)), spec)
+        self.maps = exported_maps(model)
+        self._spec, self._settings = spec, map_settings(spec)
+        self.ends = [f"{RAW}{task}" for task in spec.tasks]
+        if self.network.has_features:
+            self.ends.append(FEATURES)
         self.eval()
 
-    @property
-    def names(self) -> list[str]:
-        """Of the outputs, in order."""
-        wanted = (name for module in self.activations.values() for name in module.wanted)  # type: ignore[union-attr]
-        return [OUTPUTS.get(name, name) for name in wanted]
+    def forward(
+        self, pixels: Tensor, camera: Tensor, map_shape: Tensor, focal: Tensor
+    ) -> tuple[Tensor, ...]:
+        """To the ends of the network and the maps, in the order of `ends` and `maps`.
 
-    def forward(self, image: Tensor, camera: Tensor | None = None) -> tuple[Tensor, ...]:
-        """`(1, H, W, 3)` uint8 RGB, with rays also `(1, 4)` float32 fx, fy, cx, cy of the image, to
-        the maps `(H, W)` that `names` names."""
-        pixels = image.float().permute(0, 3, 1, 2)  # in this order: TensorRT only casts bytes
-        outputs = self.network(self.normalize(pixels, camera)).by_task()
-        return tuple(
-            found for task, module in self.activations.items() for found in module(outputs[task])
-        )
+        Args:
+            pixels: `(1, 3, h, w)` float32, 0–255.
+            camera: `(1, 4)`, see `deployment.CAMERA`.
+            map_shape: `(H, W)`, only its shape counts.
+            focal: `(2,)`, see `FOCAL`.
+        """
+        ends = self.network(pixels, camera if self._spec.rays else None)
+        raw = dict(zip(self._spec.tasks, ends, strict=False))
+        wanted = activation_maps(self.maps, self._settings)
+        modules = activations(self._spec, wanted, (map_shape.shape[0], map_shape.shape[1]))
+        found = {
+            name: value
+            for task, module in modules.items()
+            for name, value in zip(module.wanted, module(raw[task]), strict=True)
+        }
+        maps = finish_maps(found, self.maps, self._settings, focal[0], focal[1])
+        return (*ends, *(maps[name] for name in self.maps))
 
 
-def exported_maps(model: LoadedModel) -> frozenset[str]:
-    """All maps that the model has but the probabilities, by their names in the engines."""
-    maps = {"classes", "confidence", "entropy", "mean", *OTHERS}
-    if model.traits.depth_variance:
-        maps.add("variance")
-    if model.traits.epistemic:
-        maps |= {"mutual_information", "epistemic_variance"}
-    return frozenset(maps)
+def exported_maps(model: LoadedModel) -> list[str]:
+    """Names of the `Prediction` fields that the model fills, without the probabilities."""
+    return sorted(Predictor.maps_of(model.spec, model.traits) - {"probabilities"})
 
 
 def export(
-    model: LoadedModel, path: Path, format: str, size: tuple[int, int] | None = None
+    model: LoadedModel, path: Path, format: str = "onnx", images: Iterable[np.ndarray] = ()
 ) -> dict[str, float]:
-    """Write a file and compare it with PyTorch; a wrong one is deleted.
+    """Write a deployment file and compare it with PyTorch; a wrong one is not kept.
 
     Args:
         model: what to write.
         path: of the file; its folder is created.
-        format: one of `FORMATS`. `tensorrt` is experimental: it is built by `trtexec` from the ONNX
-            file, which is checked, and is not run itself.
-        size: height and width of the image; by default the model's own.
+        format: one of `FORMATS`. `tensorrt` is experimental: `trtexec` builds it from the ONNX
+            file, which is checked; what it builds is not run.
+        images: uint8 RGB `(H, W, 3)`, such as the model will see. With some, the network is also
+            compared in bf16, and the header notes whether `BF16_LIMITS` hold.
 
     Returns:
-        The largest difference of each map as a share of its largest value; for the labels the
-        share of pixels with another one.
+        The largest difference of each map as a fraction of its largest value; for labels the
+        fraction of pixels with another one. With images also `bf16 labels`, `bf16 depth` and
+        `bf16 uncertainty`, if that was within the limits.
 
     Raises:
         ExportError: the model cannot be exported, or the file differs from PyTorch.
@@ -127,145 +139,299 @@ def export(
         raise ExportError(f"format must be {', '.join(FORMATS)}, got '{format}'")
     if model.traits.stochastic:
         raise ExportError(f"{model.path}: a network that samples its dropout cannot be exported")
-    size = size or model.spec.input_size
-    if size[0] % 32 or size[1] % 32:
-        raise ExportError(
-            f"height and width must be multiples of 32, got {size[1]} x {size[0]} (width x height)"
-        )
     if format == "tensorrt" and shutil.which("trtexec") is None:
         raise ExportError("TensorRT's trtexec is not on the PATH")
+    half = reduced_precision(model, list(images))
+    holds = bool(half) and all(half[name] <= limit for name, limit in BF16_LIMITS.items())
+    spec = model.spec.model_copy(
+        update={
+            "traits": model.traits,
+            "checked_precisions": ("fp32", "bf16") if holds else ("fp32",),
+        }
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
+    file = path if format == "onnx" else path.with_suffix(FORMATS["onnx"])
+    with replacing(file) as partial:
+        unchecked = partial.with_name(f"{partial.name}.onnx")
+        try:
+            _write(model, unchecked, spec)
+            found = compare(model, DeployedModel(spec, unchecked))
+            wrong = [
+                f"{name} by {value:.2g}"
+                for name, value in found.items()
+                if not value <= (1 - AGREEMENT if name in BYTE_MAPS else TOLERANCE)
+            ]
+            if wrong:
+                raise ExportError(
+                    f"{path} is not written: it differs from PyTorch in {', '.join(wrong)}"
+                )
+            unchecked.replace(partial)
+        finally:
+            unchecked.unlink(missing_ok=True)
     if format == "tensorrt":
-        intermediate = path.with_suffix(".onnx")
-        differences = export(model, intermediate, "onnx", size)
-        _build_tensorrt(intermediate, path)
-        return differences
-    exported = ExportedModel(model, size)
-    example = [torch.zeros(1, *size, 3, dtype=torch.uint8)]
-    if model.spec.camera is not None and model.spec.rays:
-        example.append(camera_tensor(model.spec.camera.assume(size[1], size[0])))
-    write, load = _WRITERS[format], _LOADERS[format]
-    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # sizes are fixed, as they should be
-        write(exported, tuple(example), path, model.spec)
-    reference = ExportedModel(model, size, folded=False)
-    differences = compare(load(path, exported.names), reference, *example[1:])
-    wrong = [
-        f"{name} by {value:.2g}"
-        for name, value in differences.items()
-        if not value <= (1 - AGREEMENT if name in ("labels", "human_parts") else TOLERANCE)
-    ]
-    if wrong:
-        for file in (path, path.with_suffix(".bin") if format == "openvino" else path):
-            file.unlink(missing_ok=True)
-        raise ExportError(f"{path} differed from PyTorch and was deleted: {', '.join(wrong)}")
-    return differences
+        _build_tensorrt(file, path, model.spec)
+    return found | ({f"bf16 {name}": value for name, value in half.items()} if holds else {})
 
 
-def compare(
-    run: Callable[[dict[str, np.ndarray]], Maps], reference: ExportedModel, *camera: Tensor
-) -> dict[str, float]:
-    """The largest differences over a few images, as `export` returns them."""
+def reduced_precision(model: LoadedModel, images: Sequence[np.ndarray]) -> dict[str, float]:
+    """How much a model differs in bf16, by the names of `BF16_LIMITS`; nothing without images."""
+    if not images:
+        return {}
+    # The engine converts weights where they are.
+    copied = LoadedModel(copy.deepcopy(model.network), model.spec, model.path)
+    full = Predictor(model, "cpu", "fp32", "pytorch")
+    half = Predictor(copied, "cpu", "bf16", "pytorch")
+    found: dict[str, list[float]] = {name: [] for name in BF16_LIMITS}
+    for image in images:
+        a, b = full.predict(image), half.predict(image)
+        if a.labels is not None and b.labels is not None:
+            found["labels"].append(float((a.labels != b.labels).mean()))
+        if a.semantic_entropy is not None and b.semantic_entropy is not None:
+            difference = np.abs(a.semantic_entropy - b.semantic_entropy).mean()
+            found["uncertainty"].append(float(difference) / math.log(len(full.label_set or "ab")))
+        if a.depth is not None and b.depth is not None:
+            found["depth"].append(float(np.nanmean(np.abs(a.depth - b.depth) / a.depth)))
+            if a.depth_std is not None and b.depth_std is not None:
+                difference = np.nanmean(np.abs(a.depth_std - b.depth_std) / a.depth)
+                found["uncertainty"].append(float(difference))
+    return {name: max(values, default=0.0) for name, values in found.items()}
+
+
+def compare(model: LoadedModel, deployed: DeployedModel) -> dict[str, float]:
+    """The largest differences over `CHECKS`, as `export` returns them.
+
+    The whole graph runs in ONNX Runtime, its network in OpenVINO with our own resampling and maps;
+    both are compared with PyTorch on the unfolded network.
+    """
+    reference = Predictor(_unfolded(model), "cpu", "fp32", "pytorch")
+    runs: list[Run] = [_whole_graph(deployed), _predictor(deployed)]
     differences: dict[str, float] = {}
-    height, width = next(iter(reference.activations.values())).size  # type: ignore[misc]
-    generator = np.random.default_rng(0)
-    for _ in range(IMAGES):
-        image = generator.integers(0, 256, (1, height, width, 3), np.uint8)
-        with torch.inference_mode():
-            maps = reference(torch.from_numpy(image), *camera)
-        expected = dict(zip(reference.names, maps, strict=True))
-        given = (image, *(each.numpy() for each in camera))
-        found = run(dict(zip(INPUTS, given, strict=False)))
-        for name, value in expected.items():
-            difference = _difference(name, found[name], value.numpy())
-            differences[name] = max(differences.get(name, 0.0), difference)
+    for image, camera, size in _checks(model.spec):
+        intrinsics = None if not camera.any() else _intrinsics(image, camera)
+        expected = reference.predict(image, intrinsics, output_size=size)
+        for run in runs:
+            found = run(image, camera, size)
+            for name in exported_maps(model):
+                difference = _difference(name, found[name], getattr(expected, name))
+                differences[name] = max(differences.get(name, 0.0), difference)
     return differences
+
+
+def _checks(spec: ModelSpec) -> Iterable[tuple[np.ndarray, np.ndarray, tuple[int, int]]]:
+    generator = np.random.default_rng(0)
+    for (rows, columns), focal_ratio, zoom in CHECKS:
+        height, width = round(rows * spec.input_size[0]), round(columns * spec.input_size[1])
+        camera = np.zeros(4, np.float32)
+        if focal_ratio is not None:
+            f = focal_ratio * width
+            camera = np.array([f, 1.02 * f, 0.48 * width, 0.53 * height], np.float32)
+        size = (round(height * zoom), round(width * zoom))
+        yield _smooth_image(generator, height, width), camera, size
+
+
+def _smooth_image(generator: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Coloured noise at several scales: natural images have their energy in coarse structure."""
+    total = np.zeros((1, 3, height, width), np.float32)
+    for level in (4, 12, 40):
+        noise = generator.normal(size=(1, 3, level, level)).astype(np.float32) * 160 / level**0.5
+        total += F.interpolate(torch.from_numpy(noise), (height, width), mode="bicubic").numpy()
+    return (total[0].transpose(1, 2, 0) + 110).clip(0, 255).astype(np.uint8)
+
+
+def _unfolded(model: LoadedModel) -> LoadedModel:
+    """The same model, which the reference runs as it was trained."""
+    network = copy.copy(model.network)
+    network.fold = lambda: network  # type: ignore[assignment]
+    return LoadedModel(network, model.spec, model.path)
+
+
+def _intrinsics(image: np.ndarray, camera: np.ndarray) -> Intrinsics:
+    return Intrinsics(*map(float, camera), image.shape[1], image.shape[0])
+
+
+def _whole_graph(deployed: DeployedModel) -> Run:
+    """The file as others run it."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(deployed.path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+
+    def run(image: np.ndarray, camera: np.ndarray, size: tuple[int, int]) -> Maps:
+        given = {"image": image, "camera": camera, "output_size": np.array(size, np.int64)}
+        return dict(zip(names, session.run(names, given), strict=True))
+
+    return run
+
+
+def _predictor(deployed: DeployedModel) -> Run:
+    """The file as this package runs it."""
+    predictor = Predictor(deployed, "cpu", "fp32")
+
+    def run(image: np.ndarray, camera: np.ndarray, size: tuple[int, int]) -> Maps:
+        intrinsics = None if not camera.any() else _intrinsics(image, camera)
+        return vars(predictor.predict(image, intrinsics, output_size=size))
+
+    return run
 
 
 def _difference(name: str, found: np.ndarray, expected: np.ndarray) -> float:
+    """As a fraction of the largest value; infinite where shapes, types or too many NaN differ."""
     if found.shape != expected.shape or found.dtype != expected.dtype:
-        return float("inf")
-    if name in ("labels", "human_parts"):
+        return math.inf
+    if name in BYTE_MAPS:
         return float((found != expected).mean())
-    scale = max(float(np.abs(expected).max()), 1e-6)
-    difference = np.abs(found - expected).max() / scale
-    return float(difference) if np.isfinite(difference) else float("inf")
+    valid = np.isfinite(expected)
+    both = valid & np.isfinite(found)
+    # A pixel at a class's border or at the range's end may be valid in one of them.
+    if (valid != np.isfinite(found)).mean() > 1 - AGREEMENT:
+        return math.inf
+    if not both.any():
+        return 0.0
+    scale = max(float(np.abs(expected[both]).max()), 1e-6)
+    return float(np.abs(found[both] - expected[both]).max()) / scale
 
 
-def _write_onnx(
-    module: ExportedModel, example: tuple[Tensor, ...], path: Path, spec: ModelSpec
-) -> None:
+def _write(model: LoadedModel, path: Path, spec: ModelSpec) -> None:
     import onnx
 
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    program = torch.onnx.export(
-        module, example, input_names=list(INPUTS[: len(example)]), output_names=module.names,
-        dynamo=True, verbose=False,
-    )  # fmt: skip
-    assert program is not None
-    proto = program.model_proto
-    for key, value in _metadata(spec).items():
-        entry = proto.metadata_props.add()
-        entry.key, entry.value = key, value
-    onnx.checker.check_model(proto)
-    write_bytes(path, proto.SerializeToString())
+    graph = DeploymentGraph(model)
+    height, width = spec.input_size
+    example = (
+        torch.zeros(1, 3, height, width),
+        torch.ones(1, 4),
+        torch.zeros(97, 143),
+        torch.ones(2),
+    )
+    free = {PIXELS: {2: "network_height", 3: "network_width"}, MAP_SHAPE: {0: "rows", 1: "columns"}}
+    # Not torch.export: its symbolic shapes take hours on a network with many strides.
+    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph, example, str(path), input_names=[PIXELS, CAMERA, MAP_SHAPE, FOCAL],
+            output_names=[*graph.ends, *graph.maps], dynamic_axes=free, opset_version=OPSET,
+            dynamo=False,
+        )  # fmt: skip
+    whole = onnx.load(str(path))
+    _prepend(whole.graph, onnx.parser.parse_graph(prelude(spec)))
+    _make_internal(whole.graph, [end for end in graph.ends if end != FEATURES])
+    entry = whole.metadata_props.add()
+    entry.key, entry.value = HEADER_KEY, spec.model_dump_json()
+    onnx.checker.check_model(whole)
+    onnx.save(whole, str(path))
 
 
-def _load_onnx(path: Path, names: list[str]) -> Callable[[dict[str, np.ndarray]], Maps]:
-    import onnxruntime
+def prelude(spec: ModelSpec) -> str:
+    """The graph from a file's inputs to those of `DeploymentGraph`, in ONNX's textual form.
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    It computes what `Predictor` does: the network's size, the image and the camera, or the assumed
+    one, at that size, focal length / canonical focal length and its relative deviation.
+    """
+    camera = spec.camera
+    assumed, std, canonical = (
+        (camera.assumed_focal_ratio, camera.assumed_focal_std, camera.canonical_focal_length)
+        if camera
+        else (1.0, 0.0, 1.0)
+    )
+    side = "area_side" if camera and camera.assumed_focal_of == "area" else "width"
+    focal = "Concat <axis = 0> (focal_ratio, focal_std)"
+    if camera is None:
+        focal = "Constant <value = float[2] {1.0, 0.0}> ()"
+    return f"""
+prelude (uint8[height, width, 3] image, float[4] camera, int64[2] output_size)
+    => (float[1, 3, h, w] {PIXELS}, float[1, 4] {CAMERA},
+        float[rows, columns] {MAP_SHAPE}, float[2] {FOCAL})
+{{
+    axis = Constant <value = int64[1] {{0}}> ()
+    image_size = Shape <start = 0, end = 2> (image)
+    image_exact = Cast <to = 11> (image_size)
+    count = ReduceProd <keepdims = 0> (image_size)
+    count_exact = Cast <to = 11> (count)
+    area = Constant <value = double {{{float(math.prod(spec.input_size))!r}}}> ()
+    stride = Constant <value = double {{{float(STRIDE)!r}}}> ()
+    one = Constant <value = double {{1.0}}> ()
+    ratio = Div (area, count_exact)
+    scale = Sqrt (ratio)
+    scaled = Mul (image_exact, scale)
+    cells_exact = Div (scaled, stride)
+    cells_rounded = Round (cells_exact)
+    cells = Max (cells_rounded, one)
+    network_exact = Mul (cells, stride)
+    network_size = Cast <to = 7> (network_exact)
+    planes = Transpose <perm = [2, 0, 1]> (image)
+    planes_float = Cast <to = 1> (planes)
+    batch = Unsqueeze (planes_float, axis)
+    batch_size = Constant <value = int64[2] {{1, 3}}> ()
+    batch_shape = Concat <axis = 0> (batch_size, network_size)
+    {PIXELS} = Resize <antialias = 1, mode = "linear",
+        coordinate_transformation_mode = "half_pixel"> (batch, , , batch_shape)
 
-    def run(inputs: dict[str, np.ndarray]) -> Maps:
-        return dict(zip(names, session.run(names, inputs), strict=True))
+    zero = Constant <value = float {{0.0}}> ()
+    first = Constant <value = int64[1] {{0}}> ()
+    second = Constant <value = int64[1] {{1}}> ()
+    camera_fx = Gather (camera, first)
+    known = Greater (camera_fx, zero)
+    image_float = Cast <to = 1> (image_size)
+    width = Gather (image_float, second)
+    count_float = Cast <to = 1> (count)
+    area_root = Sqrt (count_float)
+    area_side = Unsqueeze (area_root, axis)
+    centre_index = Constant <value = int64[2] {{1, 0}}> ()
+    centre_sides = Gather (image_float, centre_index)
+    sides = Concat <axis = 0> ({side}, {side}, centre_sides)
+    halves = Constant <value = float[4] {{0.0, 0.0, 0.5, 0.5}}> ()
+    proportions = Constant <value = float[4] {{{assumed!r}, {assumed!r}, 0.5, 0.5}}> ()
+    assumed_edges = Mul (sides, proportions)
+    assumed = Sub (assumed_edges, halves)
+    seen = Where (known, camera, assumed)
+    zoom_exact = Div (network_exact, image_exact)
+    zoom = Cast <to = 1> (zoom_exact)
+    zoom_index = Constant <value = int64[4] {{1, 0, 1, 0}}> ()
+    zooms = Gather (zoom, zoom_index)
+    seen_edges = Add (seen, halves)
+    zoomed_edges = Mul (seen_edges, zooms)
+    zoomed = Sub (zoomed_edges, halves)
+    {CAMERA} = Unsqueeze (zoomed, axis)
 
-    return run
+    network_fx = Gather (zoomed, first)
+    network_fy = Gather (zoomed, second)
+    focal_product = Mul (network_fx, network_fy)
+    focal_length = Sqrt (focal_product)
+    canonical = Constant <value = float {{{canonical!r}}}> ()
+    focal_ratio = Div (focal_length, canonical)
+    deviation = Constant <value = float {{{std!r}}}> ()
+    focal_std = Where (known, zero, deviation)
+    {FOCAL} = {focal}
+
+    none = Constant <value = int64 {{0}}> ()
+    given = Greater (output_size, none)
+    map_size = Where (given, output_size, image_size)
+    {MAP_SHAPE} = ConstantOfShape <value = float[1] {{0.0}}> (map_size)
+}}
+"""
 
 
-def _write_openvino(
-    module: ExportedModel, example: tuple[Tensor, ...], path: Path, spec: ModelSpec
-) -> None:
-    openvino = _openvino()
-    shapes = [list(each.shape) for each in example]
-    converted = openvino.convert_model(module, example_input=example, input=shapes)
-    for given, name in zip(converted.inputs, INPUTS, strict=False):
-        given.tensor.set_names({name})
-    for output, name in zip(converted.outputs, module.names, strict=True):
-        output.tensor.set_names({name})
-    for key, value in _metadata(spec).items():
-        converted.set_rt_info(value, [key])
-    openvino.save_model(converted, str(path), compress_to_fp16=False)
+def _prepend(graph: Any, first: Any) -> None:
+    """Run another graph first, whose outputs are this one's inputs by name."""
+    nodes = [*first.node, *graph.node]
+    infos = [*first.output, *graph.value_info]
+    del graph.input[:], graph.node[:], graph.value_info[:]
+    graph.input.extend(first.input)
+    graph.node.extend(nodes)
+    graph.value_info.extend(infos)
 
 
-def _load_openvino(path: Path, names: list[str]) -> Callable[[dict[str, np.ndarray]], Maps]:
-    compiled = _openvino().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-
-    def run(inputs: dict[str, np.ndarray]) -> Maps:
-        found: Mapping[Any, np.ndarray] = compiled(inputs)
-        return {name: found[compiled.output(name)] for name in names}
-
-    return run
+def _make_internal(graph: Any, names: list[str]) -> None:
+    """Outputs to named values inside the graph."""
+    outputs = list(graph.output)
+    del graph.output[:]
+    graph.output.extend(each for each in outputs if each.name not in names)
+    graph.value_info.extend(each for each in outputs if each.name in names)
 
 
-def _openvino() -> Any:
-    # As in the engine: no telemetry.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
-
-    return openvino
-
-
-def _metadata(spec: ModelSpec) -> dict[str, str]:
-    """What a user of the file must know: classes, canonical focal length, depth range, licence."""
-    return {HEADER_KEY: spec.model_dump_json()}
-
-
-def _build_tensorrt(onnx_file: Path, path: Path) -> None:
+def _build_tensorrt(onnx_file: Path, path: Path, spec: ModelSpec) -> None:
+    height, width = spec.input_size
+    shapes = f"image:{height}x{width}x3,camera:4,output_size:2"
     command = ["trtexec", f"--onnx={onnx_file}", f"--saveEngine={path}", "--fp16"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run([*command, f"--shapes={shapes}"], capture_output=True, text=True)
     if done.returncode != 0:
         raise ExportError(f"trtexec failed: {(done.stdout + done.stderr)[-1000:]}")
-
-
-_WRITERS = {"onnx": _write_onnx, "openvino": _write_openvino}
-_LOADERS = {"onnx": _load_onnx, "openvino": _load_openvino}

@@ -1,17 +1,17 @@
-"""Self-describing model files: weights in safetensors, everything else in its JSON header.
+"""Self-describing model files: `.safetensors` with weights, `.onnx` for deployment.
 
-Loading a file never executes code from it.
+Both hold the same JSON header. Loading a file never executes code from it. Only what touches
+weights needs torch, which is imported there.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import torch
-import torch.nn as nn
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -20,18 +20,14 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from emu_perception.atomic import replacing
 from emu_perception.camera import Intrinsics
+from emu_perception.inference import deployment
 from emu_perception.inference.model_checks import (
     DIGEST,
-    WeightLimit,
     check_description,
     check_header_size,
-    check_weights,
-    digest,
     parse_description,
     reason,
 )
@@ -39,8 +35,14 @@ from emu_perception.labels import LabelSet
 from emu_perception.resources import find_resource
 from emu_perception.text import one_line
 
+if TYPE_CHECKING:
+    import torch
+    import torch.nn as nn
+
 HEADER_KEY = "emu_perception"
-DEFAULT_MODEL = "street_emuformer_lite0.safetensors"
+DEFAULT_MODEL = "street_emuformer_lite0"
+SUFFIXES = (deployment.SUFFIX, ".safetensors")
+"""Of model files; a name without one means the first of them that there is."""
 HALF_FROM = 16384
 """Numbers of the smallest tensor that is stored in fp16. Smaller ones (early layers, depthwise
 kernels, biases, statistics of the norms) are 7 % of a network and cause most of fp16's error."""
@@ -179,6 +181,8 @@ class ModelSpec(BaseModel):
     """Terms of the weights, those inherited from the data included."""
     metrics: dict[str, Any] = {}
     """What it reached, by data set and split."""
+    checked_precisions: tuple[str, ...] = ("fp32",)
+    """Precisions in which an exported file was compared with PyTorch; `auto` takes no other."""
     traits: Traits | None = None
     """Written with the weights; None before that, and in files of older versions."""
 
@@ -273,6 +277,17 @@ class LoadedModel:
         return LoadedModel(self._network, spec, self.path)
 
 
+class DeployedModel:
+    """A `.onnx` deployment file: what runs without torch."""
+
+    def __init__(self, spec: ModelSpec, path: Path) -> None:
+        if spec.traits is None:
+            raise ModelFileError(f"{path}: its description lacks the network's traits")
+        self.spec = spec
+        self.path = path
+        self.traits: Traits = spec.traits
+
+
 def save_model(
     path: str | Path, network: nn.Module, spec: ModelSpec, *, half: bool = False
 ) -> None:
@@ -285,6 +300,11 @@ def save_model(
         half: store tensors of `HALF_FROM` numbers or more in fp16, which nearly halves the file.
             Loading gives fp32 either way.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    from emu_perception.inference.weight_checks import digest
+
     tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     if half:
         tensors = {name: _halved(value) for name, value in tensors.items()}
@@ -301,6 +321,8 @@ def save_model(
 
 def _halved(value: torch.Tensor) -> torch.Tensor:
     """A large fp32 tensor in fp16, unless it exceeds fp16's range; other tensors as they are."""
+    import torch
+
     if value.dtype != torch.float32 or value.numel() < HALF_FROM:
         return value
     half = value.half()
@@ -313,14 +335,20 @@ def is_half(path: str | Path) -> bool:
     Raises:
         ModelFileError: missing, truncated, or not a model file of this package.
     """
-    path = resolve_model_path(path)
+    from safetensors import safe_open
+
+    path = resolve_model_path(path, weights=True)
     _ = read_spec(path)
-    with safe_open(path, framework="pt") as file:
+    with safe_open(path, framework="numpy") as file:
         return any(file.get_slice(name).get_dtype() == "F16" for name in file.keys())  # noqa: SIM118
 
 
-def resolve_model_path(path: str | Path) -> Path:
-    """A file's path, or that of a shipped model by its name; empty means the default model.
+def resolve_model_path(path: str | Path, *, weights: bool = False) -> Path:
+    """The path of a file, or of a shipped model by its name; empty means the default model.
+
+    Args:
+        path: a file with or without its suffix, or a shipped model's name.
+        weights: prefer the `.safetensors` file to the `.onnx` file of the same name.
 
     Raises:
         ModelFileError: there is no such file.
@@ -334,10 +362,15 @@ def resolve_model_path(path: str | Path) -> Path:
         shipped = find_resource("models")
     except FileNotFoundError:
         shipped = Path()
-    for name in (candidate.name, f"{candidate.name}.safetensors"):
-        if len(candidate.parts) == 1 and (shipped / name).is_file():
-            return shipped / name
-    known = ", ".join(sorted(p.stem for p in shipped.glob("*.safetensors"))) or "none"
+    suffixes = SUFFIXES[::-1] if weights else SUFFIXES
+    names = [candidate.name, *(candidate.name + suffix for suffix in suffixes)]
+    folders = [candidate.parent, *([shipped] if len(candidate.parts) == 1 else [])]
+    for folder in folders:
+        for name in names:
+            if (folder / name).is_file():
+                return folder / name
+    found = {p.stem for p in shipped.glob("*") if p.suffix in SUFFIXES}
+    known = ", ".join(sorted(found)) or "none"
     raise ModelFileError(f"there is no model file '{path}' (shipped models: {known})")
 
 
@@ -353,19 +386,12 @@ def read_spec(path: str | Path) -> ModelSpec:
         ModelFileError: missing, truncated, or not a model file of this package.
     """
     path = resolve_model_path(path)
-    try:
-        check_header_size(path)
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelFileError(
-            f"{path} cannot be read as a safetensors file: {error}; it may be truncated or of "
-            "another format (git-lfs pointers look like this too)"
-        ) from error
+    metadata = _onnx_metadata(path) if _is_deployed(path) else _safetensors_metadata(path)
     if HEADER_KEY not in metadata:
         raise ModelFileError(
-            f"{path} is a safetensors file without this package's description in its header; "
-            "write model files with emu_perception.inference.model_file.save_model"
+            f"{path} is {'an ONNX' if _is_deployed(path) else 'a safetensors'} file without this "
+            "package's description in its header; write .safetensors files with save_model and "
+            ".onnx files with `emu export`"
         )
     try:
         values, _ = parse_description(metadata[HEADER_KEY])
@@ -374,28 +400,66 @@ def read_spec(path: str | Path) -> ModelSpec:
         raise ModelFileError(f"{path}: its description does not hold: {reason(error)}") from error
 
 
+def _is_deployed(path: Path) -> bool:
+    return path.suffix == deployment.SUFFIX
+
+
+def _onnx_metadata(path: Path) -> dict[str, str]:
+    try:
+        return deployment.read_metadata(path)
+    except (ValueError, OSError) as error:
+        raise ModelFileError(f"{path} cannot be read as an ONNX file: {error}") from error
+
+
+def _safetensors_metadata(path: Path) -> dict[str, str]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        check_header_size(path)
+        with safe_open(path, framework="numpy") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelFileError(
+            f"{path} cannot be read as a safetensors file: {error}; it may be truncated or of "
+            "another format (git-lfs pointers look like this too)"
+        ) from error
+
+
 def load_model(path: str | Path) -> LoadedModel:
-    """Build the network that a model file describes and load its weights.
+    """Build the network that a `.safetensors` file describes and load its weights.
 
     Raises:
         ModelFileError: missing, truncated, of another kind, or weights that do not fit.
     """
-    model = open_model(path)
+    path = resolve_model_path(path, weights=True)
+    if _is_deployed(path):
+        raise ModelFileError(
+            f"{path} is for inference: training, calibration and export need the .safetensors file"
+        )
+    model = LoadedModel(None, read_spec(path), path)
     _ = model.network  # builds it
     return model
 
 
-def open_model(path: str | Path) -> LoadedModel:
-    """As `load_model`, but the network is built when it is first asked for.
+def open_model(path: str | Path) -> LoadedModel | DeployedModel:
+    """A model for inference; the network of a `.safetensors` file is built when it is needed.
 
     Raises:
         ModelFileError: missing, truncated, or of another kind.
     """
     path = resolve_model_path(path)
-    return LoadedModel(None, read_spec(path), path)
+    if not _is_deployed(path) and importlib.util.find_spec("torch") is None:
+        raise ModelFileError(
+            f"{path} needs PyTorch: install emu_perception with its extra [torch], or use a .onnx "
+            "file"
+        )
+    spec = read_spec(path)
+    return DeployedModel(spec, path) if _is_deployed(path) else LoadedModel(None, spec, path)
 
 
 def _build(spec: ModelSpec, path: Path) -> nn.Module:
+    from emu_perception.inference.weight_checks import WeightLimit
+
     weights = _read_weights(path)
     try:
         with WeightLimit(sum(tensor.numel() for tensor in weights.values())):
@@ -412,6 +476,10 @@ def _build(spec: ModelSpec, path: Path) -> nn.Module:
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     """By name, those stored in fp16 as fp32."""
+    from safetensors import SafetensorError, safe_open
+
+    from emu_perception.inference.weight_checks import check_weights
+
     try:
         check_header_size(path)
         with safe_open(path, framework="pt") as file:
@@ -420,4 +488,4 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
         check_weights(stored, expected)
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelFileError(f"{path}: its weights cannot be read: {error}") from error
-    return {k: v.float() if v.dtype == torch.float16 else v for k, v in stored.items()}
+    return {k: v.float() if v.is_floating_point() else v for k, v in stored.items()}

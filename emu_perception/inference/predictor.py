@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from emu_perception.camera import Intrinsics
 from emu_perception.images import MAX_ASPECT, is_thin
 from emu_perception.inference.engines.base import (
+    Frame,
     choose_device,
     choose_engine,
     choose_precision,
     make_engine,
 )
 from emu_perception.inference.model_file import (
+    DeployedModel,
     LoadedModel,
     ModelFileError,
     ModelSpec,
+    Traits,
     open_model,
 )
+from emu_perception.inference.postprocessing import MapSettings
 from emu_perception.labels import LabelSet
-from emu_perception.prediction import DEPTH_MAPS, UNLABELLED, Prediction
+from emu_perception.prediction import Prediction
 
 STRIDE = 32
 """Networks take heights and widths that are multiples of their coarsest feature scale."""
@@ -33,36 +37,15 @@ SEMANTIC_MAPS = frozenset({"labels", "confidence", "semantic_entropy"})
 OTHER_MAPS = {"normals", "edges", "human_parts", "saliency"}
 """Each named as its task."""
 EPISTEMIC_MAPS = {"semantic": "semantic_epistemic", "depth": "depth_epistemic"}
-ENGINE_MAPS = {
-    "labels": {"classes"},
-    "confidence": {"confidence"},
-    "semantic_entropy": {"entropy"},
-    "probabilities": {"probabilities"},
-    "depth": {"mean"},
-    "depth_variance": {"mean", "variance"},
-    "semantic_epistemic": {"mutual_information"},
-    "depth_epistemic": {"mean", "epistemic_variance"},
-    "normals": {"normals"},
-    "edges": {"edges"},
-    "human_parts": {"human_parts"},
-    "saliency": {"saliency"},
-}
-"""What an engine must compute for each map."""
-OWN_NAMES = {
-    "classes": "labels",
-    "entropy": "semantic_entropy",
-    "mutual_information": "semantic_epistemic",
-}
-"""`Prediction` fields that engines call otherwise."""
 
 
 class Predictor:
     """Runs a model on images of any size; the same for the node, bags, evaluation and users.
 
     Args:
-        model: what `load_model` returned.
-        device: `auto`, `cpu` or `cuda`.
-        precision: `auto`, `fp32`, `fp16` or `bf16`.
+        model: what `open_model` or `load_model` returned.
+        device: `auto`, `cpu` or `cuda`; for a `.onnx` file with ONNX Runtime also `tensorrt`.
+        precision: `auto` (see `choose_precision`), `fp32`, `fp16` or `bf16`.
         engine: `auto` (OpenVINO on a CPU where it is installed), or one of `engines.ENGINES`.
 
     Attributes:
@@ -76,20 +59,22 @@ class Predictor:
 
     def __init__(
         self,
-        model: LoadedModel,
+        model: LoadedModel | DeployedModel,
         device: str = "auto",
         precision: str = "auto",
         engine: str = "auto",
     ) -> None:
         self.spec: ModelSpec = model.spec
         self.path: Path = model.path
-        self.device = choose_device(device)
-        self.precision = choose_precision(precision, self.device)
+        deployed = isinstance(model, DeployedModel)
+        self.device = choose_device(device, deployed)
         self.min_confidence = 0.0
         self.masks_depth = True
-        traits = model.traits
-        self.engine = choose_engine(engine, self.device, traits.stochastic)
-        self._epistemic, self._variance = traits.epistemic, traits.depth_variance
+        self._traits = model.traits
+        self.engine = choose_engine(engine, self.device, self._traits.stochastic, deployed)
+        self.precision = choose_precision(
+            precision, self.device, self.engine, model.spec.checked_precisions
+        )
         self._engine = make_engine(self.engine, model, self.device, self.precision)
 
     @classmethod
@@ -116,14 +101,19 @@ class Predictor:
     @property
     def available_maps(self) -> frozenset[str]:
         """Names of the `Prediction` fields that this model can fill, probabilities included."""
+        return self.maps_of(self.spec, self._traits)
+
+    @staticmethod
+    def maps_of(spec: ModelSpec, traits: Traits) -> frozenset[str]:
+        """As `available_maps`, of any model."""
         maps: frozenset[str] = frozenset()
-        if "semantic" in self.spec.tasks:
+        if "semantic" in spec.tasks:
             maps |= SEMANTIC_MAPS | {"probabilities"}
-        if "depth" in self.spec.tasks:
-            maps |= {"depth", "depth_variance"} if self._variance else {"depth"}
-        maps |= OTHER_MAPS & set(self.spec.tasks)
-        if self._epistemic:
-            maps |= {m for task, m in EPISTEMIC_MAPS.items() if task in self.spec.tasks}
+        if "depth" in spec.tasks:
+            maps |= {"depth", "depth_variance"} if traits.depth_variance else {"depth"}
+        maps |= OTHER_MAPS & set(spec.tasks)
+        if traits.epistemic:
+            maps |= {m for task, m in EPISTEMIC_MAPS.items() if task in spec.tasks}
         return maps
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
@@ -157,9 +147,8 @@ class Predictor:
                 what was expected.
         """
         found = self.predict_on_device(image, intrinsics, maps=maps, output_size=output_size)
-        return Prediction(**{name: value.cpu().numpy() for name, value in found.items()})
+        return Prediction(**{name: _on_host(value) for name, value in found.items()})
 
-    @torch.inference_mode()
     def predict_on_device(
         self,
         image: np.ndarray,
@@ -167,12 +156,33 @@ class Predictor:
         *,
         maps: Collection[str] | None = None,
         output_size: tuple[int, int] | None = None,
-    ) -> dict[str, Tensor]:
+    ) -> Mapping[str, Any]:
         """As `predict`, but the maps stay where the network runs, by name of `Prediction` fields.
 
-        On a GPU they may still be on their way when this returns: they are ready in the order of
-        torch's current stream.
+        They are torch tensors of an engine of PyTorch, else NumPy arrays. On a GPU they may still
+        be on their way when this returns: they are ready in the order of torch's current stream.
         """
+        frame, settings = self._frame(image, intrinsics, output_size)
+        return self._engine.run(frame, self._check_maps(maps), settings)
+
+    def features(
+        self, image: np.ndarray, intrinsics: Intrinsics | None = None
+    ) -> np.ndarray | None:
+        """The encoder's view of an image as one vector: its coarsest feature map averaged.
+
+        Args: as `predict`.
+
+        Returns:
+            `(E,)` float32; None for a network without an encoder.
+        """
+        return self._engine.features(self._frame(image, intrinsics, None)[0])
+
+    def _frame(
+        self,
+        image: np.ndarray,
+        intrinsics: Intrinsics | None,
+        output_size: tuple[int, int] | None,
+    ) -> tuple[Frame, MapSettings]:
         _check_image(image)
         height, width = image.shape[:2]
         if intrinsics is not None and (intrinsics.height, intrinsics.width) != (height, width):
@@ -180,27 +190,23 @@ class Predictor:
                 f"the intrinsics are for a {intrinsics.width} x {intrinsics.height} image, "
                 f"the image is {width} x {height} (width x height)"
             )
-        wanted = self._check_maps(maps)
         size = (height, width) if output_size is None else output_size
         if min(size) < 1:
             raise ValueError(f"output_size must be positive, got {size}")
         camera = self._seen_camera(intrinsics, height, width)
-        found = self._engine.run(
+        frame = Frame(
             np.ascontiguousarray(image),
             self.network_size(height, width),
             size,
-            self._engine_maps(wanted),
             camera if self.spec.rays else None,
         )
-        if "mean" in found:
-            found.update(self._metric_depth(found, self._focal_ratio(camera), intrinsics is None))
-        if self.min_confidence > 0 and "confidence" in found:
-            doubtful = found["confidence"] < self.min_confidence
-            found["confidence"] = found["confidence"].masked_fill(doubtful, 0.0)
-            if "classes" in found:
-                found["classes"] = found["classes"].masked_fill(doubtful, UNLABELLED)
-        named = {OWN_NAMES.get(name, name): value for name, value in found.items()}
-        return {name: named[name] for name in wanted}
+        return frame, map_settings(
+            self.spec,
+            focal_ratio=self._focal_ratio(camera),
+            known_camera=intrinsics is not None,
+            min_confidence=self.min_confidence,
+            masks_depth=self.masks_depth,
+        )
 
     def warm_up(self, height: int, width: int, output_size: tuple[int, int] | None = None) -> None:
         """Run the model on a black image, so that the first image of this size is not delayed.
@@ -212,16 +218,15 @@ class Predictor:
         Raises:
             ModelFileError: maps are not finite; damaged weights and a too small precision do this.
         """
-        camera = self._seen_camera(None, height, width)
-        found = self._engine.run(
-            np.zeros((height, width, 3), np.uint8),
-            self.network_size(height, width),
-            output_size or (height, width),
-            self._engine_maps(self._check_maps(None)),
-            camera if self.spec.rays else None,
+        image = np.zeros((height, width, 3), np.uint8)
+        frame, settings = self._frame(image, None, output_size)
+        # Masks and limits would hide what is not finite.
+        unlimited = replace(
+            settings, masks_depth=False, min_confidence=0.0, depth_range=(0.0, math.inf)
         )
+        found = self._engine.run(frame, self._check_maps(None), unlimited)
         for name, values in found.items():
-            if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+            if not np.isfinite(_on_host(values)).all():
                 raise ModelFileError(
                     f"{self.path}: on a black image '{name}' is not finite with {self.engine}, "
                     f"{self.precision}: the weights are damaged or need another precision"
@@ -242,15 +247,6 @@ class Predictor:
             )
         return frozenset(maps)
 
-    def _engine_maps(self, wanted: frozenset[str]) -> frozenset[str]:
-        maps = set().union(*(ENGINE_MAPS[name] for name in wanted))
-        some_without_depth = self.label_set is not None and self.label_set.without_depth
-        if self.masks_depth and wanted & DEPTH_MAPS and some_without_depth:
-            maps.add("classes")
-        if wanted & {"labels"} and self.min_confidence > 0:
-            maps.add("confidence")
-        return frozenset(maps)
-
     def _seen_camera(
         self, intrinsics: Intrinsics | None, height: int, width: int
     ) -> Intrinsics | None:
@@ -269,33 +265,34 @@ class Predictor:
             return 1.0
         return math.sqrt(seen.fx * seen.fy) / self.spec.camera.canonical_focal_length
 
-    def _metric_depth(
-        self, found: dict[str, Tensor], focal_ratio: float, unknown_camera: bool
-    ) -> dict[str, Tensor]:
-        """Canonical mean and variance to metres; see `masks_depth`."""
-        depth = found["mean"] * focal_ratio
-        maps = {"depth": depth if self.masks_depth else depth.clamp(*self.spec.depth_range)}
-        if "variance" in found:
-            maps["depth_variance"] = found["variance"] * focal_ratio**2
-            if unknown_camera and self.spec.camera is not None:
-                assumed = self.spec.camera.assumed_focal_std * maps["depth"]
-                maps["depth_variance"] = maps["depth_variance"] + assumed**2
-        if "epistemic_variance" in found:
-            maps["depth_epistemic"] = found["epistemic_variance"] * focal_ratio**2
-        if not self.masks_depth:
-            return maps
-        invalid = self._without_depth(maps, found.get("classes"))
-        return {name: value.masked_fill(invalid, math.nan) for name, value in maps.items()}
 
-    def _without_depth(self, maps: dict[str, Tensor], classes: Tensor | None) -> Tensor:
-        """Where depth says nothing: beyond the range, or of a class without one."""
-        depth = maps["depth"]
-        nearest, farthest = self.spec.depth_range
-        invalid = (depth <= 0) | (depth < nearest) | (depth > farthest)
-        if self.label_set is not None and classes is not None:
-            for index in self.label_set.without_depth_ids:
-                invalid |= classes == index
-        return invalid
+def map_settings(
+    spec: ModelSpec,
+    *,
+    focal_ratio: float = 1.0,
+    known_camera: bool = True,
+    min_confidence: float = 0.0,
+    masks_depth: bool = True,
+) -> MapSettings:
+    """How a model's raw outputs become maps; see `MapSettings`."""
+    labels = spec.label_set if "semantic" in spec.tasks else None
+    std = spec.camera.assumed_focal_std if spec.camera and not known_camera else 0.0
+    return MapSettings(
+        classes=len(labels) if labels else 0,
+        temperature=spec.calibration.temperature,
+        variance_scale=spec.calibration.depth_variance_scale,
+        depth_range=spec.depth_range,
+        without_depth=labels.without_depth_ids if labels else (),
+        focal_ratio=focal_ratio,
+        focal_std=std,
+        min_confidence=min_confidence,
+        masks_depth=masks_depth,
+    )
+
+
+def _on_host(value: Any) -> np.ndarray:
+    """A NumPy array or a torch tensor as an array."""
+    return value if isinstance(value, np.ndarray) else value.cpu().numpy()
 
 
 def _check_image(image: np.ndarray) -> None:

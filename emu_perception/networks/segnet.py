@@ -78,6 +78,21 @@ class SegNetEncoder(nn.Module):
         return Encoded(first, last, places, x)
 
 
+def unpool(pooled: Tensor, places: Tensor) -> Tensor:
+    """Put pooled values back where they were, zeros elsewhere.
+
+    As `max_unpool2d` with a kernel of 2, in operations that every runtime has.
+
+    Args:
+        pooled: `(B, C, h, w)`.
+        places: `(B, C, h, w)` int64, indices into the rows of `(B, C, 2h, 2w)`.
+    """
+    batch, channels, height, width = pooled.shape
+    full = pooled.new_zeros(batch, channels, 4 * height * width)
+    full = full.scatter(2, places.flatten(2), pooled.flatten(2))
+    return full.reshape(batch, channels, 2 * height, 2 * width)
+
+
 class SegNet(MultiTaskNetwork):
     """SegNet's encoder and decoder, shared, and a head of two convolutions per task.
 
@@ -135,7 +150,7 @@ class SegNet(MultiTaskNetwork):
         upsampled, decoded = [], []
         x = encoded.pooled
         for convolutions, indices in zip(self.decoder, reversed(encoded.places), strict=True):
-            x = F.max_unpool2d(x, indices, [2, 2])
+            x = unpool(x, indices)
             upsampled.append(x)
             for each in convolutions:  # type: ignore[attr-defined]
                 x = each(x)

@@ -13,16 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn as nn
 
 from emu_perception.inference.batch import Request, predict_each
-from emu_perception.inference.engines.activation import (
-    Normalization,
-    camera_tensor,
-    prepare,
-)
-from emu_perception.inference.model_file import LoadedModel
 from emu_perception.inference.predictor import Predictor
 from emu_perception.messages.topics import Maps, Style
 from emu_perception.prediction import Prediction
@@ -41,36 +33,6 @@ MAP_NAMES = {
     "depth_variance": "depth_std",
 }
 """`Maps` that are called otherwise than the `Prediction` field they are made of."""
-
-
-class EncoderFeatures:
-    """What an encoder sees in an image, as one vector.
-
-    Args:
-        model: of an ensemble, the first member's encoder is taken.
-        device: to run on.
-    """
-
-    def __init__(self, model: LoadedModel, device: torch.device) -> None:
-        encoder = getattr(model.network, "encoder", None)
-        if encoder is None:
-            encoder = next(m.encoder for m in model.network.modules() if hasattr(m, "encoder"))
-        assert isinstance(encoder, nn.Module)
-        self._encoder = encoder.to(device).eval()
-        self._normalize = Normalization(model.spec).to(device)
-        self._camera = model.spec.camera if model.spec.rays else None
-        self._device = device
-
-    @torch.inference_mode()
-    def __call__(self, image: np.ndarray, network_size: tuple[int, int]) -> np.ndarray:
-        """`(C,)` float32, the coarsest feature map averaged; `image` is `(H, W, 3)` uint8 RGB."""
-        x = prepare(np.ascontiguousarray(image), network_size, self._device)
-        camera = None
-        if self._camera is not None:  # any will do to tell images apart
-            height, width = network_size
-            camera = camera_tensor(self._camera.assume(width, height)).to(self._device)
-        coarsest = self._encoder(self._normalize(x, camera))[-1]
-        return coarsest.mean(dim=(0, 2, 3)).float().cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -227,7 +189,6 @@ def _means(maps: Maps, predictor: Predictor) -> dict[str, float]:
 def score_frames(
     decoder: ImageDecoder,
     predictor: Predictor,
-    features: EncoderFeatures,
     progress: Callable[[int], None] = lambda done: None,
 ) -> CandidatePool:
     """Predict every image of a recording and keep what the choice needs."""
@@ -239,8 +200,10 @@ def score_frames(
     for answer in predict_each(predictor, decoder.images(), request):
         recorded = answer.item
         means = _means(_maps(predictor, recorded, answer.prediction), predictor)
-        size = predictor.network_size(recorded.image.shape[0], recorded.image.shape[1])
-        feature = features(recorded.image, size)
+        # Any camera serves to compare images.
+        feature = predictor.features(recorded.image)
+        if feature is None:
+            raise ValueError(f"{predictor.path.name} has no encoder to compare images by")
         pool.add(Candidate(recorded.index, recorded.stamp_ns, means, feature))
         progress(decoder.taken)
     return pool

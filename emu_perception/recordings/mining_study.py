@@ -16,7 +16,6 @@ from typing import Literal
 
 import cv2
 import numpy as np
-import torch
 from pydantic import Field, model_validator
 
 from emu_perception.data import Dataset
@@ -27,10 +26,9 @@ from emu_perception.experiments.study_config import (
     Unit,
     data_in_fold,
 )
-from emu_perception.inference.model_file import load_model
 from emu_perception.inference.predictor import Predictor
 from emu_perception.recordings.image_messages import compressed_image_message
-from emu_perception.recordings.mine import EncoderFeatures, score_frames
+from emu_perception.recordings.mine import score_frames
 from emu_perception.recordings.problems import Problems
 from emu_perception.recordings.reader import BagReader
 from emu_perception.recordings.recording import ImageDecoder
@@ -137,9 +135,8 @@ class MiningStudy(StudyConfig):
             write_drive(partial, dataset, self.rate)
             partial.rename(drive)
         predictor = Predictor.from_file(model, "auto", engine="pytorch")
-        features = EncoderFeatures(load_model(model), predictor.device)
-        with BagReader(drive) as bag, torch.inference_mode():
-            scored = score_frames(ImageDecoder(bag, None, Problems()), predictor, features)
+        with BagReader(drive) as bag:
+            scored = score_frames(ImageDecoder(bag, None, Problems()), predictor)
         predictor.close()
         return [candidate.index for candidate in scored.choose(self.count, self.min_gap)]
 

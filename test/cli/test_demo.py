@@ -34,7 +34,7 @@ def model_file(write_model: Callable[..., Path]) -> Path:
 def test_the_demo_from_the_drive_to_the_panels(
     tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = f"demo --seconds 2 --rate 5 --size {WIDTH}x{HEIGHT} --panels 2".split()
+    arguments = f"demo --render --seconds 2 --rate 5 --size {WIDTH}x{HEIGHT} --panels 2".split()
     arguments += ["--out", str(tmp_path), "--model", str(model_file)]
     monkeypatch.setattr(sys, "argv", ["emu", *arguments])
     with pytest.raises(SystemExit) as ended:

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emu_perception.camera import Intrinsics
-from emu_perception.inference.export import export
 from emu_perception.inference.methods import deep_ensemble
 from emu_perception.inference.model_file import (
     Camera,
@@ -95,19 +94,6 @@ def test_all_members_see_it(image: np.ndarray) -> None:
     ]
     together = Predictor(ensemble, device="cpu", engine="pytorch").predict(image, CAMERA).depth
     assert np.allclose(together, np.mean(singly, axis=0), rtol=1e-4)
-
-
-def test_an_exported_file_takes_the_camera(tmp_path: Path, image: np.ndarray) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra [export] is missing")
-    pytest.importorskip("onnxscript", reason="the extra [export] is missing")
-    found, path = model(tasks=("depth",)), tmp_path / "model.onnx"
-    assert max(export(found, path, "onnx").values()) < 1e-3
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    camera = np.array([[CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy]], np.float32)
-    (depth,) = session.run(["depth"], {"image": image[None], "camera": camera})
-    expected = Predictor(found, device="cpu", engine="pytorch").predict(image, CAMERA)
-    ratio = np.sqrt(CAMERA.fx * CAMERA.fy) / 80.0
-    assert np.allclose(depth * ratio, expected.depth, rtol=1e-3)
 
 
 def test_published_weights_ignore_the_rays_at_first() -> None:

@@ -19,12 +19,15 @@ def demo(
         "demo"
     ),
     model: ModelOption = "",
+    render: Annotated[
+        bool, typer.Option("--render", help="Render a new drive instead of the kept one.")
+    ] = False,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of the drive to play.")] = 10.0,
     rate: Annotated[
-        float, typer.Option(min=0.1, max=120, help="Hz, of a generated drive or image folder.")
+        float, typer.Option(min=0.1, max=120, help="Hz, of a rendered drive or image folder.")
     ] = 10.0,
-    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of a generated drive.")] = "640x480",
-    seed: Annotated[int, typer.Option(help="Which street a generated drive goes through.")] = 0,
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of a rendered drive.")] = "640x480",
+    seed: Annotated[int, typer.Option(help="Which street a rendered drive goes through.")] = 0,
     topic: Annotated[
         str | None, typer.Option(help="The bag's topic with the images, if it has several.")
     ] = None,
@@ -32,12 +35,14 @@ def demo(
 ) -> None:
     """Play a drive to the real node over DDS, record what it publishes, and draw it.
 
-    Without --input a street drive is generated first. The node, the player and the recorder are
+    Without --input it is a rendered street drive that comes with the package; --render renders
+    another one, which needs PyTorch. The node, the player and the recorder are
     processes of their own, in a ROS domain of their own.
     """
     height_width = parse_size(size)
+    if render and source is not None:
+        raise typer.BadParameter("--render and --input exclude each other")
 
-    import torch
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -55,22 +60,18 @@ def demo(
     with Progress(
         TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), console=console
     ) as bars:
-        writing = bars.add_task("Reading" if source else "Rendering a street", total=None)
+        writing = bars.add_task("Rendering a street" if render else "Reading", total=None)
 
         def wrote(done: int, total: int) -> None:
             bars.update(writing, completed=done, total=total)
 
         bag = out / "drive"
-        if source is None:
+        if render:
             drive.write_street_drive(
-                bag,
-                seconds=seconds,
-                rate=rate,
-                size=height_width,
-                seed=seed,
-                device="cuda" if torch.cuda.is_available() else "cpu",
-                progress=wrote,
+                *(bag, seconds, rate), size=height_width, seed=seed, progress=wrote
             )
+        elif source is None:
+            drive.write_kept_drive(bag, seconds=seconds, progress=wrote)
         else:
             bag = drive.open_input(source, bag, seconds=seconds, rate=rate, progress=wrote)
             bars.update(writing, total=1, completed=1)
@@ -94,11 +95,11 @@ def demo(
             progress=follow,
         )
     frames = report.recorded_frames(bag, recording, label_set, panels, topic)
-    title = source.name if source else "Generated street"
+    title = source.name if source else "Rendered street"
     pictures = report.write_pictures(frames, label_set, title, out)
     diagnostics = report.node_diagnostics(recording)
     about = {
-        "input": str(source or f"generated street, seed {seed}"),
+        "input": str(source or f"rendered street{f', seed {seed}' if render else ''}"),
         "image size": f"{frames[0].image.shape[1]} x {frames[0].image.shape[0]}",
         "model": f"{model_path.name} ({spec.architecture}, {spec.backbone})",
         "device": " ".join(diagnostics[k] for k in ("device", "precision") if k in diagnostics),

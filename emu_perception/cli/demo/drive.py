@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import cv2
+import numpy as np
 
+from emu_perception.camera import Intrinsics
 from emu_perception.images import read_image_file
+from emu_perception.inference.engines.base import choose_device
 from emu_perception.recordings.image_messages import (
     camera_info_message,
     compressed_image_message,
@@ -16,45 +20,85 @@ from emu_perception.recordings.image_messages import (
 )
 from emu_perception.recordings.reader import BagReader, is_bag
 from emu_perception.recordings.writer import BagWriter
+from emu_perception.resources import find_resource
 
 IMAGE_TOPIC = "/camera/image_raw"
 CAMERA_INFO_TOPIC = "/camera/camera_info"
 FIRST_STAMP_NS = 1_700_000_000 * 1_000_000_000
 """Of drives that come without times of their own."""
 JPEG_QUALITY = 95
+KEPT_VIDEO = ("config", "demo", "drive.mp4")
+"""The rendered drive in the repository, 640 x 480."""
+KEPT_CAMERA = ("config", "demo", "camera.json")
+"""Its camera."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
 
 Progress = Callable[[int, int], None]
 """Called with the number of frames written and their total."""
 
 
+def write_kept_drive(
+    path: Path, *, seconds: float, progress: Progress = lambda done, total: None
+) -> None:
+    """The rendered drive that comes with the package, as a bag: rgb8 images and their camera_info.
+
+    Args:
+        path: of the bag.
+        seconds: of the drive; it has 10 s at 10 Hz.
+        progress: see `Progress`.
+    """
+    camera = Intrinsics(**json.loads(find_resource(*KEPT_CAMERA).read_text(encoding="utf-8")))
+    video = cv2.VideoCapture(str(find_resource(*KEPT_VIDEO)))
+    try:
+        rate = video.get(cv2.CAP_PROP_FPS)
+        frames = min(max(1, round(seconds * rate)), round(video.get(cv2.CAP_PROP_FRAME_COUNT)))
+        with BagWriter(path, overwrite=True) as bag:
+            for index in range(frames):
+                good, image = video.read()
+                if not good:
+                    raise ValueError(
+                        f"{'/'.join(KEPT_VIDEO)}: OpenCV decoded {index} of {frames} frames; it "
+                        "needs a build that decodes MPEG-4"
+                    )
+                _write_frame(bag, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), camera, index, rate)
+                progress(index + 1, frames)
+    finally:
+        video.release()
+
+
 def write_street_drive(
     path: Path,
-    *,
     seconds: float,
     rate: float,
+    *,
     size: tuple[int, int],
     seed: int = 0,
-    device: str = "cpu",
+    device: str = "auto",
     progress: Progress = lambda done, total: None,
 ) -> None:
     """Render a drive through a street into a bag: rgb8 images and their camera_info.
 
     Args:
         size: height and width.
-        device: where to render, `cpu` or `cuda`.
+        device: where to render: `auto`, `cpu` or `cuda`.
     """
     from emu_perception.scenes import StreetDrive
 
+    device = choose_device(device)
     frames = max(1, round(seconds * rate))
     with BagWriter(path, overwrite=True) as bag:
         drive = StreetDrive(seed, size=size, frames=frames, rate=rate, device=device)
         for index, frame in enumerate(drive):
-            time_ns = FIRST_STAMP_NS + round(index * 1e9 / rate)
-            camera = camera_info_message(frame.intrinsics, time_ns)
-            bag.write(CAMERA_INFO_TOPIC, camera, time_ns)
-            bag.write(IMAGE_TOPIC, image_message(frame.image, time_ns), time_ns)
+            _write_frame(bag, frame.image, frame.intrinsics, index, rate)
             progress(index + 1, frames)
+
+
+def _write_frame(
+    bag: BagWriter, image: np.ndarray, camera: Intrinsics, index: int, rate: float
+) -> None:
+    time_ns = FIRST_STAMP_NS + round(index * 1e9 / rate)
+    bag.write(CAMERA_INFO_TOPIC, camera_info_message(camera, time_ns), time_ns)
+    bag.write(IMAGE_TOPIC, image_message(image, time_ns), time_ns)
 
 
 def open_input(

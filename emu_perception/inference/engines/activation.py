@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -14,8 +15,10 @@ from torch import Tensor
 
 from emu_perception.camera import Intrinsics
 from emu_perception.inference.model_file import ModelSpec
+from emu_perception.inference.postprocessing import MapSettings
 from emu_perception.networks.decoder import resize
 from emu_perception.networks.rays import ray_channels
+from emu_perception.prediction import DEPTH_MAPS, UNLABELLED
 from emu_perception.uncertainty import activate_depth, depth_maps, entropy, mean_softmax, temper
 
 # Images are only read: those of the node share the memory of the message that they came in.
@@ -25,6 +28,24 @@ SEMANTIC = ("classes", "confidence", "entropy", "mutual_information", "probabili
 DEPTH = ("mean", "variance", "epistemic_variance")
 OTHERS = ("normals", "edges", "human_parts", "saliency")
 MAPS = SEMANTIC + DEPTH + OTHERS
+ACTIVATION_MAPS = {
+    "labels": {"classes"},
+    "confidence": {"confidence"},
+    "semantic_entropy": {"entropy"},
+    "probabilities": {"probabilities"},
+    "depth": {"mean"},
+    "depth_variance": {"mean", "variance"},
+    "semantic_epistemic": {"mutual_information"},
+    "depth_epistemic": {"mean", "epistemic_variance"},
+    **{task: {task} for task in OTHERS},
+}
+"""The maps here that each `Prediction` field is made of."""
+PREDICTION_NAMES = {
+    "classes": "labels",
+    "entropy": "semantic_entropy",
+    "mutual_information": "semantic_epistemic",
+}
+"""`Prediction` fields that have another name here."""
 
 
 def prepare(image: np.ndarray, size: Sequence[int], device: torch.device) -> Tensor:
@@ -34,11 +55,9 @@ def prepare(image: np.ndarray, size: Sequence[int], device: torch.device) -> Ten
 
 def prepare_pixels(pixels: Tensor, size: Sequence[int]) -> Tensor:
     """As `prepare`, for an image that is on the device."""
-    channels = pixels.permute(2, 0, 1)[None]
+    channels = pixels.permute(2, 0, 1)[None].float()  # bytes would be rounded again
     if tuple(size) == tuple(pixels.shape[:2]):
         return channels
-    if channels.is_cuda:
-        channels = channels.float()
     return F.interpolate(channels, size=tuple(size), mode="bilinear", antialias=True)
 
 
@@ -80,6 +99,110 @@ class Normalization(nn.Module):
             raise ValueError("this network takes the camera's rays: give fx, fy, cx, cy too")
         channels = ray_channels(camera.float(), image.shape[-2], image.shape[-1])
         return torch.cat([colours, channels], dim=1)
+
+
+class NetworkWithFeatures(nn.Module):
+    """Normalisation and network as one graph, and what the encoder sees as one vector.
+
+    Args:
+        network: folded or not; of an ensemble, the first member's encoder counts.
+        spec: its description.
+    """
+
+    def __init__(self, network: nn.Module, spec: ModelSpec) -> None:
+        super().__init__()
+        self.normalize, self.network = Normalization(spec), network
+        self._coarsest: list[Tensor] = []
+        encoder = find_encoder(network)
+        self.has_features = encoder is not None
+        if encoder is not None:
+            encoder.register_forward_hook(self._keep)
+
+    def _keep(self, module: nn.Module, given: Any, found: Any) -> None:
+        self._coarsest.append(found[-1] if isinstance(found, list | tuple) else found)
+
+    def forward(self, pixels: Tensor, camera: Tensor | None = None) -> tuple[Tensor, ...]:
+        """`(1, 3, h, w)` in 0-255, with rays also `(1, 4)`, to the raw outputs by task and, where
+        there is an encoder, `(1, E)` features: its coarsest map averaged over the image."""
+        self._coarsest.clear()
+        raw = self.network(self.normalize(pixels, camera)).by_task()
+        features = [found.mean((2, 3)) for found in self._coarsest[:1]]
+        self._coarsest.clear()
+        return (*raw.values(), *features)
+
+
+def find_encoder(network: nn.Module) -> nn.Module | None:
+    """A network's encoder, the first member's of an ensemble; None where there is none."""
+    for module in network.modules():
+        encoder = getattr(module, "encoder", None)
+        if isinstance(encoder, nn.Module):
+            return encoder
+    return None
+
+
+def finish_maps(
+    found: Mapping[str, Tensor],
+    wanted: Collection[str],
+    settings: MapSettings,
+    focal_ratio: float | Tensor | None = None,
+    focal_std: float | Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Maps of activations to those of `Prediction`: metres, invalid depth, doubtful labels.
+
+    Args:
+        found: by their names in `MAPS`.
+        wanted: names of `Prediction` fields.
+        settings: what `postprocessing` takes too.
+        focal_ratio, focal_std: instead of the settings', as tensors of one number in a graph.
+    """
+    ratio = settings.focal_ratio if focal_ratio is None else focal_ratio
+    std = settings.focal_std if focal_std is None else focal_std
+    maps = {PREDICTION_NAMES.get(name, name): value for name, value in found.items()}
+    if "mean" in found:
+        maps.update(_metric_depth(found, settings, ratio, std))
+    if settings.min_confidence > 0 and "confidence" in maps:
+        doubtful = maps["confidence"] < settings.min_confidence
+        maps["confidence"] = maps["confidence"].masked_fill(doubtful, 0.0)
+        if "labels" in maps:
+            maps["labels"] = maps["labels"].masked_fill(doubtful, UNLABELLED)
+    return {name: maps[name] for name in wanted}
+
+
+def _metric_depth(
+    found: Mapping[str, Tensor],
+    settings: MapSettings,
+    ratio: float | Tensor,
+    std: float | Tensor,
+) -> dict[str, Tensor]:
+    """Canonical mean and variance to metres, NaN where invalid."""
+    depth = found["mean"] * ratio
+    if not settings.masks_depth:
+        depth = depth.clamp(*settings.depth_range)
+    maps = {"depth": depth}
+    if "variance" in found:
+        maps["depth_variance"] = found["variance"] * ratio**2
+        if isinstance(std, Tensor) or std > 0:
+            maps["depth_variance"] = maps["depth_variance"] + (std * depth) ** 2
+    if "epistemic_variance" in found:
+        maps["depth_epistemic"] = found["epistemic_variance"] * ratio**2
+    if not settings.masks_depth:
+        return maps
+    nearest, farthest = settings.depth_range
+    invalid = (depth <= 0) | (depth < nearest) | (depth > farthest)
+    if "classes" in found:
+        for index in settings.without_depth:
+            invalid = invalid | (found["classes"] == index)
+    return {name: value.masked_fill(invalid, math.nan) for name, value in maps.items()}
+
+
+def activation_maps(wanted: Collection[str], settings: MapSettings) -> frozenset[str]:
+    """The maps of activations that `finish_maps` needs for some of `Prediction`'s fields."""
+    maps = set().union(*(ACTIVATION_MAPS[name] for name in wanted))
+    if settings.masks_depth and settings.without_depth and DEPTH_MAPS & set(wanted):
+        maps.add("classes")
+    if "labels" in wanted and settings.min_confidence > 0:
+        maps.add("confidence")
+    return frozenset(maps)
 
 
 class SemanticActivation(nn.Module):

@@ -1,53 +1,70 @@
-"""The engines' common interface and their choice."""
+"""The engines' common interface and their choice. Imports no runtime."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-from typing import Protocol
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
-import torch.nn as nn
-from torch import Tensor
 
 from emu_perception.camera import Intrinsics
-from emu_perception.inference.model_file import LoadedModel
+from emu_perception.inference.postprocessing import MapSettings
 
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+if TYPE_CHECKING:
+    import torch.nn as nn
+
+    from emu_perception.inference.model_file import DeployedModel, LoadedModel
+
+PRECISIONS = ("fp32", "fp16", "bf16")
 ENGINES = {
-    "pytorch": "emu_perception.inference.engines.pytorch:PyTorchEngine",
     "openvino": "emu_perception.inference.engines.openvino:OpenVINOEngine",
+    "onnxruntime": "emu_perception.inference.engines.onnxruntime:ONNXRuntimeEngine",
+    "pytorch": "emu_perception.inference.engines.pytorch:PyTorchEngine",
     "cuda_graph": "emu_perception.inference.engines.cuda_graph:CUDAGraphEngine",
     "compiled": "emu_perception.inference.engines.pytorch:CompiledEngine",
 }
-"""Importable by name; a runtime is imported when its engine is asked for."""
+"""Importable by name; a runtime is imported when its engine is chosen."""
+DEPLOYED = {"openvino": ("cpu",), "onnxruntime": ("cpu", "cuda", "tensorrt")}
+"""Engines of `.onnx` files, and their devices."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image and how the network sees it."""
+
+    image: np.ndarray
+    """uint8 RGB `(H, W, 3)`, contiguous."""
+    network_size: tuple[int, int]
+    """Height and width at which the network sees it."""
+    output_size: tuple[int, int]
+    """Height and width of the maps."""
+    camera: Intrinsics | None
+    """The camera at the network's size, for a network that takes rays; others get None."""
 
 
 class Engine(Protocol):
-    """One image in, maps before any threshold out, all on the engine's device."""
+    """One image in, maps out."""
 
-    def run(
-        self,
-        image: np.ndarray,
-        network_size: tuple[int, int],
-        output_size: tuple[int, int],
-        wanted: frozenset[str],
-        camera: Intrinsics | None = None,
-    ) -> dict[str, Tensor]:
+    def run(self, frame: Frame, wanted: frozenset[str], settings: MapSettings) -> Mapping[str, Any]:
         """Run the network once.
 
         Args:
-            image: uint8 RGB `(H, W, 3)`, contiguous.
-            network_size: height and width at which the network sees it.
-            output_size: height and width of the maps.
-            wanted: some of `activation.MAPS`; nothing else is computed.
-            camera: of the network's input, for a network that takes rays; other ones get None.
+            frame: the image.
+            wanted: names of `Prediction` fields that the model can fill; nothing else is computed.
+            settings: how raw outputs become maps.
 
         Returns:
-            The wanted maps `(H, W)` by name (`probabilities` with a leading class axis); those of
-            a task that the network lacks are left out.
+            The wanted maps by name: NumPy arrays, or torch tensors on the engine's device.
         """
+        ...
+
+    def features(self, frame: Frame) -> np.ndarray | None:
+        """`(E,)` float32, the encoder's coarsest features averaged over the image; None for a
+        network without an encoder."""
         ...
 
     def close(self) -> None:
@@ -55,62 +72,110 @@ class Engine(Protocol):
         ...
 
 
-def choose_device(device: str) -> torch.device:
-    """`auto` (CUDA where there is a GPU), `cpu` or `cuda` (also `cuda:1`) to a torch device.
+def choose_device(device: str, deployed: bool = False) -> str:
+    """A device's name: `cpu`, `cuda`, `cuda:1`, or `tensorrt`.
+
+    Args:
+        device: a name or `auto`: CUDA where torch finds a GPU, the CPU for a `.onnx` file.
+        deployed: for a `.onnx` file.
 
     Raises:
-        ValueError: an unknown name, or CUDA asked for where there is none.
+        ValueError: an unknown name, or CUDA requested where there is none.
     """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device != "cpu" and not device.startswith("cuda"):
-        raise ValueError(f"device must be auto, cpu or cuda, got '{device}'")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device '{device}' was asked for, but torch finds no CUDA device here")
-    return torch.device(device)
+    kind = device.split(":")[0]
+    kinds = ("cpu", "cuda", "tensorrt") if deployed else ("cpu", "cuda")
+    if device != "auto" and kind not in kinds:
+        raise ValueError(f"device must be auto, {' or '.join(kinds)}, got '{device}'")
+    if deployed:
+        return "cpu" if device == "auto" else device
+    if device == "cpu":
+        return device
+    import torch
+
+    if not torch.cuda.is_available():
+        if device == "auto":
+            return "cpu"
+        raise ValueError(f"device is '{device}', but torch finds no CUDA device")
+    return "cuda" if device == "auto" else device
 
 
-def choose_precision(precision: str, device: torch.device) -> str:
-    """`auto` (fp16 on CUDA, else fp32), `fp32`, `fp16` or `bf16`.
+def choose_engine(
+    engine: str, device: str, stochastic: bool = False, deployed: bool = False
+) -> str:
+    """The engine for a model on a device.
+
+    Args:
+        engine: a name, or `auto`: OpenVINO on a CPU where it is installed, else ONNX Runtime for a
+            `.onnx` file and PyTorch for a `.safetensors` file.
+        device: that it will run on, from `choose_device`.
+        stochastic: the network samples its dropout, which only PyTorch does.
+        deployed: for a `.onnx` file.
+
+    Raises:
+        ValueError: an unknown name, or an engine that does not serve the file or the device.
+    """
+    kind = device.split(":")[0]
+    if engine == "auto":
+        installed = importlib.util.find_spec("openvino") is not None
+        if kind == "cpu" and installed and not stochastic:
+            return "openvino"
+        return "onnxruntime" if deployed else "pytorch"
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be auto, {', '.join(ENGINES)}, got '{engine}'")
+    if deployed and engine not in DEPLOYED:
+        raise ValueError(
+            f"the engine '{engine}' runs .safetensors files; a .onnx file needs "
+            f"{' or '.join(DEPLOYED)}"
+        )
+    if engine == "onnxruntime" and not deployed:
+        raise ValueError("the engine 'onnxruntime' runs .onnx files: write one with `emu export`")
+    if engine == "openvino" and stochastic:
+        raise ValueError("the engine 'openvino' removes dropout; Monte Carlo Dropout needs pytorch")
+    if engine == "cuda_graph" and kind != "cuda":
+        raise ValueError(f"the engine 'cuda_graph' runs on a GPU, not on '{device}'")
+    if kind not in DEPLOYED.get(engine, (kind,)):
+        place = "the CPU" if engine == "openvino" else " or ".join(DEPLOYED[engine])
+        raise ValueError(f"the engine '{engine}' runs on {place}, not on '{device}'")
+    return engine
+
+
+def choose_precision(
+    precision: str, device: str, engine: str = "", checked: Collection[str] = ("fp32",)
+) -> str:
+    """The precision of a model on a device.
+
+    Args:
+        precision: a name, or `auto`: fp16 on a GPU; bf16 with OpenVINO on a CPU that computes in
+            it, if the model file was checked in it; else fp32.
+        device: from `choose_device`.
+        engine: from `choose_engine`.
+        checked: the file's `checked_precisions`.
 
     Raises:
         ValueError: an unknown name.
     """
-    if precision == "auto":
-        return "fp16" if device.type == "cuda" else "fp32"
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be auto, {', '.join(PRECISIONS)}, got '{precision}'")
-    return precision
+    if precision != "auto":
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision must be auto, {', '.join(PRECISIONS)}, got '{precision}'")
+        return precision
+    if engine == "openvino" and "bf16" in checked and _computes_in_bf16():
+        return "bf16"
+    half = device.startswith("tensorrt") or (device.startswith("cuda") and engine != "onnxruntime")
+    return "fp16" if half else "fp32"
 
 
-def choose_engine(engine: str, device: torch.device, stochastic: bool = False) -> str:
-    """`auto` is OpenVINO on a CPU where it is installed, else PyTorch.
-
-    Args:
-        engine: a name, or `auto`.
-        device: that it will run on.
-        stochastic: the network samples its dropout, which only PyTorch does.
-
-    Raises:
-        ValueError: an unknown name, one that does not serve the device, or OpenVINO asked for
-            sampled dropout.
-    """
-    if engine == "auto":
-        on_cpu = device.type == "cpu"
-        installed = importlib.util.find_spec("openvino") is not None
-        return "openvino" if on_cpu and installed and not stochastic else "pytorch"
-    if engine not in ENGINES:
-        raise ValueError(f"engine must be auto, {', '.join(ENGINES)}, got '{engine}'")
-    if engine == "openvino" and stochastic:
-        raise ValueError("the engine 'openvino' removes dropout; Monte Carlo Dropout needs pytorch")
-    if engine == "openvino" and device.type != "cpu":
-        raise ValueError(f"the engine 'openvino' runs on the CPU, not on '{device}'")
-    if engine == "cuda_graph" and device.type != "cuda":
-        raise ValueError(f"the engine 'cuda_graph' runs on a GPU, not on '{device}'")
-    return engine
+def _computes_in_bf16() -> bool:
+    """Whether the CPU has AVX512-BF16 or AMX; elsewhere OpenVINO emulates bf16, which is slower."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore").split()
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
 
 
-def make_engine(name: str, model: LoadedModel, device: torch.device, precision: str) -> Engine:
+def make_engine(
+    name: str, model: LoadedModel | DeployedModel, device: str, precision: str
+) -> Engine:
     """The engine of a name from `choose_engine`.
 
     Raises:
@@ -123,7 +188,8 @@ def make_engine(name: str, model: LoadedModel, device: torch.device, precision: 
         raise ValueError(
             f"the engine '{name}' needs '{error.name}', which is not installed"
         ) from error
-    return factory(model, device, precision)
+    engine: Engine = factory(model, device, precision)
+    return engine
 
 
 def fold(network: nn.Module) -> nn.Module:

@@ -11,8 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from emu_perception.atomic import replacing
 from emu_perception.inference.model_file import LoadedModel
 
@@ -128,6 +126,8 @@ class EngineCache:
 
 
 def _digest(model: LoadedModel, runtime: dict[str, object]) -> str:
+    import torch
+
     digest = hashlib.sha256(json.dumps(runtime, sort_keys=True, default=str).encode())
     digest.update(model.spec.model_dump_json().encode())
     for name, tensor in sorted(model.weights().items()):

@@ -12,20 +12,22 @@ import functools
 from dataclasses import dataclass
 from typing import cast
 
-import numpy as np
 import torch
 import torch.nn as nn
 from torch import Tensor
 
-from emu_perception.camera import Intrinsics
 from emu_perception.inference.engines.activation import (
+    activation_maps,
     activations,
     camera_tensor,
+    finish_maps,
     prepare_pixels,
 )
+from emu_perception.inference.engines.base import Frame
 from emu_perception.inference.engines.fused import fused
 from emu_perception.inference.engines.pytorch import PyTorchEngine, forget_workspaces
 from emu_perception.inference.model_file import LoadedModel
+from emu_perception.inference.postprocessing import MapSettings
 from emu_perception.networks.ensembles import BatchedEnsemble, DeepEnsemble
 
 KEPT = 8
@@ -49,34 +51,28 @@ class _Recording:
 class CUDAGraphEngine(PyTorchEngine):
     """Replays a network's folded form on a GPU."""
 
-    def __init__(self, model: LoadedModel, device: torch.device, precision: str) -> None:
+    def __init__(self, model: LoadedModel, device: str, precision: str) -> None:
         super().__init__(model, device, precision)
         if BatchedEnsemble.serves(self._network):
             self._network = BatchedEnsemble(cast(DeepEnsemble, self._network))
-        self._stream = torch.cuda.Stream(device)
+        self._stream = torch.cuda.Stream(self._device)
         # Recordings never run at the same time, and results are copied out: one pool serves all.
         self._pool = torch.cuda.graph_pool_handle()
         self._recording = functools.lru_cache(KEPT)(self._record)
 
     @torch.inference_mode()
-    def run(
-        self,
-        image: np.ndarray,
-        network_size: tuple[int, int],
-        output_size: tuple[int, int],
-        wanted: frozenset[str],
-        camera: Intrinsics | None = None,
-    ) -> dict[str, Tensor]:
+    def run(self, frame: Frame, wanted: frozenset[str], settings: MapSettings) -> dict[str, Tensor]:
         """See `Engine.run`. The maps are ready in the order of the current stream."""
         with torch.cuda.device(self._device):
             # The last replay may still be uploading from the pinned memory.
             self._stream.synchronize()
-            size = (image.shape[0], image.shape[1])
-            recording = self._recording(size, network_size, output_size, wanted)
-            recording.image.copy_(torch.from_numpy(image))
+            size = (frame.image.shape[0], frame.image.shape[1])
+            needed = activation_maps(wanted, settings)
+            recording = self._recording(size, frame.network_size, frame.output_size, needed)
+            recording.image.copy_(torch.from_numpy(frame.image))
             if recording.camera is not None:
-                assert camera is not None, "a network that takes rays needs a camera"
-                recording.camera.copy_(camera_tensor(camera))
+                assert frame.camera is not None, "a network that takes rays needs a camera"
+                recording.camera.copy_(camera_tensor(frame.camera))
             current = torch.cuda.current_stream()
             with torch.cuda.stream(self._stream):
                 recording.graph.replay()
@@ -85,7 +81,7 @@ class CUDAGraphEngine(PyTorchEngine):
             current.wait_stream(self._stream)
             for found in maps.values():
                 found.record_stream(current)
-            return maps
+            return finish_maps(maps, wanted, settings)
 
     def close(self) -> None:
         """See `Engine.close`."""

@@ -56,7 +56,7 @@ class FrozenNetwork:
         return self._compiled[shape](image)
 
     def _compile(self, shape: tuple[int, ...]) -> Forward:
-        from emu_perception.inference.engines.openvino import compile_forward
+        from emu_perception.inference.engines.converted import compile_forward
 
         if not isinstance(self._network, DeepEnsemble):
             return compile_forward(self._network, shape)

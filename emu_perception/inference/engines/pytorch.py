@@ -10,15 +10,20 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from emu_perception.camera import Intrinsics
 from emu_perception.inference.engines.activation import (
     Normalization,
+    activation_maps,
     activations,
     camera_tensor,
+    find_encoder,
+    finish_maps,
     prepare,
 )
-from emu_perception.inference.engines.base import PRECISIONS, fold
+from emu_perception.inference.engines.base import Frame, fold
 from emu_perception.inference.model_file import LoadedModel
+from emu_perception.inference.postprocessing import MapSettings
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def forget_workspaces() -> None:
@@ -29,31 +34,39 @@ def forget_workspaces() -> None:
 class PyTorchEngine:
     """Runs a network's folded form eagerly, on a CPU or a GPU."""
 
-    def __init__(self, model: LoadedModel, device: torch.device, precision: str) -> None:
-        self._spec, self._device = model.spec, device
-        self._dtype = PRECISIONS[precision]
-        self._normalize = Normalization(model.spec).to(device)
+    def __init__(self, model: LoadedModel, device: str, precision: str) -> None:
+        self._spec, self._device = model.spec, torch.device(device)
+        self._dtype = DTYPES[precision]
+        self._normalize = Normalization(model.spec).to(self._device)
         self._network = (
             fold(model.network)
-            .to(device=device, dtype=self._dtype)
+            .to(device=self._device, dtype=self._dtype)
             .to(memory_format=torch.channels_last)
             .eval()
         )
 
     @torch.inference_mode()
-    def run(
-        self,
-        image: np.ndarray,
-        network_size: tuple[int, int],
-        output_size: tuple[int, int],
-        wanted: frozenset[str],
-        camera: Intrinsics | None = None,
-    ) -> dict[str, Tensor]:
+    def run(self, frame: Frame, wanted: frozenset[str], settings: MapSettings) -> dict[str, Tensor]:
         """See `Engine.run`."""
-        modules: dict[str, nn.Module] = dict(activations(self._spec, wanted, output_size))
-        pixels = prepare(image, network_size, self._device)
-        seen = None if camera is None else camera_tensor(camera).to(self._device)
-        return self._maps(pixels, seen, modules)
+        maps = activation_maps(wanted, settings)
+        modules: dict[str, nn.Module] = dict(activations(self._spec, maps, frame.output_size))
+        pixels = prepare(frame.image, frame.network_size, self._device)
+        found = self._maps(pixels, self._camera(frame), modules)
+        return finish_maps(found, wanted, settings)
+
+    @torch.inference_mode()
+    def features(self, frame: Frame) -> np.ndarray | None:
+        """See `Engine.features`."""
+        encoder = find_encoder(self._network)
+        if encoder is None:
+            return None
+        pixels = prepare(frame.image, frame.network_size, self._device)
+        x = self._normalize(pixels, self._camera(frame))
+        coarsest = encoder(x.to(self._dtype, memory_format=torch.channels_last))[-1]
+        return coarsest.float().mean((0, 2, 3)).cpu().numpy()
+
+    def _camera(self, frame: Frame) -> Tensor | None:
+        return None if frame.camera is None else camera_tensor(frame.camera).to(self._device)
 
     def _maps(
         self, image: Tensor, camera: Tensor | None, activations: Mapping[str, nn.Module]
@@ -83,6 +96,6 @@ class PyTorchEngine:
 class CompiledEngine(PyTorchEngine):
     """The same, its network compiled by `torch.compile` once per size: takes a C++ compiler."""
 
-    def __init__(self, model: LoadedModel, device: torch.device, precision: str) -> None:
+    def __init__(self, model: LoadedModel, device: str, precision: str) -> None:
         super().__init__(model, device, precision)
         self._network.compile(dynamic=False)

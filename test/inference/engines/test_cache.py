@@ -139,7 +139,7 @@ def test_an_entry_that_its_runtime_cannot_read_is_made_anew(
 ) -> None:
     """Whole, but of another runtime's making: OpenVINO raises errors of many types."""
     pytest.importorskip("openvino")
-    from emu_perception.inference.engines.openvino import OpenVINOEngine
+    from emu_perception.inference.engines import converted
 
     image = np.zeros((64, 96, 3), np.uint8)
     expected = Predictor(model, device="cpu", engine="openvino").predict(image)
@@ -152,9 +152,8 @@ def test_an_entry_that_its_runtime_cannot_read_is_made_anew(
             raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
 
     predictor = Predictor(model, device="cpu", engine="openvino")
-    assert isinstance(predictor._engine, OpenVINOEngine)
-    core = predictor._engine._core
-    monkeypatch.setattr(predictor._engine, "_core", Core())
+    core = converted.core()
+    monkeypatch.setattr(converted, "core", Core)
     found = predictor.predict(image)
     assert np.array_equal(expected.depth, found.depth, equal_nan=True)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from emu_perception.inference.engines import frozen, openvino
+from emu_perception.inference.engines import converted, frozen
 from emu_perception.inference.engines.frozen import FrozenNetwork
 from emu_perception.networks.ensembles import DeepEnsemble, MonteCarloDropout
 from emu_perception.networks.segdepthformer import SegDepthFormer
@@ -23,13 +23,13 @@ def member(seed: int) -> SegDepthFormer:
 def test_says_what_the_network_says(small: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiled or not, of several members and tasks; an answer stays when the next is given."""
     compiled: list[tuple[int, ...]] = []
-    original = openvino.compile_forward
+    original = converted.compile_forward
 
     def compile_forward(network: torch.nn.Module, shape: tuple[int, ...]) -> frozen.Forward:
         compiled.append(shape)
         return original(network, shape)
 
-    monkeypatch.setattr(openvino, "compile_forward", compile_forward)
+    monkeypatch.setattr(converted, "compile_forward", compile_forward)
     network = DeepEnsemble([member(0), member(1)]).eval()
     asked = FrozenNetwork(network)
     shape = (1, 5, 32, 64) if small else (2, 5, 128, 128)

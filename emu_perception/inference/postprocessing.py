@@ -1,0 +1,299 @@
+"""Raw outputs of a network to the maps of `Prediction`, with NumPy and OpenCV.
+
+A band of rows at a time, so that no tensor with all classes at full size exists: writing one to
+memory and reading it back takes longer than computing it. The equations are those of
+`emu_perception.uncertainty`, in forms that need few passes. With `m` the largest logit of a pixel,
+`q = l - m`, `Z = sum exp(q)` and `S = sum q exp(q)`, the confidence is `1 / Z` and the entropy
+`ln Z - S / Z`: no logarithm per class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from emu_perception.inference.resampling import Upsampled
+from emu_perception.inference.threads import for_each
+from emu_perception.prediction import DEPTH_MAPS, UNLABELLED
+
+BAND_BYTES = 1 << 19
+"""Size of the largest array of a band: it stays in a core's cache."""
+MIN_VARIANCE = 1e-6
+"""Square metres, as `uncertainty.MIN_VARIANCE`."""
+SEMANTIC = frozenset(
+    {"labels", "confidence", "semantic_entropy", "semantic_epistemic", "probabilities"}
+)
+OTHERS = frozenset({"normals", "edges", "human_parts", "saliency"})
+BYTE_MAPS = frozenset({"labels", "human_parts"})
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """How raw outputs become maps.
+
+    Attributes:
+        classes: number of classes, C.
+        temperature: divides the logits.
+        variance_scale: multiplies the predictive variance of depth.
+        depth_range: metres; depth outside is invalid.
+        without_depth: class ids that have no depth, such as sky.
+        focal_ratio: f / f0: metres per unit of the network's depth.
+        focal_std: relative standard deviation of an assumed focal length; 0 = the camera is known.
+        min_confidence: labels below it become 255 with confidence 0.
+        masks_depth: invalid depth becomes NaN; False: it is limited to the range.
+    """
+
+    classes: int = 0
+    temperature: float = 1.0
+    variance_scale: float = 1.0
+    depth_range: tuple[float, float] = (1e-3, 80.0)
+    without_depth: tuple[int, ...] = ()
+    focal_ratio: float = 1.0
+    focal_std: float = 0.0
+    min_confidence: float = 0.0
+    masks_depth: bool = True
+
+
+def compute_maps(
+    raw: Mapping[str, np.ndarray],
+    size: tuple[int, int],
+    wanted: frozenset[str],
+    settings: MapSettings,
+) -> dict[str, np.ndarray]:
+    """The wanted maps of one image.
+
+    Args:
+        raw: by task, `(1, K, h, w)` or `(M, 1, K, h, w)` float32, as `networks.outputs.RawOutputs`.
+        size: height and width of the maps.
+        wanted: names of `Prediction` fields that these raw outputs can fill.
+
+    Returns:
+        By name, `(H, W)`; `probabilities` is `(C, H, W)`, `normals` `(H, W, 3)`.
+    """
+    work = _Work(raw, size, wanted, settings)
+    for_each(work.band, work.bands)
+    return work.maps
+
+
+class _Work:
+    """One image's maps while they are computed; bands may be computed in any order."""
+
+    def __init__(
+        self,
+        raw: Mapping[str, np.ndarray],
+        size: tuple[int, int],
+        wanted: frozenset[str],
+        settings: MapSettings,
+    ) -> None:
+        self._settings, self._wanted = settings, wanted
+        self._masks_classes = bool(
+            settings.masks_depth and settings.without_depth and wanted & DEPTH_MAPS
+        ) and ("semantic" in raw)
+        tasks = {
+            "semantic": bool(wanted & SEMANTIC) or self._masks_classes,
+            "depth": bool(wanted & DEPTH_MAPS),
+            **{task: task in wanted for task in OTHERS},
+        }
+        self._full: dict[str, tuple[Upsampled, int]] = {}
+        largest = 1
+        for task, used in tasks.items():
+            if used and task in raw:
+                given = _members(raw[task])
+                if task == "semantic" and len(given) == 1 and settings.temperature != 1:
+                    # Upsampling is linear: the temperature divides as well before it.
+                    given = given.copy()
+                    given[:, : settings.classes] /= np.float32(settings.temperature)
+                flat = given.reshape(-1, *given.shape[-2:])
+                self._full[task] = (
+                    Upsampled(np.ascontiguousarray(flat, np.float32), size),
+                    len(given),
+                )
+                # Of an ensemble one member is reduced at a time.
+                largest = max(largest, given.shape[1])
+        rows = min(max(BAND_BYTES // (4 * largest * size[1]), 8), 64)
+        self.bands = [(top, min(top + rows, size[0])) for top in range(0, size[0], rows)]
+        self.maps = {name: _empty(name, size, settings.classes) for name in wanted}
+
+    def band(self, rows: tuple[int, int]) -> None:
+        """Fill the rows from the first up to the last in all maps."""
+        first, last = rows
+        found: dict[str, np.ndarray] = {}
+        for task, (full, members) in self._full.items():
+            raw = full.rows(first, last)
+            raw = raw.reshape(members, -1, *raw.shape[1:])
+            if task == "semantic":
+                found.update(self._semantic(raw))
+            elif task == "depth":
+                found.update(self._depth(raw, found.get("labels")))
+            elif task == "normals":
+                found[task] = _normals(raw)
+            elif task == "human_parts":
+                found[task] = _human_parts(raw)
+            else:
+                found[task] = (1 / (1 + _exp(raw[:, 0] - raw[:, 1]))).mean(0)
+        if self._settings.min_confidence > 0 and "confidence" in found:
+            doubtful = found["confidence"] < self._settings.min_confidence
+            found["confidence"][doubtful] = 0
+            found["labels"][doubtful] = UNLABELLED
+        for name in self._wanted:
+            whole = self.maps[name]
+            part = whole[:, first:last] if name == "probabilities" else whole[first:last]
+            part[...] = found[name]
+
+    def _semantic(self, raw: np.ndarray) -> dict[str, np.ndarray]:
+        """`(M, C, R, W)` logits, with split uncertainty one channel more, to maps `(R, W)`."""
+        wanted, classes = self._wanted, self._settings.classes
+        softmax_needed = bool(
+            wanted & (SEMANTIC - {"labels"}) or (self._settings.min_confidence > 0)
+        )
+        if len(raw) > 1:
+            return self._ensemble(raw)
+        logits = raw[0, :classes]
+        largest = logits.max(0)
+        found = {"labels": _first_equal(logits, largest)}
+        if not softmax_needed:
+            return found
+        weights, total, expected = _softmax(logits, largest)
+        found["confidence"] = 1 / total
+        found["semantic_entropy"] = cv2.log(total) - expected
+        if "semantic_epistemic" in wanted:
+            predicted = _softplus(raw[0, classes])
+            found["semantic_epistemic"] = np.minimum(predicted, found["semantic_entropy"])
+        if "probabilities" in wanted:
+            found["probabilities"] = weights / total
+        return found
+
+    def _ensemble(self, raw: np.ndarray) -> dict[str, np.ndarray]:
+        """Pool, then calibrate (Rahaman and Thiery, NeurIPS 2021)."""
+        mean = np.zeros_like(raw[0])
+        entropies = np.zeros_like(raw[0, 0])
+        for logits in raw:
+            weights, total, expected = _softmax(logits, logits.max(0))
+            mean += weights / total
+            entropies += cv2.log(total) - expected
+        mean /= len(raw)
+        entropies /= len(raw)
+        probabilities = mean
+        if self._settings.temperature != 1:
+            pooled = _log(mean) / np.float32(self._settings.temperature)
+            weights, total, _ = _softmax(pooled, pooled.max(0))
+            probabilities = weights / total
+        confidence = probabilities.max(0)
+        found = {
+            "labels": _first_equal(probabilities, confidence),
+            "confidence": confidence,
+            "probabilities": probabilities,
+            "semantic_entropy": _entropy(probabilities),
+        }
+        if "semantic_epistemic" in self._wanted:
+            # Calibration leaves the members' disagreement as it is.
+            mutual = np.maximum(_entropy(mean) - entropies, 0)
+            found["semantic_epistemic"] = np.minimum(mutual, found["semantic_entropy"])
+        return found
+
+    def _depth(self, raw: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
+        """`(M, K, R, W)` raw depth to maps `(R, W)` in metres (EMUFormer, Eq. 10)."""
+        settings, ratio = self._settings, np.float32(self._settings.focal_ratio)
+        means = np.maximum(raw[:, 0], 0)
+        epistemic = None
+        if len(raw) > 1:
+            epistemic = means.var(0)
+        elif raw.shape[1] == 3:
+            epistemic = _softplus(raw[0, 2])
+        depth = means.mean(0) * ratio
+        if not settings.masks_depth:
+            depth = depth.clip(*np.float32(settings.depth_range))
+        found = {"depth": depth}
+        if self._wanted & {"depth_variance"}:
+            variance = np.zeros_like(depth)
+            if raw.shape[1] > 1:
+                variance = sum(np.maximum(_softplus(r[1]), MIN_VARIANCE) for r in raw) / len(raw)
+            if epistemic is not None:
+                variance = variance + epistemic
+            variance = variance * np.float32(settings.variance_scale * settings.focal_ratio**2)
+            if settings.focal_std > 0:
+                variance += np.square(depth * np.float32(settings.focal_std))
+            found["depth_variance"] = variance
+        if "depth_epistemic" in self._wanted and epistemic is not None:
+            scale = settings.variance_scale * settings.focal_ratio**2
+            found["depth_epistemic"] = epistemic * np.float32(scale)
+        if settings.masks_depth:
+            nearest, farthest = settings.depth_range
+            invalid = ~((depth > 0) & (depth >= nearest) & (depth <= farthest))
+            if self._masks_classes and labels is not None:
+                for index in settings.without_depth:
+                    invalid |= labels == index
+            for values in found.values():
+                np.copyto(values, np.float32(np.nan), where=invalid)
+        return found
+
+
+def _members(raw: np.ndarray) -> np.ndarray:
+    """`(1, K, h, w)` or `(M, 1, K, h, w)` to `(M, K, h, w)`."""
+    return raw.reshape(-1, *raw.shape[-3:])
+
+
+def _empty(name: str, size: tuple[int, int], classes: int) -> np.ndarray:
+    if name == "normals":
+        return np.empty((*size, 3), np.float32)
+    shape = (classes, *size) if name == "probabilities" else size
+    return np.empty(shape, np.uint8 if name in BYTE_MAPS else np.float32)
+
+
+def _first_equal(values: np.ndarray, largest: np.ndarray) -> np.ndarray:
+    """`(C, R, W)` and its maximum to the uint8 index of the first channel that equals it."""
+    count = len(values)
+    rank = np.arange(count, 0, -1, dtype=np.uint8)[:, None, None]
+    equal = np.equal(values, largest).view(np.uint8)
+    return count - np.multiply(equal, rank, out=equal).max(0)
+
+
+def _softmax(logits: np.ndarray, largest: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Overwrites the logits with q; returns exp(q), Z and S / Z of the module's description."""
+    np.subtract(logits, largest, out=logits)
+    weights = _exp(logits)
+    total = weights.sum(0)
+    return weights, total, np.einsum("chw,chw->hw", weights, logits) / total
+
+
+def _exp(values: np.ndarray) -> np.ndarray:
+    """exp of any array, four times as fast as NumPy's."""
+    return cv2.exp(values.reshape(-1, values.shape[-1])).reshape(values.shape)
+
+
+def _log(values: np.ndarray) -> np.ndarray:
+    """ln of any array, limited at 1e-30."""
+    limited = np.maximum(values, np.float32(1e-30))
+    return cv2.log(limited.reshape(-1, values.shape[-1])).reshape(values.shape)
+
+
+def _entropy(probabilities: np.ndarray) -> np.ndarray:
+    return -np.einsum("chw,chw->hw", probabilities, _log(probabilities))
+
+
+def _softplus(values: np.ndarray) -> np.ndarray:
+    """ln(1 + exp(x)), exact where exp(x) is small."""
+    power = _exp(-np.abs(values))
+    series = power * (1 - power * (0.5 - power / 3))
+    return np.maximum(values, 0) + np.where(power < 0.01, series, cv2.log(1 + power))
+
+
+def _normals(raw: np.ndarray) -> np.ndarray:
+    """`(M, 3, R, W)` to the members' mean direction `(R, W, 3)`."""
+    unit = raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-12)
+    mean = unit.mean(0)
+    mean /= np.maximum(np.linalg.norm(mean, axis=0, keepdims=True), 1e-12)
+    return mean.transpose(1, 2, 0)
+
+
+def _human_parts(raw: np.ndarray) -> np.ndarray:
+    scores = raw[0]
+    if len(raw) > 1:
+        scores = np.zeros_like(raw[0])
+        for logits in raw:
+            weights, total, _ = _softmax(logits, logits.max(0))
+            scores += weights / total
+    return _first_equal(scores, scores.max(0))
