@@ -15,6 +15,7 @@ from emu_perception.cli import (
     bag,
     benchmark,
     data,
+    domain,
     evaluate,
     export,
     fuzz,
@@ -74,6 +75,7 @@ app.add_typer(train.app, name="train")
 app.add_typer(bag.app, name="bag")
 app.add_typer(data.app, name="data")
 app.add_typer(model.app, name="model")
+app.add_typer(domain.app, name="domain")
 app.add_typer(benchmark.app, name="benchmark")
 
 

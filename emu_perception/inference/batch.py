@@ -104,6 +104,7 @@ class _Pending(Generic[Item]):
     """An item whose maps are on their way to the host."""
 
     item: Item
+    predictor: Predictor
     maps: Mapping[str, Any]
     ready: torch.cuda.Event | None
     seconds: float | None
@@ -113,7 +114,7 @@ class _Pending(Generic[Item]):
         start = time.perf_counter()
         if self.ready is not None:
             self.ready.synchronize()
-        prediction = Prediction(**{name: np.asarray(value) for name, value in self.maps.items()})
+        prediction = self.predictor.prediction(self.maps)
         seconds = self.seconds
         if seconds is not None:
             seconds += time.perf_counter() - start
@@ -124,7 +125,7 @@ def _start(
     predictor: Predictor, item: Item, asked: Request | None, downloads: torch.cuda.Stream | None
 ) -> _Pending[Item]:
     if asked is None:
-        return _Pending(item, {}, None, None)
+        return _Pending(item, predictor, {}, None, None)
     start = time.perf_counter()
     maps = predictor.predict_on_device(
         asked.image, asked.intrinsics, maps=asked.maps, output_size=asked.output_size
@@ -137,7 +138,7 @@ def _start(
         with torch.cuda.stream(downloads):
             maps = {name: _to_host(value, downloads) for name, value in maps.items()}
             ready = downloads.record_event()
-    return _Pending(item, maps, ready, time.perf_counter() - start)
+    return _Pending(item, predictor, maps, ready, time.perf_counter() - start)
 
 
 def _to_host(value: torch.Tensor, stream: torch.cuda.Stream) -> torch.Tensor:

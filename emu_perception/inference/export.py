@@ -33,7 +33,7 @@ from emu_perception.inference.engines.activation import (
 )
 from emu_perception.inference.engines.base import fold
 from emu_perception.inference.model_file import HEADER_KEY, DeployedModel, LoadedModel, ModelSpec
-from emu_perception.inference.predictor import STRIDE, Predictor, map_settings
+from emu_perception.inference.predictor import DOMAIN, STRIDE, Predictor, map_settings
 from emu_perception.networks.decoder import separate_decoders
 
 FORMATS = {"onnx": ".onnx", "tensorrt": ".engine"}
@@ -111,7 +111,7 @@ class DeploymentGraph(nn.Module):
 
 def exported_maps(model: LoadedModel) -> list[str]:
     """Names of the `Prediction` fields that the model fills, without the probabilities."""
-    return sorted(Predictor.maps_of(model.spec, model.traits) - {"probabilities"})
+    return sorted(Predictor.maps_of(model.spec, model.traits) - {"probabilities", DOMAIN})
 
 
 def export(

@@ -24,6 +24,7 @@ from pydantic import (
 from emu_perception.atomic import replacing
 from emu_perception.camera import Intrinsics
 from emu_perception.inference import deployment
+from emu_perception.inference.domain import DomainStatistics
 from emu_perception.inference.model_checks import (
     DIGEST,
     check_description,
@@ -174,6 +175,8 @@ class ModelSpec(BaseModel):
     depth_range: tuple[float, float] = (1e-3, 80.0)
     """Metres; predictions outside are invalid."""
     calibration: Calibration = Calibration()
+    domain: DomainStatistics | None = None
+    """Statistics of the training images; None: it is not known how far an image is from them."""
     description: str = ""
     data: str = ""
     """What it was trained on."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from emu_perception.inference.deployment import FEATURES
 from emu_perception.inference.resampling import Upsampled
 from emu_perception.inference.threads import for_each
 from emu_perception.prediction import DEPTH_MAPS, UNLABELLED
@@ -63,19 +64,23 @@ def compute_maps(
     wanted: frozenset[str],
     settings: MapSettings,
 ) -> dict[str, np.ndarray]:
-    """The wanted maps of one image.
+    """The wanted maps of one image, and its features where they are wanted.
 
     Args:
         raw: by task, `(1, K, h, w)` or `(M, 1, K, h, w)` float32, as `networks.outputs.RawOutputs`.
         size: height and width of the maps.
-        wanted: names of `Prediction` fields that these raw outputs can fill.
+        wanted: names of `Prediction` fields that these raw outputs can fill, and `FEATURES`.
 
     Returns:
-        By name, `(H, W)`; `probabilities` is `(C, H, W)`, `normals` `(H, W, 3)`.
+        By name, `(H, W)`; `probabilities` is `(C, H, W)`, `normals` `(H, W, 3)`, `FEATURES` `(E,)`.
     """
+    pooled = {n: raw[n].flatten() for n in (FEATURES,) if n in wanted and n in raw}
+    wanted = wanted - {FEATURES}
+    if not wanted:
+        return pooled
     work = _Work(raw, size, wanted, settings)
     for_each(work.band, work.bands)
-    return work.maps
+    return {**work.maps, **pooled}
 
 
 class _Work:

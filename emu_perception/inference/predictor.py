@@ -12,6 +12,8 @@ import numpy as np
 
 from emu_perception.camera import Intrinsics
 from emu_perception.images import MAX_ASPECT, is_thin
+from emu_perception.inference.deployment import FEATURES
+from emu_perception.inference.domain import DomainDistance
 from emu_perception.inference.engines.base import (
     Frame,
     choose_device,
@@ -36,6 +38,7 @@ STRIDE = 32
 SEMANTIC_MAPS = frozenset({"labels", "confidence", "semantic_entropy"})
 OTHER_MAPS = {"normals", "edges", "human_parts", "saliency"}
 """Each named as its task."""
+DOMAIN = "domain_distance"
 EPISTEMIC_MAPS = {"semantic": "semantic_epistemic", "depth": "depth_epistemic"}
 
 
@@ -75,6 +78,7 @@ class Predictor:
         self.precision = choose_precision(
             precision, self.device, self.engine, model.spec.checked_precisions
         )
+        self._domain = None if model.spec.domain is None else DomainDistance(model.spec.domain)
         self._engine = make_engine(self.engine, model, self.device, self.precision)
 
     @classmethod
@@ -107,6 +111,8 @@ class Predictor:
     def maps_of(spec: ModelSpec, traits: Traits) -> frozenset[str]:
         """As `available_maps`, of any model."""
         maps: frozenset[str] = frozenset()
+        if spec.domain is not None:
+            maps |= {DOMAIN}
         if "semantic" in spec.tasks:
             maps |= SEMANTIC_MAPS | {"probabilities"}
         if "depth" in spec.tasks:
@@ -117,12 +123,8 @@ class Predictor:
         return maps
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
-        """The size at which the network sees an image: its own area, the image's proportions."""
-        scale = math.sqrt(math.prod(self.spec.input_size) / (height * width))
-        return (
-            max(1, round(height * scale / STRIDE)) * STRIDE,
-            max(1, round(width * scale / STRIDE)) * STRIDE,
-        )
+        """See `network_size`."""
+        return network_size(self.spec, height, width)
 
     def predict(
         self,
@@ -147,7 +149,7 @@ class Predictor:
                 what was expected.
         """
         found = self.predict_on_device(image, intrinsics, maps=maps, output_size=output_size)
-        return Prediction(**{name: _on_host(value) for name, value in found.items()})
+        return self.prediction(found)
 
     def predict_on_device(
         self,
@@ -159,11 +161,24 @@ class Predictor:
     ) -> Mapping[str, Any]:
         """As `predict`, but the maps stay where the network runs, by name of `Prediction` fields.
 
-        They are torch tensors of an engine of PyTorch, else NumPy arrays. On a GPU they may still
-        be on their way when this returns: they are ready in the order of torch's current stream.
+        They are torch tensors of an engine of PyTorch, else NumPy arrays. In the place of
+        `domain_distance` are the features that `prediction` computes it from. On a GPU they may
+        still be on their way when this returns: they are ready in the order of torch's current
+        stream.
         """
         frame, settings = self._frame(image, intrinsics, output_size)
-        return self._engine.run(frame, self._check_maps(maps), settings)
+        wanted = self._check_maps(maps)
+        if DOMAIN in wanted:
+            wanted = wanted - {DOMAIN} | {FEATURES}
+        return self._engine.run(frame, wanted, settings)
+
+    def prediction(self, maps: Mapping[str, Any]) -> Prediction:
+        """What `predict_on_device` returned, as a `Prediction`; waits for no stream."""
+        found = {name: _on_host(value) for name, value in maps.items()}
+        features = found.pop(FEATURES, None)
+        if features is None or self._domain is None:
+            return Prediction(**found)
+        return Prediction(**found, domain_distance=float(self._domain(features)))
 
     def features(
         self, image: np.ndarray, intrinsics: Intrinsics | None = None
@@ -175,7 +190,9 @@ class Predictor:
         Returns:
             `(E,)` float32; None for a network without an encoder.
         """
-        return self._engine.features(self._frame(image, intrinsics, None)[0])
+        frame, settings = self._frame(image, intrinsics, None)
+        found = self._engine.run(frame, frozenset({FEATURES}), settings)
+        return _on_host(found[FEATURES]) if FEATURES in found else None
 
     def _frame(
         self,
@@ -264,6 +281,15 @@ class Predictor:
         if seen is None or self.spec.camera is None:
             return 1.0
         return math.sqrt(seen.fx * seen.fy) / self.spec.camera.canonical_focal_length
+
+
+def network_size(spec: ModelSpec, height: int, width: int) -> tuple[int, int]:
+    """The size at which the network sees an image: its own area, the image's proportions."""
+    scale = math.sqrt(math.prod(spec.input_size) / (height * width))
+    return (
+        max(1, round(height * scale / STRIDE)) * STRIDE,
+        max(1, round(width * scale / STRIDE)) * STRIDE,
+    )
 
 
 def map_settings(

@@ -91,6 +91,8 @@ class BatchedEnsemble(nn.Module):
         self._weights = torch.func.stack_module_state(encoders)
         for stacked in self._weights[0].values():
             stacked.requires_grad_(False)
+        self.first = nn.Identity()
+        """Passes on the feature maps of the first member, for hooks."""
         # Only its code is used. In a tuple: it is no submodule.
         self._encoder = (copy.deepcopy(encoders[0]).to("meta"),)
         self.eval()
@@ -106,6 +108,7 @@ class BatchedEnsemble(nn.Module):
         """As `DeepEnsemble.forward`."""
         encode = torch.func.vmap(self._encode, in_dims=(0, 0, None))
         features = encode(*self._weights, image)
+        self.first([scale[0] for scale in features])
         outputs = [
             dict(zip(self.tasks, decoders([scale[i] for scale in features]), strict=True))
             for i, decoders in enumerate(self.decoders)

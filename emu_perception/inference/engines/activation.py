@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from emu_perception.camera import Intrinsics
+from emu_perception.inference.deployment import FEATURES
 from emu_perception.inference.model_file import ModelSpec
 from emu_perception.inference.postprocessing import MapSettings
 from emu_perception.networks.decoder import resize
@@ -38,8 +40,9 @@ ACTIVATION_MAPS = {
     "semantic_epistemic": {"mutual_information"},
     "depth_epistemic": {"mean", "epistemic_variance"},
     **{task: {task} for task in OTHERS},
+    FEATURES: {FEATURES},
 }
-"""The maps here that each `Prediction` field is made of."""
+"""The maps here that each `Prediction` field, and the features, are made of."""
 PREDICTION_NAMES = {
     "classes": "labels",
     "entropy": "semantic_entropy",
@@ -112,23 +115,33 @@ class NetworkWithFeatures(nn.Module):
     def __init__(self, network: nn.Module, spec: ModelSpec) -> None:
         super().__init__()
         self.normalize, self.network = Normalization(spec), network
-        self._coarsest: list[Tensor] = []
-        encoder = find_encoder(network)
-        self.has_features = encoder is not None
-        if encoder is not None:
-            encoder.register_forward_hook(self._keep)
-
-    def _keep(self, module: nn.Module, given: Any, found: Any) -> None:
-        self._coarsest.append(found[-1] if isinstance(found, list | tuple) else found)
+        self.has_features = find_encoder(network) is not None
 
     def forward(self, pixels: Tensor, camera: Tensor | None = None) -> tuple[Tensor, ...]:
         """`(1, 3, h, w)` in 0-255, with rays also `(1, 4)`, to the raw outputs by task and, where
         there is an encoder, `(1, E)` features: its coarsest map averaged over the image."""
-        self._coarsest.clear()
-        raw = self.network(self.normalize(pixels, camera)).by_task()
-        features = [found.mean((2, 3)) for found in self._coarsest[:1]]
-        self._coarsest.clear()
-        return (*raw.values(), *features)
+        with watched(find_encoder(self.network)) as coarsest:
+            raw = self.network(self.normalize(pixels, camera)).by_task()
+        return (*raw.values(), *(found.mean((2, 3)) for found in coarsest))
+
+
+@contextmanager
+def watched(encoder: nn.Module | None) -> Iterator[list[Tensor]]:
+    """A list that takes the coarsest feature map of each run of an encoder.
+
+    Its hook goes when the context ends: the encoder is the model's, which may be copied.
+    """
+    coarsest: list[Tensor] = []
+
+    def keep(module: nn.Module, given: Any, found: Any) -> None:
+        coarsest.append(found[-1] if isinstance(found, list | tuple) else found)
+
+    hook = None if encoder is None else encoder.register_forward_hook(keep)
+    try:
+        yield coarsest
+    finally:
+        if hook is not None:
+            hook.remove()
 
 
 def find_encoder(network: nn.Module) -> nn.Module | None:
@@ -165,7 +178,7 @@ def finish_maps(
         maps["confidence"] = maps["confidence"].masked_fill(doubtful, 0.0)
         if "labels" in maps:
             maps["labels"] = maps["labels"].masked_fill(doubtful, UNLABELLED)
-    return {name: maps[name] for name in wanted}
+    return {name: maps[name] for name in wanted if name in maps}
 
 
 def _metric_depth(

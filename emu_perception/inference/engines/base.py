@@ -54,17 +54,15 @@ class Engine(Protocol):
 
         Args:
             frame: the image.
-            wanted: names of `Prediction` fields that the model can fill; nothing else is computed.
+            wanted: names of `Prediction` fields that the model can fill, and `FEATURES`; nothing
+                else is computed.
             settings: how raw outputs become maps.
 
         Returns:
-            The wanted maps by name: NumPy arrays, or torch tensors on the engine's device.
+            The wanted maps by name: NumPy arrays, or torch tensors on the engine's device. Features
+            are `(E,)` float32, the encoder's coarsest map averaged over the image (of an ensemble,
+            the first member's); left out for a network without an encoder.
         """
-        ...
-
-    def features(self, frame: Frame) -> np.ndarray | None:
-        """`(E,)` float32, the encoder's coarsest features averaged over the image; None for a
-        network without an encoder."""
         ...
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from emu_perception.inference.deployment import FEATURES
 from emu_perception.inference.engines.activation import (
     activation_maps,
     activations,
@@ -55,6 +56,7 @@ class CUDAGraphEngine(PyTorchEngine):
         super().__init__(model, device, precision)
         if BatchedEnsemble.serves(self._network):
             self._network = BatchedEnsemble(cast(DeepEnsemble, self._network))
+            self._encoder = self._network.first
         self._stream = torch.cuda.Stream(self._device)
         # Recordings never run at the same time, and results are copied out: one pool serves all.
         self._pool = torch.cuda.graph_pool_handle()
@@ -106,7 +108,8 @@ class CUDAGraphEngine(PyTorchEngine):
         def frame() -> dict[str, Tensor]:
             pixels = host.to(self._device, non_blocking=True)
             seen = None if camera is None else camera.to(self._device, non_blocking=True)
-            return self._maps(prepare_pixels(pixels, network_size), seen, modules)
+            found = prepare_pixels(pixels, network_size)
+            return self._maps(found, seen, modules, FEATURES in wanted)
 
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):

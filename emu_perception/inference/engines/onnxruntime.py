@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 
-from emu_perception.inference.deployment import CAMERA, FEATURES, PIXELS, network_outputs
+from emu_perception.inference.deployment import CAMERA, PIXELS, network_outputs
 from emu_perception.inference.engines.base import Frame
 from emu_perception.inference.model_file import DeployedModel
 from emu_perception.inference.postprocessing import MapSettings, compute_maps
@@ -58,11 +58,6 @@ class ONNXRuntimeEngine:
     ) -> dict[str, np.ndarray]:
         """See `Engine.run`."""
         return compute_maps(self._raw(frame), frame.output_size, wanted, settings)
-
-    def features(self, frame: Frame) -> np.ndarray | None:
-        """See `Engine.features`."""
-        found = self._raw(frame).get(FEATURES)
-        return None if found is None else found.reshape(-1)
 
     def close(self) -> None:
         """See `Engine.close`."""

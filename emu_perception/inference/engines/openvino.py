@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from emu_perception.inference.deployment import CAMERA, FEATURES, PIXELS, network_outputs
+from emu_perception.inference.deployment import CAMERA, PIXELS, network_outputs
 from emu_perception.inference.engines.base import Frame
 from emu_perception.inference.engines.forms import CompiledForms
 from emu_perception.inference.model_file import DeployedModel, LoadedModel, ModelFileError
@@ -96,11 +96,6 @@ class OpenVINOEngine:
     ) -> dict[str, np.ndarray]:
         """See `Engine.run`."""
         return compute_maps(self._raw(frame), frame.output_size, wanted, settings)
-
-    def features(self, frame: Frame) -> np.ndarray | None:
-        """See `Engine.features`."""
-        found = self._raw(frame).get(FEATURES)
-        return None if found is None else found.reshape(-1).copy()
 
     def close(self) -> None:
         """Release the compiled networks."""
