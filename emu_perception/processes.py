@@ -21,6 +21,7 @@ from types import FrameType, TracebackType
 from typing import IO, Any
 
 from emu_perception.resources import find_resource
+from emu_perception.transport import PROFILE_VARIABLE, choose_profile, free_bytes
 
 GRACE_SECONDS = 10.0
 """For a process to end after SIGINT before it is killed."""
@@ -38,8 +39,8 @@ def ros_environment() -> dict[str, str]:
     environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     with claim_domain() as domain:
         environment["ROS_DOMAIN_ID"] = str(domain)
-    profiles = find_resource("config", "node", "fastdds.xml")
-    environment["FASTDDS_DEFAULT_PROFILES_FILE"] = str(profiles)
+    profile = find_resource("config", "node", choose_profile(free_bytes())[0])
+    environment[PROFILE_VARIABLE] = str(profile)
     environment.setdefault("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp")
     return environment
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import yaml
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
+from emu_perception.transport import choose_profile, free_bytes
 from launch import LaunchContext, LaunchDescription  # type: ignore[attr-defined]
 
 PACKAGE = "emu_perception"
@@ -91,10 +92,12 @@ def generate_launch_description() -> LaunchDescription:
         )
     )
     # Fast DDS loses most large images without this; the camera's process needs it too.
+    profile, warning = choose_profile(free_bytes())
+    notes = [LogInfo(msg=warning)] if warning else []
     transport = SetEnvironmentVariable(
         "FASTDDS_DEFAULT_PROFILES_FILE",
         EnvironmentVariable(
-            "FASTDDS_DEFAULT_PROFILES_FILE", default_value=shared("config", "node", "fastdds.xml")
+            "FASTDDS_DEFAULT_PROFILES_FILE", default_value=shared("config", "node", profile)
         ),
     )
     rviz = Node(
@@ -113,4 +116,5 @@ def generate_launch_description() -> LaunchDescription:
         ],
         condition=IfCondition(LaunchConfiguration("rviz")),
     )
-    return LaunchDescription([*arguments, transport, OpaqueFunction(function=start_node), rviz])
+    node = OpaqueFunction(function=start_node)
+    return LaunchDescription([*arguments, *notes, transport, node, rviz])

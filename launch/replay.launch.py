@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from launch.actions import (
     DeclareLaunchArgument,
+    LogInfo,
     OpaqueFunction,
     SetEnvironmentVariable,
     Shutdown,
@@ -17,6 +18,7 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJ
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
+from emu_perception.transport import choose_profile, free_bytes
 from launch import LaunchContext, LaunchDescription  # type: ignore[attr-defined]
 
 PACKAGE = "emu_perception"
@@ -124,13 +126,15 @@ def generate_launch_description() -> LaunchDescription:
         )
     )
     # Fast DDS loses most large images without this.
+    profile, warning = choose_profile(free_bytes())
     transport = SetEnvironmentVariable(
         "FASTDDS_DEFAULT_PROFILES_FILE",
         EnvironmentVariable(
             "FASTDDS_DEFAULT_PROFILES_FILE",
             default_value=PathJoinSubstitution(
-                [FindPackageShare(PACKAGE), "config", "node", "fastdds.xml"]
+                [FindPackageShare(PACKAGE), "config", "node", profile]
             ),
         ),
     )
-    return LaunchDescription([*arguments, transport, OpaqueFunction(function=start)])
+    notes = [LogInfo(msg=warning)] if warning else []
+    return LaunchDescription([*arguments, *notes, transport, OpaqueFunction(function=start)])

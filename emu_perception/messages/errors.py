@@ -18,6 +18,7 @@ class BadInput(str, Enum):
     CORRUPT = "corrupt image file"
     SIZE_CHANGE = "size change"
     CAMERA_INFO = "camera_info"
+    TRANSFORM = "transform"
     MODEL_FILE = "model file"
     PARAMETER = "parameter"
     INFERENCE = "inference"

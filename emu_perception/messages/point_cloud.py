@@ -52,3 +52,43 @@ def organized_cloud(
         if values is not None:
             cloud[name] = values
     return cloud
+
+
+def height_from_mounting(camera_height: float, camera_pitch: float) -> np.ndarray:
+    """Coefficients of the height of points in the optical frame of a camera without roll.
+
+    Args:
+        camera_height: metres of the optical centre above the ground.
+        camera_pitch: radians by which the camera looks down, as a rotation about y (REP-103).
+
+    Returns:
+        `(4,)` float64 a, b, c, d: height = a x + b y + c z + d, in metres.
+    """
+    return np.array([0.0, -np.cos(camera_pitch), -np.sin(camera_pitch), camera_height])
+
+
+def height_from_pose(height: float, rotation: tuple[float, float, float, float]) -> np.ndarray:
+    """The same from the camera's pose in a frame whose z axis points up.
+
+    Args:
+        height: z of the optical centre, metres.
+        rotation: unit quaternion x, y, z, w of the optical frame in that frame.
+    """
+    x, y, z, w = rotation
+    return np.array([2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y), height])
+
+
+def limit_height(cloud: np.ndarray, plane: np.ndarray, lowest: float, highest: float) -> None:
+    """Set the coordinates of points outside a band of heights to NaN, in place.
+
+    Args:
+        cloud: structured array with x, y, z in metres, as from `organized_cloud`.
+        plane: `(4,)`, the coefficients of the height.
+        lowest: metres, inclusive.
+        highest: metres, inclusive.
+    """
+    a, b, c, d = plane.astype(np.float32)
+    height = a * cloud["x"] + b * cloud["y"] + c * cloud["z"] + d
+    outside = ~((height >= lowest) & (height <= highest))
+    for name in ("x", "y", "z"):
+        cloud[name][outside] = np.nan

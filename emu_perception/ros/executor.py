@@ -55,14 +55,13 @@ class NodeExecutor(SingleThreadedExecutor):
             task.result()
 
     def shutdown(self, timeout_sec: float | None = None) -> bool:
-        """Stop after the transitions that run; False if one still runs after `timeout_sec`."""
+        """Stop, after the transitions that run; False if one still runs after `timeout_sec`."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         deadline = math.inf if timeout_sec is None else time.monotonic() + timeout_sec
-        while not all(task.done() for task in self._running):
-            if time.monotonic() > deadline:
-                return False
+        while any(not task.done() for task in self._running) and time.monotonic() < deadline:
             time.sleep(0.01)
-        return super().shutdown(timeout_sec)
+        ended = all(task.done() for task in self._running)
+        return super().shutdown(timeout_sec if ended else 0.0) and ended
 
 
 def keep_freed_memory() -> None:

@@ -24,6 +24,7 @@ from emu_perception.messages.create import label_info_message
 from emu_perception.messages.errors import BadInput, InputError
 from emu_perception.ros.diagnostics import NodeState, diagnose
 from emu_perception.ros.executor import TransitionGroup
+from emu_perception.ros.heights import Heights
 from emu_perception.ros.image_input import Frame
 from emu_perception.ros.parameters import (
     ParameterError,
@@ -59,6 +60,8 @@ class EmuNode(LifecycleNodeMixin, Node):
 
     def __init__(self, **arguments: Any) -> None:
         Node.__init__(self, NODE_NAME, **arguments)
+        self.autostart: threading.Thread | None = None
+        """Configures and activates the node at its start."""
         self._transitions = TransitionGroup()
         # Not LifecycleNode: it leaves the services in the group of all others, where a slow
         # transition blocks even the question for the state.
@@ -69,6 +72,7 @@ class EmuNode(LifecycleNodeMixin, Node):
         # The executor's thread listens and a transition's stops listening: one at a time.
         self._listening = threading.RLock()
         self._predictor: Predictor | None = None
+        self._heights: Heights | None = None
         self._streams: list[CameraStream] = []
         self._worker: Worker | None = None
 
@@ -86,19 +90,14 @@ class EmuNode(LifecycleNodeMixin, Node):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(DIAGNOSTICS_PERIOD, self._tick, clock=steady)
         if self._settings.autostart:
-            self._start_timer = self.create_timer(
-                0.0, self._autostart, callback_group=self._transitions, clock=steady
-            )
+            # Once the executor spins, so that the node answers meanwhile. Not in the callback:
+            # until it returns, its timer keeps the participant alive behind the node's end.
+            self._start_timer = self.create_timer(0.0, self._begin_autostart, clock=steady)
 
     @property
     def state(self) -> str:
         """Label of the lifecycle state."""
         return self._state
-
-    @property
-    def statistics(self) -> Statistics:
-        """Counters of a node with one camera."""
-        return self._statistics
 
     # Lifecycle transitions: an exception in one would vanish, so they are caught and logged.
 
@@ -107,6 +106,7 @@ class EmuNode(LifecycleNodeMixin, Node):
 
         def configure() -> None:
             self._predictor = self._load_model()
+            self._heights = Heights(self, self._settings.height_frame)
             for name in self._settings.camera_names:
                 self._streams.append(self._make_stream(name))
             self._publish_class_names()
@@ -180,8 +180,17 @@ class EmuNode(LifecycleNodeMixin, Node):
             self._predictor.close()
         super().destroy_node()
 
-    def _autostart(self) -> None:
+    def abandon(self) -> None:
+        """Take the node off the graph while a transition still runs; only for a process's end."""
+        Node.destroy_node(self)
+        self._state_machine.destroy_when_not_in_use()
+
+    def _begin_autostart(self) -> None:
         self.destroy_timer(self._start_timer)
+        self.autostart = threading.Thread(target=self._autostart, name="autostart", daemon=True)
+        self.autostart.start()
+
+    def _autostart(self) -> None:
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
@@ -222,13 +231,14 @@ class EmuNode(LifecycleNodeMixin, Node):
         return predictor
 
     def _make_stream(self, name: str) -> CameraStream:
-        assert self._predictor is not None
+        assert self._predictor is not None and self._heights is not None
         # The only camera's statistics are the node's.
         statistics = Statistics() if name else self._statistics
         return CameraStream(
             self,
             name,
             self._predictor,
+            self._heights,
             statistics,
             lambda: self._settings,
             lambda kind, message: self._report(kind, message, statistics),
@@ -274,6 +284,9 @@ class EmuNode(LifecycleNodeMixin, Node):
         streams, self._streams = self._streams, []
         for stream in streams:
             stream.destroy()
+        if self._heights is not None:
+            self._heights.destroy()
+            self._heights = None
         predictor, self._predictor = self._predictor, None
         if predictor is not None:
             predictor.close()
@@ -363,12 +376,10 @@ class EmuNode(LifecycleNodeMixin, Node):
         streams = list(self._streams)
         message = DiagnosticArray(header=Header(stamp=self.get_clock().now().to_msg()))
         settings = self._settings
-        shown: list[CameraStream | None] = [*streams] or [None]
-        for stream in shown:
-            statistics = stream.statistics if stream is not None else self._statistics
-            counts = statistics.snapshot(settings.statistics_seconds)
+        for stream in streams:
+            counts = stream.statistics.snapshot(settings.statistics_seconds)
             message.status.append(diagnose(self._describe(stream), counts, settings))
-        if streams and streams[0].name:
+        if not (streams and streams[0].statistics is self._statistics):
             counts = self._statistics.snapshot(settings.statistics_seconds)
             message.status.append(diagnose(self._describe(None), counts, settings))
         self._diagnostics.publish(message)

@@ -27,6 +27,8 @@ from emu_perception.visualization.colors import COLORMAPS
 COLORMAP_NAMES = tuple(f"{name}{suffix}" for name in COLORMAPS for suffix in ("", "_r"))
 MAX_IMAGE_PIXELS = MAX_PIXELS
 """4096 x 4096: more is taken for a broken message."""
+HEIGHT_LIMIT = 1000.0
+"""Metres; heights at the limit are not limited."""
 AT_START = "at start"
 UNCONFIGURED = "while unconfigured"
 ANY_TIME = "any time"
@@ -59,7 +61,9 @@ def _parameter(
 class Settings:
     """Values of all parameters at one moment; the fields are the parameters."""
 
-    autostart: bool = _parameter(True, "Configure and activate at the start.", change=AT_START)
+    autostart: bool = _parameter(
+        True, "Configure and activate without being asked.", change=AT_START
+    )
     model: str = _parameter(
         "",
         "Model file, or the name of a shipped one; empty: the default model.",
@@ -67,21 +71,18 @@ class Settings:
     )
     device: str = _parameter(
         "auto",
-        "Where the network runs: auto, cpu, cuda, cuda:N or, with onnxruntime, tensorrt. auto: "
-        "the CPU for a .onnx file, a GPU if there is one for a .safetensors file.",
+        "Where the network runs: auto, cpu, cuda or cuda:N; auto takes a GPU if there is one.",
         change=UNCONFIGURED,
     )
     precision: str = _parameter(
         "auto",
-        "Arithmetic of the network. auto: fp16 on GPUs; on CPUs fp32, or bf16 if CPU and file "
-        "allow it.",
+        "Arithmetic of the network; auto: fp16 on GPUs, fp32 on CPUs.",
         change=UNCONFIGURED,
         choices=("auto", "fp32", "fp16", "bf16"),
     )
     engine: str = _parameter(
         "auto",
-        "What runs the network: openvino or onnxruntime for .onnx files, openvino, pytorch, "
-        "compiled or cuda_graph for .safetensors files. auto: OpenVINO on a CPU.",
+        "What runs the network; auto: OpenVINO on a CPU where it is installed, else PyTorch.",
         change=UNCONFIGURED,
     )
     cameras: tuple[str, ...] = _parameter(
@@ -131,6 +132,32 @@ class Settings:
         0.0,
         "Depth with a larger standard deviation in metres becomes NaN; 0: off.",
         limits=(0.0, 1e6),
+    )
+    min_height: float = _parameter(
+        -HEIGHT_LIMIT,
+        "Points below this height in metres get NaN coordinates.",
+        limits=(-HEIGHT_LIMIT, HEIGHT_LIMIT),
+    )
+    max_height: float = _parameter(
+        HEIGHT_LIMIT,
+        "Points above this height in metres get NaN coordinates.",
+        limits=(-HEIGHT_LIMIT, HEIGHT_LIMIT),
+    )
+    height_frame: str = _parameter(
+        "",
+        "Frame with z upwards in which heights are measured, by TF; empty: above the ground by "
+        "camera_height and camera_pitch.",
+        change=UNCONFIGURED,
+    )
+    camera_height: float = _parameter(
+        1.0,
+        "Metres of the camera above the ground; used without height_frame.",
+        limits=(-HEIGHT_LIMIT, HEIGHT_LIMIT),
+    )
+    camera_pitch: float = _parameter(
+        0.0,
+        "Radians by which the camera looks down; used without height_frame.",
+        limits=(-1.6, 1.6),
     )
     alarm_semantic_uncertainty: float = _parameter(
         0.0,
@@ -199,6 +226,11 @@ class Settings:
         return max(1, round(height * self.output_scale)), max(1, round(width * self.output_scale))
 
     @property
+    def limits_height(self) -> bool:
+        """Whether points are limited to a band of heights."""
+        return self.min_height > -HEIGHT_LIMIT or self.max_height < HEIGHT_LIMIT
+
+    @property
     def statistics_seconds(self) -> float:
         """What diagnostics look back over: a slow watch's last look, until its next, included."""
         return max(WINDOW, 2 / self.monitor_rate) if self.monitor_rate > 0 else WINDOW
@@ -251,7 +283,9 @@ def _declare(node: Node, name: str, default: Any) -> None:
     except InvalidParameterTypeException:
         if not isinstance(default, float):
             raise
-        given: Any = node.declare_parameter(name, default, ParameterDescriptor(dynamic_typing=True))
+        given: Parameter[Any] = node.declare_parameter(
+            name, default, ParameterDescriptor(dynamic_typing=True)
+        )
         node.undeclare_parameter(name)
         if type(given.value) is not int:
             raise
@@ -292,11 +326,11 @@ def find_problem(changed: Iterable[Parameter], configured: bool) -> str:
         spec = _FIELDS.get(parameter.name)
         if spec is None:
             continue
-        value = _value(parameter)
+        value: Any = _value(parameter)
         if type(value) is not type(spec.default):
             kind, hint = _TYPE_NAMES[type(spec.default)]
             return f"parameter '{parameter.name}' must be {kind}{hint}, not {parameter.value!r}"
-        if isinstance(value, tuple) and (problem := _camera_problem(value)):
+        if parameter.name == "cameras" and (problem := _camera_problem(value)):
             return problem
         choices = spec.metadata["choices"]
         if choices and parameter.value not in choices:

@@ -19,6 +19,7 @@ from emu_perception.messages.create import (
 )
 from emu_perception.messages.errors import BadInput, InputError
 from emu_perception.messages.images import rgb_from_compressed, rgb_from_image
+from emu_perception.messages.point_cloud import limit_height
 from emu_perception.messages.topics import (
     CAMERA_INFO_TOPIC,
     IMAGE_OUTPUTS,
@@ -27,6 +28,7 @@ from emu_perception.messages.topics import (
     point_cloud,
 )
 from emu_perception.prediction import DEPTH_MAPS, Prediction
+from emu_perception.ros.heights import Heights
 from emu_perception.ros.image_input import Frame, ImageInput
 from emu_perception.ros.parameters import Settings
 from emu_perception.ros.publishers import OutputPublishers
@@ -92,6 +94,7 @@ class Pipeline:
         predictor: runs the network.
         publishers: where the answers go.
         source: where the images come from.
+        heights: of the points.
         statistics: counts what happens.
         settings: gives the parameters' present values.
         report: called with bad input.
@@ -102,6 +105,7 @@ class Pipeline:
         predictor: Predictor,
         publishers: OutputPublishers,
         source: ImageInput,
+        heights: Heights,
         statistics: Statistics,
         settings: Callable[[], Settings],
         report: Callable[[BadInput, str], None],
@@ -109,6 +113,7 @@ class Pipeline:
         self._predictor = predictor
         self._publishers = publishers
         self._source = source
+        self._heights = heights
         self._statistics = statistics
         self._settings = settings
         self._report = report
@@ -208,7 +213,11 @@ class Pipeline:
             limited = prediction.with_depth_std_up_to(settings.depth_std_limit)
             maps = Maps(limited, prepared.image, label_set, style)
         for topic in sorted(prepared.topics, key=_message_size):
-            message = self._render(topic, maps, prepared)
+            try:
+                message = self._render(topic, maps, prepared)
+            except InputError as error:  # the other topics are still of use
+                self._report(error.kind, str(error))
+                continue
             if message is not None:
                 self._publishers.publish(topic, message)
         end = time.monotonic()
@@ -282,7 +291,12 @@ class Pipeline:
             return None
         if topic == CAMERA_INFO_TOPIC:
             return camera_info_message(prepared.info, header, prepared.size, size)
-        return point_cloud_message(header, point_cloud(maps, camera.rays(*size)))
+        cloud = point_cloud(maps, camera.rays(*size))
+        settings = prepared.settings
+        if settings.limits_height:
+            plane = self._heights.find(header, settings)
+            limit_height(cloud, plane, settings.min_height, settings.max_height)
+        return point_cloud_message(header, cloud)
 
 
 def _limits_depth(settings: Settings, needed: frozenset[str]) -> bool:

@@ -76,9 +76,18 @@ def main(args: list[str] | None = None) -> int:
     with suppress(KeyboardInterrupt, ExternalShutdownException):
         executor.spin()
     rclpy.try_shutdown()
-    if not executor.shutdown(TRANSITION_SECONDS):
-        end_now()
-    node.destroy_node()
+    if node.autostart is not None:
+        node.autostart.join(TRANSITION_SECONDS)
+    loads = node.autostart is not None and node.autostart.is_alive()
+    if executor.shutdown(TRANSITION_SECONDS) and not loads:
+        node.destroy_node()
+        return 0
+    # The model still loads. Only what others see is taken away: the participant and its shared
+    # memory, which would stay in /dev/shm.
+    threading.excepthook = lambda error: None  # the transition finds its node gone
+    node.abandon()
+    rclpy.get_default_context().destroy()
+    end_now()
     return 0
 
 

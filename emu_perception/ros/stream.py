@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rclpy.lifecycle.node import LifecycleNodeMixin
 
 from emu_perception.messages.errors import BadInput
+from emu_perception.ros.heights import Heights
 from emu_perception.ros.image_input import Frame, ImageInput
 from emu_perception.ros.parameters import Settings
 from emu_perception.ros.pipeline import Pipeline
@@ -23,6 +26,7 @@ class CameraStream:
         node: the owner, a lifecycle node.
         name: of the camera, the namespace of its topics; empty for the only one.
         predictor: shared by all cameras.
+        heights: of the points, shared by all cameras.
         statistics: of this camera.
         settings: gives the parameters' present values.
         report: called with bad input.
@@ -32,9 +36,10 @@ class CameraStream:
 
     def __init__(
         self,
-        node: Any,
+        node: LifecycleNodeMixin,
         name: str,
         predictor: Predictor,
+        heights: Heights,
         statistics: Statistics,
         settings: Callable[[], Settings],
         report: Callable[[BadInput, str], None],
@@ -63,7 +68,7 @@ class CameraStream:
             self.outputs.destroy()
             raise
         self._pipeline = Pipeline(
-            predictor, self.outputs, self.source, statistics, settings, report
+            predictor, self.outputs, self.source, heights, statistics, settings, report
         )
 
     def listen_if_wanted(self) -> None:

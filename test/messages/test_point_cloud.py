@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emu_perception.camera import Intrinsics
-from emu_perception.messages.point_cloud import organized_cloud
+from emu_perception.messages.point_cloud import (
+    height_from_mounting,
+    height_from_pose,
+    limit_height,
+    organized_cloud,
+)
 
 NAN = float("nan")
 CAMERA = Intrinsics(2.0, 4.0, 1.0, 0.5, 3, 2)
@@ -133,3 +138,49 @@ def test_points_lie_on_the_rays_of_pixels_with_depth_and_label(
     packed = cloud["rgb"].copy().view(np.uint32)
     colours = np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], axis=-1)
     assert np.array_equal(colours, image)
+
+
+def rotation(axis: int, angle: float) -> tuple[float, float, float, float]:
+    """Unit quaternion x, y, z, w."""
+    values = [0.0, 0.0, 0.0, float(np.cos(angle / 2))]
+    values[axis] = float(np.sin(angle / 2))
+    return values[0], values[1], values[2], values[3]
+
+
+def times(p: tuple[float, ...], q: tuple[float, ...]) -> tuple[float, float, float, float]:
+    (a, b, c, d), (x, y, z, w) = p, q
+    return (
+        d * x + a * w + b * z - c * y,
+        d * y - a * z + b * w + c * x,
+        d * z + a * y - b * x + c * w,
+        d * w - a * x - b * y - c * z,
+    )
+
+
+OPTICAL = (-0.5, 0.5, -0.5, 0.5)
+"""Optical frame in a camera body's frame, x forward and z up (REP-103)."""
+
+
+@pytest.mark.parametrize("pitch", [0.0, 0.3, -0.2, np.pi / 2])
+def test_height_of_a_pitched_camera_by_hand_and_by_pose(pitch: float) -> None:
+    plane = height_from_mounting(1.5, pitch)
+    # On the optical axis, 2 m ahead; then 1 m below the centre, at no distance.
+    assert plane @ [0, 0, 2, 1] == pytest.approx(1.5 - 2 * np.sin(pitch))
+    assert plane @ [0, 1, 0, 1] == pytest.approx(1.5 - np.cos(pitch))
+    assert plane @ [7, 0, 0, 1] == pytest.approx(1.5)
+    # A positive rotation about y turns the x axis downwards.
+    pose = times(rotation(1, pitch), OPTICAL)
+    assert height_from_pose(1.5, pose) == pytest.approx(plane, abs=1e-9)
+
+
+def test_points_outside_the_band_lose_their_coordinates() -> None:
+    cloud = full_cloud()
+    before = cloud.copy()
+    limit_height(cloud, height_from_mounting(1.0, 0.0), 0.5, 2.0)
+    height = 1.0 - before["y"]
+    inside = (height >= 0.5) & (height <= 2.0)
+    assert 0 < inside.sum() < np.isfinite(before["y"]).sum()
+    for name in ("x", "y", "z"):
+        assert np.array_equal(cloud[name][inside], before[name][inside])
+        assert np.isnan(cloud[name][~inside]).all()
+    assert np.array_equal(cloud["label"], before["label"])

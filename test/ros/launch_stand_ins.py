@@ -79,6 +79,10 @@ class DeclareLaunchArgument(Action):
     pass
 
 
+class LogInfo(Action):
+    pass
+
+
 class OpaqueFunction(Action):
     pass
 
@@ -104,6 +108,7 @@ STAND_INS: dict[str, dict[str, Any]] = {
     "launch": {"LaunchContext": Context, "LaunchDescription": list},
     "launch.actions": {
         "DeclareLaunchArgument": DeclareLaunchArgument,
+        "LogInfo": LogInfo,
         "OpaqueFunction": OpaqueFunction,
         "SetEnvironmentVariable": SetEnvironmentVariable,
         "Shutdown": Shutdown,

@@ -24,6 +24,7 @@ from emu_perception.messages.topics import IMAGE_OUTPUTS, POINTS_TOPIC
 from emu_perception.resources import find_resource
 from emu_perception.ros.bag_player import parse as player_options
 from emu_perception.ros.parameters import Settings, declare_parameters
+from emu_perception.transport import PROFILE_VARIABLE, PROFILES
 
 from .launch_stand_ins import (
     SHARE,
@@ -32,6 +33,7 @@ from .launch_stand_ins import (
     Context,
     DeclareLaunchArgument,
     LaunchedNode,
+    LogInfo,
     OpaqueFunction,
     ProcessExited,
     SetEnvironmentVariable,
@@ -71,6 +73,7 @@ def launch(
     context = Context({}, dict(environment or {}))
     assert arguments.keys() <= declared(description).keys()
     nodes: dict[str, dict[str, Any]] = {}
+    messages: list[str] = []
     pending = list(description)
     while pending:
         action = pending.pop(0)
@@ -81,6 +84,8 @@ def launch(
         elif isinstance(action, SetEnvironmentVariable):
             name, value = map(context.value, action.args)
             context.environment[name] = value
+        elif isinstance(action, LogInfo):
+            messages.append(action.options["msg"])
         elif isinstance(action, OpaqueFunction):
             pending = [*action.options["function"](context), *pending]
         elif isinstance(action, LaunchedNode):
@@ -89,7 +94,7 @@ def launch(
                 nodes[action.options["executable"]] = performed(action, context)
         else:
             pytest.fail(f"an action that nobody knows: {action}")
-    return SimpleNamespace(environment=context.environment, nodes=nodes)
+    return SimpleNamespace(environment=context.environment, nodes=nodes, messages=messages)
 
 
 def performed(node: LaunchedNode, context: Context) -> dict[str, Any]:
@@ -187,6 +192,30 @@ def test_fast_dds_gets_the_profile_unless_there_is_one(description: list[Action]
     assert Path(path) == SHARE / "config" / "node" / "fastdds.xml"
     own = launch(description, {name: "/etc/own.xml"})
     assert own.environment[name] == "/etc/own.xml"
+
+
+@pytest.mark.parametrize("file", ["emu_perception.launch.py", "replay.launch.py"])
+@pytest.mark.parametrize(
+    ("free", "profile"),
+    [(1 << 30, "fastdds.xml"), (64 << 20, "fastdds_small.xml"), (1 << 20, "fastdds_udp.xml")],
+)
+def test_small_shared_memory_gets_a_profile_that_fits(
+    describe: Callable[[str], list[Action]],
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    free: int,
+    profile: str,
+) -> None:
+    monkeypatch.setattr("emu_perception.transport.free_bytes", lambda: free)
+    needed = {"bag": "/drive", "image_topic": "/camera"} if file.startswith("replay") else {}
+    found = launch(describe(file), **needed)
+    assert Path(found.environment[PROFILE_VARIABLE]).name == profile
+    assert Path(found.environment[PROFILE_VARIABLE]).is_file()
+    if free < 1 << 30:
+        (message,) = found.messages
+        assert f"{free >> 20} MiB free" in message and "--shm-size" in message
+    else:
+        assert not found.messages
 
 
 def test_rviz_only_if_asked(description: list[Action]) -> None:
@@ -309,18 +338,25 @@ def test_nav2_knows_every_class_and_topic() -> None:
         assert encodings == {"segmentation_topic": "mono8", "confidence_topic": "mono8"}
 
 
-def test_fast_dds_profile() -> None:
-    root = ElementTree.parse(find_resource("config", "node", "fastdds.xml")).getroot()
+@pytest.mark.parametrize("name", PROFILES)
+def test_fast_dds_profile(name: str) -> None:
+    root = ElementTree.parse(find_resource("config", "node", name)).getroot()
     namespace = {"dds": "http://www.eprosima.com"}
     transports = {
         t.findtext("dds:transport_id", namespaces=namespace): t
         for t in root.iterfind(".//dds:transport_descriptor", namespace)
     }
-    memory = transports["shared_memory"]
-    assert memory.findtext("dds:type", namespaces=namespace) == "SHM"
-    assert int(memory.findtext("dds:segment_size", namespaces=namespace) or 0) == 64 << 20
-    # A message holds more than one 1080p image.
-    assert int(memory.findtext("dds:maxMessageSize", namespaces=namespace) or 0) > 1920 * 1080 * 3
+    if "shared_memory" in transports:
+        memory = transports["shared_memory"]
+        assert memory.findtext("dds:type", namespaces=namespace) == "SHM"
+        segment = int(memory.findtext("dds:segment_size", namespaces=namespace) or 0)
+        # One of the camera's and one of the node's fit.
+        assert 2 * segment < PROFILES[name]
+        # A message holds more than one 1080p image, a segment two.
+        largest = int(memory.findtext("dds:maxMessageSize", namespaces=namespace) or 0)
+        assert largest > 1920 * 1080 * 3 and 2 * largest <= segment
+    else:
+        assert PROFILES[name] == 0
     participant = root.find(".//dds:participant", namespace)
     assert participant is not None
     assert participant.get("is_default_profile") == "true"

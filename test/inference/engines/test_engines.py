@@ -96,7 +96,7 @@ def test_choices() -> None:
     assert choose_precision("auto", cuda) == "fp16" and choose_precision("auto", cpu) == "fp32"
     with pytest.raises(
         ValueError,
-        match="engine must be auto, openvino, onnxruntime, pytorch, .*, got 'magic'",
+        match=r"engine must be auto, openvino, onnxruntime, pytorch, .*, got 'magic'",
     ):
         choose_engine("magic", cpu)
     with pytest.raises(ValueError, match="runs on the CPU"):
