@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from emu_perception.benchmark.cases import LABELS
-from emu_perception.inference.engines.base import PRECISIONS
+from emu_perception.inference.engines.pytorch import DTYPES
 from emu_perception.labels import load_label_set
 
 DEPTHS = {
@@ -66,7 +66,7 @@ def make_peer(
     """
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-    place: dict[str, Any] = {"device": device, "dtype": PRECISIONS[precision]}
+    place: dict[str, Any] = {"device": device, "dtype": DTYPES[precision]}
     network = SegformerForSemanticSegmentation(SegformerConfig(**peer_settings(backbone)))
     network = network.eval().to(**place)
     run: Callable[[torch.Tensor], Any] = network

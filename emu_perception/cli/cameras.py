@@ -84,7 +84,8 @@ def read_intrinsics(path: Path, width: int, height: int) -> Intrinsics:
             matrix = projection if known else values["camera_matrix"]["data"]
             row = 4 if known else 3
             numbers = [float(matrix[i]) for i in (0, row + 1, 2, row + 2)]
-        return Intrinsics(*numbers, int(size[0]), int(size[1]))
+        fx, fy, cx, cy = numbers
+        return Intrinsics(fx, fy, cx, cy, int(size[0]), int(size[1]))
     except _UNREADABLE as error:
         raise ValueError(
             f"{path} holds no intrinsics: expected the camera_info YAML of ROS's calibration, or "

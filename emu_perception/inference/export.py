@@ -246,7 +246,8 @@ def _unfolded(model: LoadedModel) -> LoadedModel:
 
 
 def _intrinsics(image: np.ndarray, camera: np.ndarray) -> Intrinsics:
-    return Intrinsics(*map(float, camera), image.shape[1], image.shape[0])
+    fx, fy, cx, cy = map(float, camera)
+    return Intrinsics(fx, fy, cx, cy, image.shape[1], image.shape[0])
 
 
 def _whole_graph(deployed: DeployedModel) -> Run:

@@ -99,6 +99,11 @@ class EmuNode(LifecycleNodeMixin, Node):
         """Label of the lifecycle state."""
         return self._state
 
+    @property
+    def statistics(self) -> Statistics:
+        """Counters of a node with one camera."""
+        return self._statistics
+
     # Lifecycle transitions: an exception in one would vanish, so they are caught and logged.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:

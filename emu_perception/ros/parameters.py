@@ -326,11 +326,11 @@ def find_problem(changed: Iterable[Parameter], configured: bool) -> str:
         spec = _FIELDS.get(parameter.name)
         if spec is None:
             continue
-        value: Any = _value(parameter)
+        value = _value(parameter)
         if type(value) is not type(spec.default):
             kind, hint = _TYPE_NAMES[type(spec.default)]
             return f"parameter '{parameter.name}' must be {kind}{hint}, not {parameter.value!r}"
-        if parameter.name == "cameras" and (problem := _camera_problem(value)):
+        if isinstance(value, tuple) and (problem := _camera_problem(value)):
             return problem
         choices = spec.metadata["choices"]
         if choices and parameter.value not in choices:

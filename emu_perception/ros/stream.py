@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-from rclpy.lifecycle.node import LifecycleNodeMixin
+from typing import TYPE_CHECKING, Any
 
 from emu_perception.messages.errors import BadInput
 from emu_perception.ros.heights import Heights
@@ -36,7 +34,7 @@ class CameraStream:
 
     def __init__(
         self,
-        node: LifecycleNodeMixin,
+        node: Any,
         name: str,
         predictor: Predictor,
         heights: Heights,

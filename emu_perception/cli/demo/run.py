@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from emu_perception.cli.demo.drive import image_stamps
-from emu_perception.inference.model_file import LoadedModel, open_model
+from emu_perception.inference.model_file import DeployedModel, LoadedModel, open_model
 from emu_perception.processes import (
     Child,
     Children,
@@ -141,7 +141,7 @@ def run_demo(
     return _summary(sent, received, node_start)
 
 
-def recorded_topics(model: LoadedModel) -> list[str]:
+def recorded_topics(model: LoadedModel | DeployedModel) -> list[str]:
     """Those of the maps that the node publishes of a model, as far as the demo shows them.
 
     Raises:

@@ -59,8 +59,9 @@ def compile_settings(precision: str) -> dict[str, Any]:
 class Source(Protocol):
     """Where compiled networks come from."""
 
-    outputs: Sequence[str]
-    """Tasks, and `features`, in the order of the network's outputs."""
+    @property
+    def outputs(self) -> Sequence[str]:
+        """Tasks, and `features`, in the order of the network's outputs."""
 
     def compile(self, size: tuple[int, int]) -> Any:
         """The network for pixels `(1, 3, h, w)` float32 of a size, with rays also for a camera."""
