@@ -11,7 +11,7 @@ from typing import Any
 
 from emu_perception.benchmark.measure import describe_machine
 from emu_perception.benchmark.soak.plan import PHASE_SECONDS, CameraPhase, phases
-from emu_perception.benchmark.soak.samples import Check, Sample, judge, take_sample
+from emu_perception.benchmark.soak.samples import Check, Sample, judge, take_sample, uncounted
 from emu_perception.processes import (
     Child,
     Children,
@@ -25,8 +25,8 @@ from emu_perception.processes import (
 SAMPLE_SECONDS = 1.0
 START_SECONDS = 300.0
 """For the node to import, load and compile."""
-SETTLE_SECONDS = 20.0
-"""For the last images to be answered."""
+SETTLE_SECONDS = 120.0
+"""At most, for the last images to be answered."""
 
 
 @dataclass
@@ -105,7 +105,11 @@ class Soak:
                     break
                 self._run_camera(children, node, robot, phase, number)
             self._progress("Waiting for the last images")
-            self._watch(node, robot, SETTLE_SECONDS)
+            deadline = time.monotonic() + SETTLE_SECONDS
+            self._watch(node, robot, 2 * SAMPLE_SECONDS)
+            # Images are in hand until then; a transition waits for an engine that compiles.
+            while time.monotonic() < deadline and uncounted(self._result.status):
+                self._watch(node, robot, SAMPLE_SECONDS)
         result = self._result
         if not result.status:
             raise node.failure("The node published no diagnostics.")

@@ -79,14 +79,16 @@ def take_sample(process: int, minutes: float, status: Mapping[str, str]) -> Samp
 
 
 def uncounted(status: Mapping[str, str]) -> int:
-    """Received images that were neither answered nor counted as dropped or refused."""
+    """Received images that were neither answered nor counted as dropped, refused or not wanted."""
     refused = sum(
         int(value)
         for key, value in status.items()
         if key.startswith("bad input: ") and key.removeprefix("bad input: ") not in REFUSED
     )
-    counted = sum(int(status[key]) for key in ("answered", "dropped for a newer one", "not wanted"))
-    return int(status["received"]) - counted - refused
+    counted = sum(
+        int(status.get(key, 0)) for key in ("answered", "dropped for a newer one", "not wanted")
+    )
+    return int(status.get("received", 0)) - counted - refused
 
 
 def judge(samples: Sequence[Sample], status: Mapping[str, str]) -> list[Check]:
