@@ -151,7 +151,10 @@ class DeepSubEnsemble(nn.Module):
         _check_members(members)
         self.tasks = check_tasks(tasks, classes)
         self.encoder = build_encoder(
-            backbone, dropout=dropout, drop_path=drop_path, channels=input_channels(rays)
+            backbone,
+            dropout=dropout if backbone.startswith("mit_") else 0.0,
+            drop_path=drop_path,
+            channels=input_channels(rays),
         )
         outputs = {"semantic": classes or 0, "depth": depth_channels(depth_variance)}
         channels = feature_widths(self.encoder)

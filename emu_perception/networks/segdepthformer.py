@@ -67,7 +67,10 @@ class SegDepthFormer(nn.Module):
         self.epistemic = split_uncertainty
         self.depth_variance = depth_variance
         self.encoder = build_encoder(
-            backbone, dropout=dropout, drop_path=drop_path, channels=input_channels(rays)
+            backbone,
+            dropout=dropout if backbone.startswith("mit_") else 0.0,
+            drop_path=drop_path,
+            channels=input_channels(rays),
         )
         extra = int(split_uncertainty)
         outputs = {

@@ -61,9 +61,7 @@ def _parameter(
 class Settings:
     """Values of all parameters at one moment; the fields are the parameters."""
 
-    autostart: bool = _parameter(
-        True, "Configure and activate without being asked.", change=AT_START
-    )
+    autostart: bool = _parameter(True, "Configure and activate at the start.", change=AT_START)
     model: str = _parameter(
         "",
         "Model file, or the name of a shipped one; empty: the default model.",
@@ -71,18 +69,21 @@ class Settings:
     )
     device: str = _parameter(
         "auto",
-        "Where the network runs: auto, cpu, cuda or cuda:N; auto takes a GPU if there is one.",
+        "Where the network runs: auto, cpu, cuda, cuda:N or, with onnxruntime, tensorrt. auto: "
+        "the CPU for a .onnx file, a GPU if there is one for a .safetensors file.",
         change=UNCONFIGURED,
     )
     precision: str = _parameter(
         "auto",
-        "Arithmetic of the network; auto: fp16 on GPUs, fp32 on CPUs.",
+        "Arithmetic of the network. auto: fp16 on GPUs; on CPUs fp32, or bf16 if CPU and file "
+        "allow it.",
         change=UNCONFIGURED,
         choices=("auto", "fp32", "fp16", "bf16"),
     )
     engine: str = _parameter(
         "auto",
-        "What runs the network; auto: OpenVINO on a CPU where it is installed, else PyTorch.",
+        "What runs the network: openvino or onnxruntime for .onnx files, openvino, pytorch, "
+        "compiled or cuda_graph for .safetensors files. auto: OpenVINO on a CPU.",
         change=UNCONFIGURED,
     )
     cameras: tuple[str, ...] = _parameter(

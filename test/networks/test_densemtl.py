@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from emu_perception import tasks as dense_tasks
 from emu_perception.networks.attention import ChannelCrossTaskAttention, SpatialCrossTaskAttention
 from emu_perception.networks.densemtl import DenseMTL
 from emu_perception.networks.exchange import FUSIONS, ExchangeBlock
-from emu_perception.networks.multitask import TASKS
 from emu_perception.networks.padnet import PADNet
+
+TASKS = tuple(dense_tasks.TASKS)
 
 
 def count(module: nn.Module) -> int:
