@@ -87,3 +87,12 @@ def test_evaluate_bag(model_file: Path, tmp_path: Path) -> None:
     printed = run("evaluate_bag.py", tmp_path / "drive", *arguments)
     figures = dict(line.split() for line in printed.splitlines())
     assert float(figures["semantic.pixel_accuracy"]) == 1
+
+
+def test_deploy_onnx(image: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    file = resolve_model_path("street_emuformer_lite0.onnx")
+    printed = run("deploy_onnx.py", file, image, 45).splitlines()
+    assert "torch imported: False" in printed
+    (agreement,) = (line for line in printed if line.startswith("labels that agree"))
+    assert float(agreement.split()[-1].rstrip("%")) > 99.5

@@ -22,7 +22,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from emu_perception.atomic import replacing
+from emu_perception.atomic import replacing, write_bytes
 from emu_perception.camera import Intrinsics
 from emu_perception.inference.deployment import CAMERA, FEATURES, PIXELS, RAW
 from emu_perception.inference.engines.activation import (
@@ -318,7 +318,7 @@ def _write(model: LoadedModel, path: Path, spec: ModelSpec) -> None:
     entry = whole.metadata_props.add()
     entry.key, entry.value = HEADER_KEY, spec.model_dump_json()
     onnx.checker.check_model(whole)
-    onnx.save(whole, str(path))
+    write_bytes(path, whole.SerializeToString())
 
 
 def prelude(spec: ModelSpec) -> str:

@@ -23,7 +23,13 @@ SIZE = (24, 32)
 
 
 def sketch(
-    seed: int, size: tuple[int, int], kind: str, *, odd_objects: bool, device: object
+    seed: int,
+    size: tuple[int, int],
+    kind: str,
+    *,
+    odd_objects: bool,
+    close_vehicles: bool,
+    device: object,
 ) -> SceneFrame:
     """In place of the renderer, which takes a second: noise, the same for the same arguments."""
     rng = np.random.default_rng(seed)

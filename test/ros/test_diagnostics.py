@@ -22,6 +22,7 @@ def counts(*distances: float | None) -> Snapshot:
         lost=0,
         lost_fraction=0.0,
         overtaken=0,
+        unwanted=0,
         time_jumps=0,
         last_received=now,
         listening_since=now,

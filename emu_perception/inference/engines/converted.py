@@ -23,7 +23,7 @@ from emu_perception.inference.deployment import FEATURES
 from emu_perception.inference.engines.activation import NetworkWithFeatures
 from emu_perception.inference.engines.base import fold
 from emu_perception.inference.engines.cache import EngineCache
-from emu_perception.inference.engines.openvino import (
+from emu_perception.inference.engines.openvino_core import (
     compile_settings,
     core,
     give_back_memory,

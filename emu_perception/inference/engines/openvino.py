@@ -7,53 +7,28 @@ Sizes that come and go are run without being compiled: see `CompiledForms`.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import functools
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import openvino
+from openvino import opset13
 
 from emu_perception.inference.deployment import CAMERA, PIXELS, network_outputs
 from emu_perception.inference.engines.base import Frame
 from emu_perception.inference.engines.forms import CompiledForms
+from emu_perception.inference.engines.openvino_core import (
+    compile_settings,
+    core,
+    give_back_memory,
+)
 from emu_perception.inference.model_file import DeployedModel, LoadedModel, ModelFileError
 from emu_perception.inference.postprocessing import MapSettings, compute_maps
 from emu_perception.inference.resampling import antialiased
-from emu_perception.inference.threads import thread_count
 from emu_perception.interrupt import interruptible
-
-# Where its telemetry package can be imported, OpenVINO reports every import and conversion over the
-# network, from a forked process each; a robot does not.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-
-import openvino  # noqa: E402
-from openvino import opset13  # noqa: E402
 
 KEPT_SIZES = 4
 """Compiled networks that are kept, one per size; the least recently used goes first."""
-
-
-@functools.cache
-def core() -> openvino.Core:
-    """The process's one core, which it keeps.
-
-    The CPU plugin of every core replaces the stack of the process's signal handlers and puts back
-    the one before it. Cores that end in another order than they began leave the main thread without
-    one: the next signal that has a handler, such as Ctrl-C, ends the process.
-    """
-    return openvino.Core()
-
-
-def compile_settings(precision: str) -> dict[str, Any]:
-    """OpenVINO's settings for one image at a time in `fp32` or `bf16`."""
-    return {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-        "INFERENCE_NUM_THREADS": thread_count(),
-    }
 
 
 class Source(Protocol):
@@ -174,10 +149,3 @@ def _as_input(value: Any, shape: list[int]) -> Any:
     for target in list(value.get_target_inputs()):
         target.replace_source_output(parameter.output(0))
     return parameter
-
-
-def give_back_memory() -> None:
-    """Return what compiling took, up to 1.6 GB at 1920 x 1080, to the system: the GNU C library
-    would keep it."""
-    with contextlib.suppress(AttributeError, OSError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)

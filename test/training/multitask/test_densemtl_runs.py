@@ -24,7 +24,7 @@ from emu_perception.labels import load_label_set
 from emu_perception.resources import find_resource
 from emu_perception.training import run
 from emu_perception.training.config import TrainConfig
-from emu_perception.training.config_file import load_config
+from emu_perception.training.config_file import load_config, read_values
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -38,7 +38,7 @@ def one_thread() -> object:
 def small(out: Path, scenes: Path) -> dict:
     """The shipped configuration with a few small scenes."""
     path = find_resource("config", "train", "scenes", "densemtl_sdn.yaml")
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    values = read_values(path)
     for split in (values["data"]["train"][0], values["data"]["validation"]):
         split |= {"root": str(scenes), "options": {"count": 4, "size": [64, 96]}}
     values["data"] |= {"crop": [64, 96], "batch_size": 2, "workers": 0}
