@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from emu_perception import Intrinsics, Predictor
+from emu_perception.inference.model_file import resolve_model_path
 from emu_perception.recordings import BagWriter
 from emu_perception.recordings.image_messages import image_message
 

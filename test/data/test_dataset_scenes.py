@@ -28,8 +28,8 @@ def sketch(
     kind: str,
     *,
     odd_objects: bool,
-    close_vehicles: bool,
-    device: object,
+    close_vehicles: bool = False,
+    device: object = None,
 ) -> SceneFrame:
     """In place of the renderer, which takes a second: noise, the same for the same arguments."""
     rng = np.random.default_rng(seed)
