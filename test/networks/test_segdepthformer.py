@@ -172,9 +172,15 @@ def test_other_backbones_serve(name: str) -> None:
         ({"backbone": "vit_tiny_patch16_224", "classes": 3}, "1/4, 1/8, 1/16 and 1/32"),
         ({"backbone": "mit_b0", "tasks": ["normals"]}, "tasks must be"),
         ({"backbone": "mit_b0"}, "number of classes"),
-        ({"backbone": "resnet18", "classes": 3, "dropout": 0.2}, "Mix Transformers"),
     ],
 )
 def test_refusals_say_why(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SegDepthFormer(**arguments)
+
+
+def test_dropout_samples_decoders_alone_where_the_encoder_has_none() -> None:
+    network = SegDepthFormer("resnet18", 3, width=16, dropout=0.2)
+    assert {network.decoder(task).dropout.p for task in network.tasks} == {0.2}
+    with pytest.raises(ValueError, match="Mix Transformers"):
+        build_encoder("resnet18", dropout=0.2)
