@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from emu_perception.data import Dataset, derive
 from emu_perception.evaluation.result import write_json
 from emu_perception.experiments import assess
 from emu_perception.experiments.study_config import (
@@ -95,9 +96,10 @@ def _score(config: StudyConfig, row: StudyRow, unit: Unit, device: str) -> dict[
             },
         }
     model = _model(config, row, unit, device)
-    datasets = {name: open_dataset(data) for name, data in tests.items()}
-    for name, data in tests.items():
-        assess.check_not_fitted_on(model, data, datasets[name])
+    opened = {name: open_dataset(data) for name, data in tests.items()}
+    datasets = with_a_task(opened, model.spec.tasks)
+    for name in datasets:
+        assess.check_not_fitted_on(model, tests[name], datasets[name])
     about["parameters"] = assess.count_parameters(model)
     about["calibration"] = model.spec.calibration.model_dump()
     predictor = Predictor(model, device, engine="pytorch")
@@ -111,6 +113,25 @@ def _score(config: StudyConfig, row: StudyRow, unit: Unit, device: str) -> dict[
         if validation is not None:
             figures[VALIDATION] = model.spec.metrics.get(validation.title, {})
     return {**about, **figures}
+
+
+def with_a_task(datasets: Mapping[str, Dataset], tasks: Sequence[str]) -> dict[str, Dataset]:
+    """The data sets that have labels for one of a model's tasks, such as none of depth alone for a
+    network of classes.
+
+    Raises:
+        ValueError: there are none.
+    """
+    found = {
+        name: dataset
+        for name, dataset in datasets.items()
+        if set(derive(dataset, tasks).tasks) & set(tasks)
+    }
+    if not found:
+        raise ValueError(
+            f"none of the tests {', '.join(datasets)} has labels for {', '.join(tasks)}"
+        )
+    return found
 
 
 def _model(config: StudyConfig, row: StudyRow, unit: Unit, device: str) -> LoadedModel:

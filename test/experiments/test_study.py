@@ -10,7 +10,8 @@ import yaml
 from typer.testing import CliRunner
 
 from emu_perception.cli import app
-from emu_perception.experiments.study import _score
+from emu_perception.data import PartiallyAnnotated
+from emu_perception.experiments.study import _score, with_a_task
 from emu_perception.experiments.study_config import (
     StudyConfig,
     Unit,
@@ -20,6 +21,8 @@ from emu_perception.experiments.study_report import markdown
 from emu_perception.experiments.study_summary import student_interval, summarise
 from emu_perception.inference.model_file import load_model, read_spec
 from emu_perception.training.config_file import load_config, merged
+from emu_perception.training.data_config import DatasetConfig
+from emu_perception.training.data_module import open_dataset
 from emu_perception.training.settings import ConfigError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -347,6 +350,16 @@ def test_a_row_has_several_gains_in_columns_of_their_own(tmp_path: Path) -> None
     twice = values(tmp_path, tmp_path / "out", **changes)
     with pytest.raises(ValueError, match="same column"):
         StudyConfig.model_validate(twice)
+
+
+def test_a_row_is_scored_where_there_are_labels_of_its_tasks(tmp_path: Path) -> None:
+    both = open_dataset(DatasetConfig(name="scenes", split="test", options={"count": 1}))
+    alone = PartiallyAnnotated(both, ["depth", "normals"], "one")
+    datasets = {"both": both, "depth": alone}
+    assert list(with_a_task(datasets, ["semantic"])) == ["both"]
+    assert list(with_a_task(datasets, ["semantic", "depth"])) == ["both", "depth"]
+    with pytest.raises(ValueError, match="none of the tests depth has labels for semantic"):
+        with_a_task({"depth": alone}, ["semantic"])
 
 
 def test_a_small_study_from_end_to_end(tmp_path: Path) -> None:
