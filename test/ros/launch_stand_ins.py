@@ -79,6 +79,10 @@ class DeclareLaunchArgument(Action):
     pass
 
 
+class IncludeLaunchDescription(Action):
+    pass
+
+
 class LogInfo(Action):
     pass
 
@@ -108,6 +112,7 @@ STAND_INS: dict[str, dict[str, Any]] = {
     "launch": {"LaunchContext": Context, "LaunchDescription": list},
     "launch.actions": {
         "DeclareLaunchArgument": DeclareLaunchArgument,
+        "IncludeLaunchDescription": IncludeLaunchDescription,
         "LogInfo": LogInfo,
         "OpaqueFunction": OpaqueFunction,
         "SetEnvironmentVariable": SetEnvironmentVariable,
@@ -116,6 +121,7 @@ STAND_INS: dict[str, dict[str, Any]] = {
     "launch.events": {},
     "launch.events.process": {"ProcessExited": ProcessExited},
     "launch.conditions": {"IfCondition": IfCondition},
+    "launch.launch_description_sources": {"PythonLaunchDescriptionSource": lambda path: path},
     "launch.substitutions": {
         "EnvironmentVariable": EnvironmentVariable,
         "LaunchConfiguration": LaunchConfiguration,

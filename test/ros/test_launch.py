@@ -32,6 +32,7 @@ from .launch_stand_ins import (
     Action,
     Context,
     DeclareLaunchArgument,
+    IncludeLaunchDescription,
     LaunchedNode,
     LogInfo,
     OpaqueFunction,
@@ -319,6 +320,23 @@ def parametrized_node() -> Iterator[Node]:
 
 def test_ros_reads_the_parameters_file(parametrized_node: Node) -> None:
     assert declare_parameters(parametrized_node) == Settings()
+
+
+def test_the_nav2_example_manages_the_node_without_a_bond(
+    describe: Callable[[str], list[Action]],
+) -> None:
+    actions = describe("../examples/nav2/bringup.launch.py")
+    (manager,) = (a for a in actions if isinstance(a, LaunchedNode))
+    (parameters,) = manager.options["parameters"]
+    assert parameters["bond_timeout"] == 0.0 and parameters["node_names"] == ["emu_perception"]
+    (node,) = (a for a in actions if isinstance(a, IncludeLaunchDescription))
+    context = Context({name: name for name in declared(actions)}, {})
+    assert Path(node.args[0].perform(context)) == LAUNCH_FILE
+    given = {k: context.value(v) for k, v in node.options["launch_arguments"]}
+    assert given.keys() <= declared(describe(LAUNCH_FILE.name)).keys()
+    file = yaml.safe_load(Path(given["params_file"]).read_text("utf-8"))["/**"]["ros__parameters"]
+    assert {k: type(v) for k, v in file.items()} == {k: type(DEFAULTS[k]) for k in file}
+    assert file["autostart"] is False and file["max_height"] < 10
 
 
 def test_nav2_knows_every_class_and_topic() -> None:
