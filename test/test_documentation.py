@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 from collections.abc import Iterator
@@ -79,7 +80,11 @@ def test_yaml_blocks_are_valid(code: str, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setenv("CAMVID", "/data/camvid")
     values = yaml.safe_load(code)
-    if "classes" in values:
+    if "/**" in values:
+        settings = pytest.importorskip("emu_perception.ros.parameters").Settings
+        given = values["/**"]["ros__parameters"]
+        assert given.keys() <= {field.name for field in dataclasses.fields(settings)}
+    elif "classes" in values:
         LabelSet.from_dict(values)
     elif "rows" in values:
         TableConfig.model_validate(values)

@@ -58,7 +58,7 @@ def describe(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[Action]]:
         module = ModuleType(name)
         module.__dict__.update(content)
         monkeypatch.setitem(sys.modules, name, module)
-    return lambda name: runpy.run_path(str(LAUNCH_FILE.with_name(name)))[
+    return lambda name: runpy.run_path(str(LAUNCH_FILE.parent / name))[
         "generate_launch_description"
     ]()
 
@@ -325,7 +325,7 @@ def test_ros_reads_the_parameters_file(parametrized_node: Node) -> None:
 def test_the_nav2_example_manages_the_node_without_a_bond(
     describe: Callable[[str], list[Action]],
 ) -> None:
-    actions = describe("../examples/nav2/bringup.launch.py")
+    actions = describe(str(LAUNCH_FILE.parents[1] / "examples" / "nav2" / "bringup.launch.py"))
     (manager,) = (a for a in actions if isinstance(a, LaunchedNode))
     (parameters,) = manager.options["parameters"]
     assert parameters["bond_timeout"] == 0.0 and parameters["node_names"] == ["emu_perception"]
