@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; what is there then takes its place once it is on disk.
+    """A temporary path next to `path`; its file replaces `path` once it is on disk.
 
     Several processes may do so at once: the last one wins. The folder is created. What is no
     ordinary file, such as `/dev/stdout`, is written to as it is.

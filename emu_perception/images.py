@@ -54,7 +54,7 @@ class ImageFile:
     height: int
     width: int
     data: bytes | memoryview
-    """What a decoder may be given; of a PNG without text, colour profiles and the like."""
+    """Data for the decoder; of a PNG without text and colour profiles."""
 
     def decode(self, flags: int = COLOR) -> np.ndarray:
         """`(H, W)` or `(H, W, C)` in OpenCV's order (BGR).
@@ -153,7 +153,7 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_KEPT = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND")
-"""What pixels and their orientation need; the others hold text and colour profiles."""
+"""Chunks for pixels and orientation; the others hold text and colour profiles."""
 
 
 def _png_chunks(data: memoryview) -> Iterator[tuple[bytes, int, int]]:
@@ -281,7 +281,7 @@ _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES = 256, 257, 258, 259, 277
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
 _TIFF_COMPRESSIONS = {1: "none", 5: "LZW", 8: "Deflate", 32946: "Deflate", 32773: "PackBits"}
 _LARGEST_TILE_EDGE = 256
-"""What a tile may be larger than the image."""
+"""Pixels by which a tile may exceed the image."""
 
 
 def _read_tiff(data: memoryview) -> ImageFile:

@@ -92,7 +92,7 @@ class LabelSet:
         """Read `{"name": …, "classes": [{"name": …, "color": [r, g, b], "depth": bool}, …]}`.
 
         Raises:
-            ValueError: a key is missing or a value is out of range; the message says which.
+            ValueError: a key is missing or a value is out of range; the message names it.
         """
         try:
             classes = values["classes"]

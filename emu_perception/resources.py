@@ -1,4 +1,4 @@
-"""Where the package's own files lie: label sets, configurations, shipped models."""
+"""Locations of the package's files: label sets, configurations, models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts the node, and RViz if asked: `ros2 launch emu_perception emu_perception.launch.py`."""
+"""Starts the node, and optionally RViz: `ros2 launch emu_perception emu_perception.launch.py`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PARAMETERS = {
     "autostart": "whether the node configures and activates itself",
     "use_sim_time": "take the time from /clock",
 }
-"""Arguments that are parameters of the node; empty leaves what the params file says."""
+"""Arguments that are parameters of the node; empty keeps the value of the parameter file."""
 RVIZ_TOPICS = (
     "overlay",
     "points",
@@ -73,7 +73,7 @@ def start_node(context: LaunchContext) -> list[Node]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What `ros2 launch` runs."""
+    """Return the description that `ros2 launch` runs."""
     arguments = [
         DeclareLaunchArgument(name, default_value=default, description=description)
         for name, (default, description) in ARGUMENTS.items()

@@ -23,7 +23,7 @@ from launch import LaunchContext, LaunchDescription  # type: ignore[attr-defined
 
 PACKAGE = "emu_perception"
 REPORT_SECONDS = "60"
-"""For the evaluator to write its report before it is asked again to end."""
+"""For the evaluator to write its report before it receives another signal."""
 ARGUMENTS = {
     "bag": (None, "rosbag2 folder, .mcap or .db3 file"),
     "image_topic": (None, "the recording's image topic, without /compressed"),
@@ -107,7 +107,7 @@ def end(event: ProcessExited, context: LaunchContext) -> list[Shutdown]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What `ros2 launch` runs."""
+    """Return the description that `ros2 launch` runs."""
     arguments = [
         DeclareLaunchArgument(name, default_value=default, description=description)
         for name, (default, description) in ARGUMENTS.items()

@@ -15,8 +15,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-CODE = ("examples", "setup.py")
-PAGES = ("README.md", "CHANGELOG.rst", "CONTRIBUTING.md", "SECURITY.md", "docs")
+CODE = (
+    "emu_perception/cli",
+    "emu_perception/inference",
+    "emu_perception/messages",
+    "emu_perception/recordings",
+    "emu_perception/ros",
+    "emu_perception/visualization",
+    "examples",
+    "launch",
+    "setup.py",
+)
+"""Checked code: everything that users and robots see."""
+PAGES = ("README.md", "CHANGELOG.rst", "CONTRIBUTING.md", "SECURITY.md", "docs", "config/node")
 FRAGMENT = re.compile(r"(Of|What|Such|Those|Whose|Where|As)\b")
 PLAINER = {
     r"says?": "outputs, contains, states",

@@ -1,4 +1,4 @@
-"""`emu benchmark`: what things cost on this machine."""
+"""`emu benchmark`: measure speed and memory on this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from emu_perception.benchmark.node_results import NodeBenchmark
 
-app = typer.Typer(help="Measure what things cost on this machine.", no_args_is_help=True)
+app = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
 
 
 @app.callback(invoke_without_command=True)
@@ -26,45 +26,46 @@ def engines(
             "--model",
             "-m",
             help="mit_b0 … mit_b5 (random weights, 40 classes and depth), a model file, or a "
-            "shipped model's name; again for more.",
+            "shipped model's name. Can be repeated.",
             show_default="mit_b0 and mit_b2",
         ),
     ] = None,
     engine: Annotated[
-        list[str] | None, typer.Option(help="Again for more.", show_default="auto")
+        list[str] | None, typer.Option(help="Can be repeated.", show_default="auto")
     ] = None,
     size: Annotated[
         list[str] | None,
-        typer.Option(help="WIDTHxHEIGHT; again for more.", show_default="640x480"),
+        typer.Option(help="WIDTHxHEIGHT. Can be repeated.", show_default="640x480"),
     ] = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option(help="auto, fp32, fp16 or bf16; again for more.", show_default="auto"),
+        typer.Option(help="auto, fp32, fp16 or bf16. Can be repeated.", show_default="auto"),
     ] = None,
     device: DeviceOption = "auto",
     members: Annotated[
-        int | None, typer.Option(min=2, help="Also a Deep Ensemble and Sub-Ensemble of so many.")
+        int | None,
+        typer.Option(min=2, help="Also time a Deep Ensemble and Sub-Ensemble of this size."),
     ] = None,
     peer: Annotated[
         list[str] | None,
         typer.Option(
-            help="Hugging Face's SegFormer beside networks with random weights: eager, compiled, "
-            "or none; again for more.",
+            help="Hugging Face's SegFormer as the baseline of random networks: eager, compiled, "
+            "or none. Can be repeated.",
             show_default="eager",
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=3, help="Measured calls of each.")] = 20,
-    warm_up: Annotated[int, typer.Option(min=1, help="Calls of each before.")] = 3,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each.")] = 2,
-    memory: Annotated[
-        bool, typer.Option(help="Run each once more, in a process of its own.")
-    ] = True,
+    rounds: Annotated[int, typer.Option(min=3, help="Measured calls of each network.")] = 20,
+    warm_up: Annotated[
+        int, typer.Option(min=1, help="Calls of each network before measuring.")
+    ] = 3,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    memory: Annotated[bool, typer.Option(help="Measure memory in separate processes.")] = True,
     check: Annotated[
         bool,
         typer.Option(
             "--check",
-            help="Measure what must hold on this machine, in place of what the options name; the "
-            "exit status is 1 where it does not.",
+            help="Check the limits for this machine instead of the options' networks; the "
+            "exit status is 1 if one is exceeded.",
         ),
     ] = False,
     json_file: Annotated[
@@ -74,7 +75,7 @@ def engines(
         Path | None, typer.Option("--markdown", help="File to write the tables to.")
     ] = None,
 ) -> None:
-    """Time networks by engines, sizes and precisions, beside a peer in the same rounds."""
+    """Time networks by engine, size and precision, in turns with a baseline."""
     if context.invoked_subcommand is not None:
         return
     sizes = [parse_size(text) for text in size or ["640x480"]]
@@ -147,32 +148,34 @@ def node(
         typer.Option(
             min=0.1,
             max=1000,
-            help="Hz of the images for timing.",
+            help="Rate of the images for timing, Hz.",
             show_default="half of what the predictor alone reaches",
         ),
     ] = None,
     camera_size: Annotated[
-        str, typer.Option(help="WIDTHxHEIGHT of the images whose delivery is counted.")
+        str, typer.Option(help="WIDTHxHEIGHT of the images for counting losses.")
     ] = "1920x1080",
-    camera_rate: Annotated[float, typer.Option(min=0.1, max=1000, help="Hz of these.")] = 30.0,
+    camera_rate: Annotated[
+        float, typer.Option(min=0.1, max=1000, help="Rate of these images, Hz.")
+    ] = 30.0,
     sweep: Annotated[
         bool,
         typer.Option(
             "--sweep",
-            help="Also both sizes at 10, 30 and 60 Hz and at the highest rate that is sustained.",
+            help="Also both sizes at 10, 30 and 60 Hz, and at the highest sustained rate.",
         ),
     ] = False,
     check: Annotated[
         bool,
-        typer.Option("--check", help="The exit status is 1 where what must hold does not."),
+        typer.Option("--check", help="The exit status is 1 if a limit is exceeded."),
     ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="File to write the figures to.")
     ] = None,
 ) -> None:
-    """Count the frames that the node loses, and time what it adds to the network.
+    """Count the frames that the node loses, and time its overhead.
 
-    Camera, node and subscriber are processes of their own, in a ROS domain of their own.
+    Camera, node and subscriber are separate processes in a separate ROS domain.
     """
     height_width, camera_height_width = parse_size(size), parse_size(camera_size)
 
@@ -225,22 +228,24 @@ def node(
 
 @app.command()
 def distillation(
-    config: Annotated[Path, typer.Option("--config", "-c", help="Of the student.")],
-    members: Annotated[int, typer.Option("--members", "-n", min=1, help="Of its teacher.")] = 10,
+    config: Annotated[Path, typer.Option("--config", "-c", help="YAML file of the student.")],
+    members: Annotated[
+        int, typer.Option("--members", "-n", min=1, help="Members of its teacher.")
+    ] = 10,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="In place of the configuration's.")
+        int | None, typer.Option(min=1, help="Replaces that of the configuration.")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of each kind.")] = 10,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     check: Annotated[
         bool,
-        typer.Option("--check", help="The exit status is 1 where a step takes over 3 plain ones."),
+        typer.Option("--check", help="The exit status is 1 if a step takes over 3 plain ones."),
     ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="File to write the figures to.")
     ] = None,
 ) -> None:
-    """Time and memory of a training step with a teacher, beside those of a plain step."""
+    """Measure a training step with a teacher, compared with a plain step."""
     from rich.console import Console
     from rich.table import Table
 
@@ -282,18 +287,20 @@ def distillation(
 def exchange(
     task: Annotated[
         list[str] | None,
-        typer.Option(help="Again for more.", show_default="semantic and depth"),
+        typer.Option(help="Task. Can be repeated.", show_default="semantic and depth"),
     ] = None,
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the image.")] = "640x480",
-    scale: Annotated[int, typer.Option(min=0, max=4, help="Where the block stands.")] = 1,
-    backbone: Annotated[str, typer.Option(help="Of the network around it.")] = "resnet18",
+    scale: Annotated[
+        int, typer.Option(min=0, max=4, help="Scale of the block: 0 is full size.")
+    ] = 1,
+    backbone: Annotated[str, typer.Option(help="Backbone of the network around it.")] = "resnet18",
     rounds: Annotated[int, typer.Option(min=1, help="Measured calls.")] = 5,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="File to write the figures to.")
     ] = None,
 ) -> None:
-    """What a block of DenseMTL's exchange between tasks costs on the CPU."""
+    """Measure the cost of a block of DenseMTL's exchange between tasks on the CPU."""
     from emu_perception.benchmark.exchange import exchange_cost
     from emu_perception.evaluation.result import write_json
 

@@ -21,7 +21,7 @@ ModelsOption = Annotated[
     ),
 ]
 DatasetOption = Annotated[str | None, typer.Option("--dataset", "-d", help="See emu data list.")]
-RootOption = Annotated[str | None, typer.Option(help="Folder that the data set lies in.")]
+RootOption = Annotated[str | None, typer.Option(help="Folder of the data set.")]
 LabelSetOption = Annotated[
     str | None, typer.Option(help="Change the classes of the data set to this label set.")
 ]
@@ -43,7 +43,7 @@ def evaluate(
     model: ModelsOption = None,
     dataset: DatasetOption = None,
     root: RootOption = None,
-    split: Annotated[str | None, typer.Option(help="By default the one to report on.")] = None,
+    split: Annotated[str | None, typer.Option(help="Default: the split for reporting.")] = None,
     option: DataOptions = None,
     label_set: LabelSetOption = None,
     rename: RenameOption = None,
@@ -52,28 +52,29 @@ def evaluate(
         int | None,
         typer.Option(
             min=3,
-            help="Pixels, odd: where normals are derived from depth, the neighbourhood of a fit; "
-            "that of the model's training data.",
+            help="Pixels (odd) of the neighbourhood for fitting normals; as in training.",
             show_default="5",
         ),
     ] = None,
     table: Annotated[
-        Path | None, typer.Option(help="YAML with the rows of a table of methods.")
+        Path | None, typer.Option(help="YAML file with the rows of a table of methods.")
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write the table here.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the figures to this file.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the table to this file.")] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Folder for a report as a page: diagrams, worst images.")
+        Path | None, typer.Option(help="Folder for an HTML report with diagrams and images.")
     ] = None,
     median_scaled: Annotated[
         bool,
-        typer.Option("--median-scaled", help="Scale each image's depth to its labels' median."),
+        typer.Option(
+            "--median-scaled", help="Scale the depth of each image to the median of its labels."
+        ),
     ] = False,
     void_as_inaccurate: Annotated[
         bool,
         typer.Option(
             "--void-as-inaccurate",
-            help="Count pixels without truth as inaccurate in p(accurate|certain) and its like.",
+            help="Count pixels without ground truth as inaccurate in PAvPU and related metrics.",
         ),
     ] = False,
     depth_class: Annotated[
@@ -86,12 +87,14 @@ def evaluate(
     ] = None,
     device: DeviceOption = "auto",
     engine: EngineOption = "auto",
-    replicates: Annotated[int, typer.Option(min=0, help="Bootstrap draws; 0: none.")] = 1000,
+    replicates: Annotated[
+        int, typer.Option(min=0, help="Bootstrap samples; 0: no intervals.")
+    ] = 1000,
 ) -> None:
     """Score a model, or the rows of a table, on a data set.
 
-    A single model is scored with the calibration that its file holds. What the keys of the JSON
-    mean, `emu_perception/evaluation/result.py` says; that of a table is a list, with `name`.
+    A single model is scored with the calibration of its file. The glossary of the documentation
+    explains the metrics. The JSON of a table is a list with one entry per row.
     """
     import importlib
 
@@ -132,7 +135,7 @@ def evaluate(
         config = config.model_copy(update={"void_as_inaccurate": True})
     if depth_class:
         config = config.model_copy(update={"depth_classes": depth_class})
-    if report is not None:  # what it needs had better be missing before the work than after it
+    if report is not None:  # a missing package fails before the work
         importlib.import_module("emu_perception.evaluation.report")
     with _bars() as bars:
         tasks: dict[str, Any] = {}
@@ -184,7 +187,9 @@ def calibrate(
         typer.Option("--model", "-m", help="Model file; several are a Deep Ensemble."),
     ],
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="See emu data list.")],
-    split: Annotated[str, typer.Option(help="Never the one that you report on.")] = "calibration",
+    split: Annotated[
+        str, typer.Option(help="Split to fit on; never the one for reporting.")
+    ] = "calibration",
     root: RootOption = None,
     option: DataOptions = None,
     label_set: LabelSetOption = None,
@@ -193,7 +198,7 @@ def calibrate(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="Write here, in place of the file; an ensemble of files needs it."
+            "--out", "-o", help="File to write instead of --model; needed for an ensemble."
         ),
     ] = None,
     device: DeviceOption = "auto",
@@ -201,15 +206,15 @@ def calibrate(
 ) -> None:
     """Fit temperature and depth variance scale on a split and store them in the model file.
 
-    What the split has no ground truth for stays as it was: fit the temperature on one data set and
-    the variance on another by two commands.
+    A quantity without ground truth in the split keeps its value: fit the temperature on one data
+    set and the variance on another, with two commands.
     """
     from emu_perception.experiments import assess
     from emu_perception.inference.methods import load_models
     from emu_perception.inference.model_file import is_half, save_model
 
     if len(model) > 1 and out is None:
-        raise typer.BadParameter("several files are one ensemble: say with --out where to write it")
+        raise typer.BadParameter("several files are one ensemble: give --out for its file")
     loaded = load_models(model)
     data = _data(dataset, root, split, option, label_set, rename)
     _check_classes(data, allow_unmatched)

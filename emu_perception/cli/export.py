@@ -21,7 +21,7 @@ def export(
         Path | None,
         typer.Argument(
             help="File to write: .onnx or .engine (TensorRT).",
-            show_default="NAME.onnx beside NAME.safetensors",
+            show_default="NAME.onnx next to NAME.safetensors",
         ),
     ] = None,
     model: ModelOption = "",

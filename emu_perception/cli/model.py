@@ -1,4 +1,4 @@
-"""`emu model`: what is in a model file, and files made from others."""
+"""`emu model`: print and convert model files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Look into model files, and make one of another.", no_args_is_help=True)
+app = typer.Typer(help="Print and convert model files.", no_args_is_help=True)
 
 
 @app.callback()
@@ -19,7 +19,7 @@ def _group() -> None:
 def info(
     file: Annotated[str, typer.Argument(help="Model file, or a shipped model's name.")] = "",
 ) -> None:
-    """Print everything a model file says about itself."""
+    """Print the description in a model file."""
     import math
 
     from rich.console import Console

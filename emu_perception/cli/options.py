@@ -37,7 +37,7 @@ IntrinsicsOption = Annotated[
 
 DataOptions = Annotated[
     list[str] | None,
-    typer.Option("--option", help="NAME=VALUE of the data set, such as count=50; again for more."),
+    typer.Option("--option", help="Option of the data set, NAME=VALUE. Can be repeated."),
 ]
 
 
@@ -49,7 +49,7 @@ def parse_options(texts: list[str] | None) -> dict[str, Any]:
     for text in texts or []:
         name, separator, value = text.partition("=")
         if not separator:
-            raise typer.BadParameter(f"--option wants NAME=VALUE, got '{text}'")
+            raise typer.BadParameter(f"--option expects NAME=VALUE, got '{text}'")
         try:
             values[name] = parse_yaml(value, f"--option {name}")
         except ValueError as error:

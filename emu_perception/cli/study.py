@@ -79,5 +79,5 @@ def _run_processes(config: Path, units: list[Unit], jobs: int, device: str) -> N
     with ThreadPoolExecutor(jobs) as pool:
         failed = [unit for unit, code in zip(units, pool.map(run, units)) if code]
     if failed:
-        typer.echo(f"{failed[0]} failed; its output says why", err=True)
+        typer.echo(f"{failed[0]} failed; see its output", err=True)
         raise typer.Exit(1)

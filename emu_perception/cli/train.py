@@ -15,11 +15,14 @@ ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file; see config/train.")
 ]
 OutputOption = Annotated[
-    str | None, typer.Option("--out", "-o", help="Folder of the run, in place of the file's.")
+    str | None,
+    typer.Option("--out", "-o", help="Folder of the run; replaces that of the configuration."),
 ]
-SeedOption = Annotated[int | None, typer.Option(min=0, help="In place of the configuration's.")]
+SeedOption = Annotated[
+    int | None, typer.Option(min=0, help="Seed; replaces that of the configuration.")
+]
 ResumeOption = Annotated[
-    str, typer.Option(help="auto (continue an interrupted run), never, or a checkpoint.")
+    str, typer.Option(help="auto (continue an interrupted run), never, or a checkpoint file.")
 ]
 
 
@@ -80,16 +83,16 @@ def distill(
     config: ConfigOption = None,
     teacher: Annotated[
         list[str] | None,
-        typer.Option("--teacher", "-t", help="Model files, in place of the configuration's."),
+        typer.Option("--teacher", "-t", help="Model file of the teacher. Can be repeated."),
     ] = None,
     start_from: Annotated[
-        str | None, typer.Option(help="The trained network that the student starts from.")
+        str | None, typer.Option(help="Trained model that the student starts from.")
     ] = None,
     out: OutputOption = None,
     seed: SeedOption = None,
     resume: ResumeOption = "auto",
 ) -> None:
-    """Train a student on labels and on what a frozen teacher says (EMUFormer)."""
+    """Train a student on labels and on the predictions of a frozen teacher (EMUFormer)."""
     from emu_perception.training.loss_config import DistillationConfig
     from emu_perception.training.run import train as run
     from emu_perception.training.settings import ConfigError
@@ -109,7 +112,7 @@ def distill(
 
 def _load(config: Path | None, out: str | None, seed: int | None) -> Any:
     if config is None:
-        raise typer.BadParameter("name a configuration: --config config/train/….yaml")
+        raise typer.BadParameter("give a configuration: --config config/train/….yaml")
     from emu_perception.training.config_file import load_config
 
     overrides: dict[str, Any] = {}

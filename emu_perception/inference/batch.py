@@ -31,7 +31,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Request:
-    """What `Predictor.predict` takes."""
+    """Arguments of `Predictor.predict`."""
 
     image: np.ndarray
     intrinsics: Intrinsics | None
@@ -41,7 +41,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer(Generic[Item]):
-    """An item and what the predictor says about it."""
+    """An item and its prediction."""
 
     item: Item
     prediction: Prediction

@@ -276,7 +276,7 @@ def _predictor(deployed: DeployedModel) -> Run:
 
 
 def _difference(name: str, found: np.ndarray, expected: np.ndarray) -> float:
-    """As a fraction of the largest value; infinite where shapes, types or too many NaN differ."""
+    """Difference as a fraction of the largest value; infinite if shapes, types or NaN differ."""
     if found.shape != expected.shape or found.dtype != expected.dtype:
         return math.inf
     if name in BYTE_MAPS:

@@ -13,15 +13,15 @@ from pydantic import ValidationError
 from emu_perception.yaml_file import check_extent
 
 DIGEST = "weights_sha256"
-"""Name of the weights' digest beside the fields of the description."""
+"""Key of the digest of the weights, next to the description."""
 MAX_HEADER_BYTES = 32 << 20
-"""Of the safetensors header, which names every tensor."""
+"""Limit of the safetensors header, which names every tensor."""
 MAX_DESCRIPTION = 1_000_000
 """Characters of the description in it."""
 MAX_SIDE, MAX_PIXELS = 4096, 1 << 22
-"""Of the input size."""
+"""Limits of the input size."""
 MAX_NUMBER = 65_536
-"""Of an argument."""
+"""Limit of a numeric argument."""
 MAX_COUNTS = {"members": 100, "samples": 1000}
 """Arguments that multiply the time of an inference."""
 RESERVED = ("architecture", "backbone", "classes", "tasks")
@@ -70,7 +70,7 @@ def reason(error: ValueError) -> str:
 
 
 def check_description(backbone: str, input_size: tuple[int, int], arguments: Any) -> None:
-    """Refuse a description that asks for too much.
+    """Refuse a description of a network that is too large.
 
     Raises:
         ValueError: the backbone is no model's name, the input size or an argument is out of range.

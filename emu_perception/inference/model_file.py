@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 HEADER_KEY = "emu_perception"
 DEFAULT_MODEL = "street_emuformer_lite0"
 SUFFIXES = (deployment.SUFFIX, ".safetensors")
-"""Of model files; a name without one means the first of them that there is."""
+"""Suffixes of model files; a name without suffix means the first that exists."""
 HALF_FROM = 16384
 """Numbers of the smallest tensor that is stored in fp16. Smaller ones (early layers, depthwise
 kernels, biases, statistics of the norms) are 7 % of a network and cause most of fp16's error."""
@@ -132,7 +132,7 @@ class Camera(BaseModel):
 
 
 class Traits(BaseModel):
-    """What a network does that its tasks do not tell."""
+    """Properties of a network that its tasks do not determine."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -145,7 +145,7 @@ class Traits(BaseModel):
 
     @classmethod
     def of(cls, network: nn.Module) -> Traits:
-        """Those of a network."""
+        """Read the traits of a network."""
         found = {name: getattr(network, name, None) for name in cls.model_fields}
         return cls(**{name: bool(value) for name, value in found.items() if value is not None})
 
@@ -179,11 +179,11 @@ class ModelSpec(BaseModel):
     """Statistics of the training images; None: it is not known how far an image is from them."""
     description: str = ""
     data: str = ""
-    """What it was trained on."""
+    """Training data."""
     license: str = ""
     """Terms of the weights, those inherited from the data included."""
     metrics: dict[str, Any] = {}
-    """What it reached, by data set and split."""
+    """Metrics by data set and split."""
     checked_precisions: tuple[str, ...] = ("fp32",)
     """Precisions in which an exported file was compared with PyTorch; `auto` takes no other."""
     traits: Traits | None = None
@@ -221,7 +221,7 @@ class ModelSpec(BaseModel):
 
     @property
     def rays(self) -> bool:
-        """Whether the network takes its pixels' rays beside their colours."""
+        """Whether the network takes the rays of its pixels in addition to their colours."""
         return bool(self.arguments.get("rays", False))
 
     def build(self) -> nn.Module:
@@ -243,7 +243,7 @@ class LoadedModel:
     """A network in `eval()` on the CPU, its description, and where it came from.
 
     Args:
-        network: None: that of the file, built when it is first asked for.
+        network: None: that of the file, built when it is first used.
     """
 
     def __init__(self, network: nn.Module | None, spec: ModelSpec, path: Path) -> None:

@@ -54,8 +54,8 @@ class Predictor:
     Attributes:
         min_confidence: labels below it become 255 with confidence 0; 0 keeps all of them.
         masks_depth: depth outside the model's range, and of classes without one such as the sky,
-            becomes NaN. False: it is limited to the range and stays, so that what two models say
-            of the same pixels can be compared.
+            becomes NaN. False: it is limited to the range and stays, so that two models can be
+            compared on the same pixels.
 
     All may be changed between calls. A predictor serves one thread at a time.
     """
@@ -109,7 +109,7 @@ class Predictor:
 
     @staticmethod
     def maps_of(spec: ModelSpec, traits: Traits) -> frozenset[str]:
-        """As `available_maps`, of any model."""
+        """`available_maps` of a model that is not loaded."""
         maps: frozenset[str] = frozenset()
         if spec.domain is not None:
             maps |= {DOMAIN}
@@ -145,7 +145,7 @@ class Predictor:
             output_size: height and width of the maps; by default those of the image.
 
         Raises:
-            ValueError: the image, the intrinsics or a map's name does not fit; the message says
+            ValueError: the image, the intrinsics or a map's name does not fit; the message states
                 what was expected.
         """
         found = self.predict_on_device(image, intrinsics, maps=maps, output_size=output_size)
@@ -159,7 +159,7 @@ class Predictor:
         maps: Collection[str] | None = None,
         output_size: tuple[int, int] | None = None,
     ) -> Mapping[str, Any]:
-        """As `predict`, but the maps stay where the network runs, by name of `Prediction` fields.
+        """Predict, and leave the maps where the network runs, by name of `Prediction` fields.
 
         They are torch tensors of an engine of PyTorch, else NumPy arrays. In the place of
         `domain_distance` are the features that `prediction` computes it from. On a GPU they may
@@ -173,7 +173,7 @@ class Predictor:
         return self._engine.run(frame, wanted, settings)
 
     def prediction(self, maps: Mapping[str, Any]) -> Prediction:
-        """What `predict_on_device` returned, as a `Prediction`; waits for no stream."""
+        """Convert the result of `predict_on_device` to a `Prediction`; waits for no stream."""
         found = {name: _on_host(value) for name, value in maps.items()}
         features = found.pop(FEATURES, None)
         if features is None or self._domain is None:

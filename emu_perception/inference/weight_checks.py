@@ -40,7 +40,7 @@ class WeightLimit(TorchFunctionMode):
             self._left -= found.numel()
             if self._left < 0:
                 raise ValueError(
-                    f"the description asks for a much larger network than the {self._stored} "
+                    f"the description is of a much larger network than the {self._stored} "
                     "numbers in the file"
                 )
         return found

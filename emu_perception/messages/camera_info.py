@@ -39,7 +39,7 @@ class CameraModel:
     """The camera of one image, region of interest and binning applied."""
 
     intrinsics: Intrinsics
-    """Of the image itself: P of a rectified image, K of a raw one."""
+    """Intrinsics of the image: P of a rectified image, K of a raw one."""
     distortion_model: str
     distortion: np.ndarray
     """Coefficients as OpenCV takes them; empty for a rectified or distortion-free image."""
@@ -47,7 +47,7 @@ class CameraModel:
     def rays(self, height: int, width: int) -> np.ndarray:
         """`(height, width, 2)` float32: x/z and y/z of the pixels at that size, NaN if outside.
 
-        The last size asked for is kept: undistorting takes a while.
+        The result for the last size is cached, because undistorting takes long.
         """
         if (height, width) not in self._rays:
             self._rays.clear()

@@ -1,4 +1,4 @@
-"""What can be wrong with the node's input, by kind: the words that diagnostics count them under."""
+"""Kinds of invalid input, with the names under which diagnostics count them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class BadInput(str, Enum):
 
 
 class InputError(ValueError):
-    """Input that cannot be used; the message says what, where and what was expected."""
+    """Input that cannot be used; the message states what, where and what was expected."""
 
     def __init__(self, kind: BadInput, message: str) -> None:
         super().__init__(one_line(message))  # it may quote a field, megabytes long

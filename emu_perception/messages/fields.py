@@ -1,4 +1,4 @@
-"""What the fields of output messages hold, for every library that makes messages."""
+"""Fields of output messages, for every library that creates messages."""
 
 from __future__ import annotations
 

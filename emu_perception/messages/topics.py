@@ -1,6 +1,6 @@
-"""What leaves for people and robots: every map by the name of its topic, in its unit and encoding.
+"""Outputs by the name of their topic, in their published unit and encoding.
 
-The node publishes these arrays and offline annotation writes them, so both say the same.
+The node publishes these arrays, and offline annotation writes the same arrays.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class Style:
     depth_uncertainty_max: float = 10.0
     """Standard deviation in metres at the far end of its colours."""
     semantic_uncertainty_max: float = 1.0
-    """Share of the largest entropy, 0–1, at the far end of its colours."""
+    """Fraction of the largest entropy, 0–1, at the end of its colours."""
 
 
 class Maps:
-    """A prediction in the units in which it leaves; each map is worked out once, when asked for.
+    """A prediction in its published units; each map is computed once, when it is used.
 
     Args:
         prediction: maps `(H, W)` of one image, in the predictor's units.
@@ -132,7 +132,7 @@ class Maps:
 
 def _present(values: np.ndarray | None) -> np.ndarray:
     if values is None:
-        raise ValueError("this map was not asked of the predictor")
+        raise ValueError("this map was not requested from the predictor")
     return values
 
 

@@ -36,7 +36,7 @@ from emu_perception.recordings.truth import (
 )
 
 CAMERA = "image"
-"""What the matcher knows the camera's images by."""
+"""Name of the camera's images in the matcher."""
 
 
 class PublishedMaps:
@@ -110,10 +110,10 @@ class FrameReader:
         self._depth_scale = depth_scale
         self._truth_topics = {name: kind for kind, name in (truth_topics or {}).items()}
         self._folders = TruthReader(folders, problems)
-        besides = {*self._truth_topics, *(maps.outputs if maps else ())}
+        excluded = {*self._truth_topics, *(maps.outputs if maps else ())}
         self._decoder: ImageDecoder | None = None
-        if maps is None or topic is not None or bag.image_topics(besides):
-            self._decoder = ImageDecoder(bag, topic, problems, besides, camera)
+        if maps is None or topic is not None or bag.image_topics(excluded):
+            self._decoder = ImageDecoder(bag, topic, problems, excluded, camera)
         else:
             count_damage(bag, problems)
             if any(folder.match == "index" for folder in folders):
@@ -126,7 +126,7 @@ class FrameReader:
 
     @property
     def source(self) -> str:
-        """What is scored, in words."""
+        """Description of the scored images or maps."""
         if self._maps is not None:
             return f"{self._maps.count} on {', '.join(self._maps.topics)}"
         assert self._decoder is not None

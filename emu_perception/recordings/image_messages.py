@@ -20,7 +20,7 @@ def rgb(message: Any) -> np.ndarray:
     """An Image or CompressedImage as `(H, W, 3)` uint8 RGB, converted as the node converts it.
 
     Raises:
-        ValueError: it holds no picture that can be shown as RGB; the message says why.
+        ValueError: it holds no picture that can be shown as RGB; the message states why.
     """
     if message.__msgtype__ == COMPRESSED_IMAGE:
         return rgb_from_compressed(message)

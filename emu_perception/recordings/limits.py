@@ -1,4 +1,4 @@
-"""What a recording may unpack to: a small file may hold gigabytes, or never end.
+"""Limits of decompression: a small file may expand to gigabytes, or never end.
 
 rosbags unpacks chunks and messages without a limit, and runs the queries of a database on whatever
 it finds there. Its unpacking is bounded here once for all readers; files are checked before it
@@ -35,7 +35,7 @@ _STEPS_PER_CALL = 10_000
 
 
 class LimitError(ValueError):
-    """A recording that declares, or unpacks to, more than is read; the text says what."""
+    """A recording that declares, or unpacks to, more than is read; the text states what."""
 
 
 def max_total(packed: int) -> int:
@@ -191,7 +191,7 @@ _YAML_REFERENCE = re.compile(rb"(?:^|[\s\[{,:-])[&*][A-Za-z0-9_]", re.MULTILINE)
 
 
 def check_metadata(file: Path) -> list[str]:
-    """What is wrong with a metadata.yaml: its size, or references, which multiply their content."""
+    """Problems of a metadata.yaml: its size, or references, which multiply their content."""
     if file.stat().st_size > _MAX_METADATA:
         return [f"{file.name} has more than {_MAX_METADATA} bytes"]
     text = file.read_bytes()

@@ -1,4 +1,4 @@
-"""Bring together what several topics say of one stamp; nothing here knows of ROS."""
+"""Match messages of several topics by stamp, without ROS."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ WAITING = 32
 
 @dataclass
 class Matched:
-    """What came with one stamp."""
+    """Values of all sources with one stamp."""
 
     stamp_ns: int
     number: int
-    """Of the stamp, in the order in which the first of each was seen."""
+    """Number of the stamp, in the order of first arrival."""
     parts: dict[str, Any] = field(default_factory=dict)
-    """By the name of its source."""
+    """Values by the name of their source."""
 
 
 class StampMatcher:

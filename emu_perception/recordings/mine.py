@@ -42,7 +42,7 @@ class Candidate:
     index: int
     stamp_ns: int
     uncertainty: dict[str, float]
-    """Means by name: `semantic_…` as shares of ln C, `relative_depth_…` as shares of the depth."""
+    """Means by name: `semantic_…` as fractions of ln C, `relative_depth_…` of the depth."""
     feature: np.ndarray
     """`(C,)` float32."""
 
@@ -138,7 +138,7 @@ def scoring_maps(predictor: Predictor) -> dict[str, str]:
     """By task, the `Prediction` field that frames are scored by.
 
     Raises:
-        ValueError: the model says nothing of its uncertainty.
+        ValueError: the model predicts no uncertainty.
     """
     found = {}
     for task, names in PREFERRED.items():
@@ -179,7 +179,7 @@ def _means(maps: Maps, predictor: Predictor) -> dict[str, float]:
     means = {}
     for name, values in uncertainty_maps(maps, predictor).items():
         if name.startswith("depth"):
-            # What is far is uncertain in metres; a share of the depth compares near and far frames.
+            # Distant pixels are uncertain in metres; fractions of the depth can be compared.
             name, values = f"relative_{name}", values / maps.depth
         valid = values[np.isfinite(values)]
         means[name] = float(valid.mean()) if valid.size else 0.0

@@ -48,7 +48,7 @@ def write_frames(
         pool: that the frames were chosen from.
         chosen: the frames, the best first.
         predictor: gives labels and uncertainties.
-        min_gap: seconds, as asked for.
+        min_gap: seconds between frames, as requested.
     """
     chosen = list(chosen)
     decoder = ImageDecoder(bag, topic, Problems())  # the first reading counted them

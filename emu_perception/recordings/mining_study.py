@@ -51,7 +51,9 @@ class MiningRow(StudyRow):
     @model_validator(mode="after")
     def _needs_a_start(self) -> MiningRow:
         if self.frames is not None and self.start_from is None:
-            raise ValueError(f"row '{self.name}' chooses frames: say which row it starts from")
+            raise ValueError(
+                f"row '{self.name}' chooses frames: give the row it starts from as start_from"
+            )
         return self
 
 
@@ -68,7 +70,7 @@ class MiningStudy(StudyConfig):
     min_gap: float = Field(1.0, ge=0)
     """Seconds between mined frames."""
     share: float = Field(0.5, gt=0, lt=1)
-    """Of the samples of a row, those from the frames that it chose."""
+    """Fraction of the samples of a row from the frames that it chose."""
 
     def training(self, row: StudyRow, unit: Unit) -> TrainConfig:
         """The training configuration of a row; chooses its frames the first time."""
@@ -95,7 +97,7 @@ class MiningStudy(StudyConfig):
         """
         file = self.folder(row, unit) / CHOICE_FILE
         pool = data_in_fold(self.pool, unit.fold)
-        asked = {
+        settings = {
             "choice": row.frames,
             "count": self.count,
             "min_gap": self.min_gap,
@@ -114,10 +116,12 @@ class MiningStudy(StudyConfig):
                 indices = sorted(random.Random(unit.seed).sample(range(len(dataset)), self.count))
             else:
                 indices = every_nth(len(dataset), self.count, random.Random(unit.seed).random())
-            write_json(file, {"asked": asked, "names": [dataset.name(i) for i in indices]})
+            write_json(file, {"settings": settings, "names": [dataset.name(i) for i in indices]})
         found = json.loads(file.read_text(encoding="utf-8"))
-        if found["asked"] != asked:
-            changed = ", ".join(name for name in asked if found["asked"].get(name) != asked[name])
+        if found["settings"] != settings:
+            changed = ", ".join(
+                name for name in settings if found["settings"].get(name) != settings[name]
+            )
             raise ConfigError(
                 f"{file} was chosen by other settings ({changed}): take another output, or remove "
                 "the folder"
@@ -142,7 +146,7 @@ class MiningStudy(StudyConfig):
 
 
 def every_nth(frames: int, count: int, phase: float) -> list[int]:
-    """`count` of so many frames at equal distances; the phase, in [0, 1), says where they begin."""
+    """`count` of so many frames at equal distances; the phase, in [0, 1), sets where they begin."""
     start = min(int(phase * frames), frames - 1)
     return [(i * frames + start) // count for i in range(count)]
 

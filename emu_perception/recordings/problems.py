@@ -1,4 +1,4 @@
-"""What was wrong with a recording: named, counted, with a few examples."""
+"""Problems of a recording: names, counts and a few examples."""
 
 from __future__ import annotations
 

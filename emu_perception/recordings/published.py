@@ -24,7 +24,7 @@ MAP_TOPICS = {
 OFFLINE_ONLY = {
     f"semantic.{key}": "offline only: published maps carry no class probabilities"
     for key in NEEDS["likelihood"][1].split()
-} | {"seconds_per_frame": "offline only: published maps do not say how long they took"}
+} | {"seconds_per_frame": "offline only: published maps do not contain their computation time"}
 """Figures that published maps do not allow, and why, for a report's `reasons`."""
 
 

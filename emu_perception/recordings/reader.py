@@ -37,7 +37,7 @@ STORAGE_SUFFIXES = (".mcap", ".db3")
 
 
 class BagError(ValueError):
-    """A bag that cannot be read or written; the message names it and says what was expected."""
+    """A bag that cannot be read or written; the message names it and what was expected."""
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))  # it may quote a topic, megabytes long
@@ -70,7 +70,7 @@ def is_bag(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class BagTopic:
-    """What a bag holds on one topic."""
+    """One topic of a recording."""
 
     name: str
     msgtype: str
@@ -93,7 +93,7 @@ class BagReader:
     """One recording, as a context manager.
 
     A recording that was cut off, or has lost its metadata, is read up to where it is damaged;
-    `damage` says what was found.
+    `damage` lists what was found.
 
     >>> with BagReader("drive") as bag:
     ...     for message in bag.messages([bag.image_topic().name]):
@@ -214,7 +214,7 @@ class BagReader:
         reader = self._open()
         return max(0, reader.duration - 1) * 1e-9 if reader.message_count else 0.0
 
-    def image_topics(self, besides: Collection[str] = ()) -> list[BagTopic]:
+    def image_topics(self, excluded: Collection[str] = ()) -> list[BagTopic]:
         """Topics with images, but those of another kind, such as label maps.
 
         Of a raw topic and its `/compressed` sibling, the raw one.
@@ -222,12 +222,12 @@ class BagReader:
         found = [
             t
             for t in self.topics
-            if t.msgtype in (IMAGE, COMPRESSED_IMAGE) and t.count and t.name not in besides
+            if t.msgtype in (IMAGE, COMPRESSED_IMAGE) and t.count and t.name not in excluded
         ]
         names = {t.name for t in found}
         return [t for t in found if t.name.removesuffix("/compressed") not in names - {t.name}]
 
-    def image_topic(self, name: str | None = None, besides: Collection[str] = ()) -> BagTopic:
+    def image_topic(self, name: str | None = None, excluded: Collection[str] = ()) -> BagTopic:
         """The topic with the camera's images: the named one, or the only one of `image_topics`.
 
         Raises:
@@ -240,7 +240,7 @@ class BagReader:
                 if topic.name == name:
                     return topic
             raise BagError(f"{self.path}: no images on '{name}'; topics with images: {listing}")
-        found = self.image_topics(besides)
+        found = self.image_topics(excluded)
         if not found:
             there = ", ".join(f"{t.name} [{t.msgtype}]" for t in self.topics) or "nothing"
             raise BagError(f"{self.path}: expected {IMAGE} or {COMPRESSED_IMAGE}, found {there}")
@@ -249,7 +249,7 @@ class BagReader:
         return found[0]
 
     def camera_info_topic(self, image_topic: str) -> BagTopic | None:
-        """The CameraInfo recorded beside an image topic, else the only one there is, else None."""
+        """The CameraInfo in the namespace of an image topic, else the only one, else None."""
         candidates = [t for t in self.topics if t.msgtype == CAMERA_INFO and t.count]
         namespace = image_topic.removesuffix("/compressed").rpartition("/")[0]
         for topic in candidates:

@@ -34,7 +34,7 @@ class RecordedImage:
     camera_info: Any | None
     """The last CameraInfo before it."""
     camera: CameraModel | None
-    """What that says of this image; None where it is missing or unusable."""
+    """Camera model of this image; None if camera_info is missing or unusable."""
 
 
 class ImageDecoder:
@@ -44,7 +44,7 @@ class ImageDecoder:
         bag: an open recording.
         topic: with the images; None for the only one.
         problems: counts what is wrong.
-        besides: topics whose images are not the camera's.
+        excluded: topics whose images are not the camera's.
         camera: returns the intrinsics for a width and height, in place of the recording's
             camera_info.
 
@@ -57,12 +57,12 @@ class ImageDecoder:
         bag: BagReader,
         topic: str | None,
         problems: Problems,
-        besides: Collection[str] = (),
+        excluded: Collection[str] = (),
         camera: Callable[[int, int], Intrinsics | None] | None = None,
     ) -> None:
         self._bag, self._problems, self._given = bag, problems, camera
         count_damage(bag, problems)
-        self.source = bag.image_topic(topic, besides)
+        self.source = bag.image_topic(topic, excluded)
         self._info_topic = None if camera else bag.camera_info_topic(self.source.name)
         self._cameras = CameraFinder()
         self._info: Any = None
@@ -73,7 +73,7 @@ class ImageDecoder:
 
     @property
     def topics(self) -> list[str]:
-        """Those with the images and their CameraInfo."""
+        """Topics of the images and their CameraInfo."""
         return [t.name for t in (self.source, self._info_topic) if t is not None]
 
     @property

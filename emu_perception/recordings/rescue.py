@@ -1,4 +1,4 @@
-"""What is left of a recording that was cut off, or that has lost its metadata.
+"""Recovery of recordings that are truncated or have lost their metadata.
 
 The messages are read one after the other, in the order in which they were written, without an
 index: up to the first byte that is missing.
@@ -112,15 +112,15 @@ class RescuedRecording:
 
 
 def needs_rescue(file: Path) -> str | None:
-    """What only a reading without an index finds in a file; None for a file in order."""
+    """Reason why a file must be read without its index; None for an intact file."""
     try:
         (check_sqlite if file.suffix == ".db3" else check_mcap)(file)
     except LimitError as error:
         return f"{file.name}: {error}"
     if file.suffix != ".db3":
-        return None  # an mcap file says at its end that it is whole
+        return None  # an mcap file has a mark of completeness at its end
     if is_short(file):
-        return f"{file.name} is shorter than it says"
+        return f"{file.name} is shorter than its header declares"
     log = file.with_name(f"{file.name}-wal")
     if log.is_file() and log.stat().st_size:
         return f"{file.name} was not closed: its last messages are in {log.name}"

@@ -32,7 +32,7 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 class Damage(ValueError):
-    """The end of what can be read of a file; the message says why."""
+    """The end of what can be read of a file; the message states why."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Source:
     topic: str
     msgtype: str
     encoding: str = ""
-    """Of the definition."""
+    """Encoding of the definition."""
     definition: str = ""
     digest: str = ""
     serialization: str = "cdr"
@@ -237,7 +237,7 @@ def _open_sqlite(file: Path) -> apsw.Connection:
         name = f"{file.absolute().as_uri()}?{options}"
         try:
             database = apsw.Connection(name, flags, view.name if view else None)
-            # Without this a file that is shorter than it says is refused as a whole.
+            # Without this a file that is shorter than its header declares is refused as a whole.
             database.execute("PRAGMA writable_schema = ON")
             database.execute("SELECT count(*) FROM sqlite_master").fetchall()
             return database
@@ -271,7 +271,7 @@ def _sqlite_sources(database: apsw.Connection) -> dict[int, Source]:
 
 
 def is_short(file: Path) -> bool:
-    """Whether an sqlite3 file has fewer pages than its header says."""
+    """Whether an sqlite3 file has fewer pages than its header declares."""
     with file.open("rb") as stream:
         head = stream.read(32)
     if len(head) < 32:

@@ -1,4 +1,4 @@
-"""What came with one stamp, as prediction and ground truth; what is missing is counted."""
+"""Prediction and ground truth of one stamp; missing parts are counted."""
 
 from __future__ import annotations
 

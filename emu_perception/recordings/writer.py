@@ -134,7 +134,7 @@ class BagWriter:
         """Declare another bag's topic: same type, definition and quality of service.
 
         Args:
-            source: what `BagReader.connections` says of it.
+            source: its entry in `BagReader.connections`.
             types: that bag's, for one that carries no definition.
 
         Raises:

@@ -125,7 +125,7 @@ class BagPlayer(Node):
             if time.monotonic() > deadline:
                 raise TimeoutError(
                     f"no emu_evaluator published {self.resolve_topic_name(ANSWERED)} within "
-                    f"{timeout:g} s: it does once it hears the node"
+                    f"{timeout:g} s: it starts when it receives outputs of the node"
                 )
             time.sleep(0.02)
         time.sleep(SETTLING)

@@ -46,7 +46,7 @@ class BenchmarkCamera(Node):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"nobody subscribed to the camera within {timeout:g} s")
             time.sleep(0.02)
-        # The node takes up to a second to ask for the reliability that this camera offers.
+        # The node takes up to a second to adopt the reliability that this camera offers.
         time.sleep(2.0)
 
     def run(self, rate: float, seconds: float) -> None:

@@ -11,7 +11,7 @@ from emu_perception.ros.parameters import Settings
 from emu_perception.ros.statistics import Snapshot
 
 LOST_FRACTION = 0.2
-"""Of the images sent; above, diagnostics warn."""
+"""Fraction of the sent images; above it, diagnostics warn."""
 PROFILE_HINT = (
     "set FASTDDS_DEFAULT_PROFILES_FILE to the package's config/node/fastdds.xml in the camera's "
     "process too: without it most images above 512 kB are lost"
@@ -21,7 +21,7 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 
 @dataclass(frozen=True)
 class NodeState:
-    """What the counters don't know."""
+    """State of the node that the counters do not contain."""
 
     name: str
     """Fully qualified node name."""
@@ -30,7 +30,7 @@ class NodeState:
     input_topic: str = ""
     input_publishers: int = 0
     cameras: tuple[str, ...] = ()
-    """Those whose statuses stand beside this one."""
+    """Cameras with statuses of their own."""
     model: str = ""
     device: str = ""
     precision: str = ""

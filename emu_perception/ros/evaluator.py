@@ -58,7 +58,7 @@ PERIOD = 1.0
 DEPTH = 10
 """Messages kept per topic while a frame is scored."""
 DRAINING = 0.5
-"""Seconds for what has arrived when the node is asked to end."""
+"""Seconds to process messages that have arrived when the node is to end."""
 IMPERFECT = 3
 """Exit status where something could not be used, as that of `emu bag evaluate`."""
 
@@ -153,7 +153,7 @@ class EvaluatorNode(Node):
         return self.create_subscription(kind, topic, receive, qos)
 
     def _adapt_reliability(self) -> None:
-        """Hear those, too, who offer no reliability, as many cameras."""
+        """Receive also from publishers that offer best effort, as many cameras do."""
         for each in self._inputs:
             offered = offered_reliability(self, self.resolve_topic_name(each.topic))
             if offered not in (None, each.subscription.qos_profile.reliability):

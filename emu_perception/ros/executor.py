@@ -1,4 +1,4 @@
-"""How the node's process spins: light callbacks in one thread, lifecycle transitions beside it."""
+"""Executor of the node: light callbacks in one thread, lifecycle transitions in another."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TransitionGroup(ReentrantCallbackGroup):
 class NodeExecutor(SingleThreadedExecutor):
     """Runs everything in the spinning thread but the callbacks of a `TransitionGroup`.
 
-    Images have to be taken within a frame's time although a network computes beside them. Handing
+    Images have to be taken within a frame's time while a network computes. Handing
     each to a thread pool, as rclpy's MultiThreadedExecutor does, costs twice the time per image
     and loses frames on two busy cores. Other executors work too.
     """

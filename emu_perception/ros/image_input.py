@@ -43,7 +43,7 @@ _NO_SEQUENCE_NUMBER = 2**64 - 1
 
 
 def offered_reliability(node: Node, topic: str) -> ReliabilityPolicy | None:
-    """The most reliable that hears all publishers of a topic; None where there is none."""
+    """Strictest reliability that all publishers of a topic offer; None without publishers."""
     offered = [p.qos_profile.reliability for p in node.get_publishers_info_by_topic(topic)]
     if not offered:
         return None
@@ -57,7 +57,7 @@ class Frame:
     """An image message on its way through the node."""
 
     serialized: bytes
-    """As it was received: most images of a fast camera are overtaken, and never looked at."""
+    """The message as received. Most images of a fast camera are replaced before decoding."""
     message_type: type
     """sensor_msgs Image or CompressedImage."""
     received: float

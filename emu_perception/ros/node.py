@@ -49,7 +49,7 @@ DIAGNOSTICS_PERIOD = 1.0
 
 
 class EmuNode(LifecycleNodeMixin, Node):
-    """Subscribes to a camera, publishes what a model says about its images.
+    """Subscribes to a camera and publishes the predictions of a model.
 
     Unconfigured, it only reports diagnostics. Configuring loads the model, activating begins to
     listen as soon as somebody subscribes to an output.
@@ -164,7 +164,7 @@ class EmuNode(LifecycleNodeMixin, Node):
     def set_parameters_atomically(
         self, parameter_list: list[Parameter[Any]]
     ) -> SetParametersResult:
-        """As rclpy's, which also serves the parameter services; refusals are counted."""
+        """Set parameters as rclpy does, which also serves the services; count refusals."""
         parameter_list = with_floats(parameter_list)
         # Once before rclpy's checks, which report two numbers of a wrong type without its name.
         result = self._check_change(parameter_list)

@@ -35,7 +35,7 @@ ANY_TIME = "any time"
 
 
 class ParameterError(ValueError):
-    """A parameter's value cannot be used; the message says which, and what is expected."""
+    """A parameter's value cannot be used; the message names it and what is expected."""
 
 
 def _parameter(
@@ -233,7 +233,7 @@ class Settings:
 
     @property
     def statistics_seconds(self) -> float:
-        """What diagnostics look back over: a slow watch's last look, until its next, included."""
+        """Seconds that diagnostics look back; at least two periods of `monitor_rate`."""
         return max(WINDOW, 2 / self.monitor_rate) if self.monitor_rate > 0 else WINDOW
 
     @property

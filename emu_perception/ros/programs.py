@@ -1,4 +1,4 @@
-"""What the programs of this room share: how they begin and end."""
+"""Start and end of the ROS programs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def run_program(
     *expected: type[Exception],
     ros_arguments: Sequence[str] = (),
 ) -> int:
-    """Run a program in a ROS context, until it is done or asked to end.
+    """Run a program in a ROS context until it is done or receives a signal.
 
     Args:
         body: the program; returns its exit status, None for 0.
-        expected: errors that are for people: told in a line, exit status 1.
+        expected: errors of users: printed in one line, exit status 1.
         ros_arguments: such as remappings; none are taken from the process's own command line.
     """
     rclpy.init(args=list(ros_arguments))

@@ -1,4 +1,4 @@
-"""What happened on the way through the node: counted from several threads, read once a second."""
+"""Counters and latencies of the node, written by several threads and read once a second."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from emu_perception.text import one_line
 WINDOW = 5.0
 """Seconds over which rates, latencies and means are usually taken."""
 FEW_IMAGES = 10
-"""Fewer say nothing about losses: a publisher's first images may precede the subscription."""
+"""Fewer images do not show losses: a publisher's first images may precede the subscription."""
 LOG_INTERVAL = 1.0
 """Seconds for which a kind of bad input is logged only once."""
 
@@ -45,13 +45,13 @@ class Snapshot:
     """The counters at one moment."""
 
     answers: tuple[Answer, ...]
-    """Of the last seconds, the newest last."""
+    """Outputs of the last seconds, the newest last."""
     received: int
     answered: int
     lost: int
     """Sent by the publisher, never seen by the node."""
     lost_fraction: float
-    """Of the images sent in the last seconds, those never seen by the node; 0 for few images."""
+    """Fraction of the images of the last seconds that never reached the node; 0 for few images."""
     overtaken: int
     """Received, but a newer frame came before its turn."""
     unwanted: int
@@ -66,7 +66,7 @@ class Snapshot:
     """Steady clock, seconds; None while there is no input subscription."""
 
     def percentiles(self, name: str) -> dict[str, float]:
-        """Of an `Answer`'s field, by `p50`, `p95`, `p99` and `max`; empty without answers."""
+        """Percentiles of a field of `Answer` (`p50`, `p95`, `p99`, `max`); empty if none."""
         values = [getattr(answer, name) for answer in self.answers]
         if not values:
             return {}
@@ -133,7 +133,7 @@ class Statistics:
             self._answers.append(answer)
 
     def time_jumped(self) -> None:
-        """Stamps went back in time: what was measured before says nothing about now."""
+        """Stamps went back in time: earlier measurements are discarded."""
         with self._lock:
             self._counts["time_jumps"] += 1
             self._answers.clear()

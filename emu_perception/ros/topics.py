@@ -1,4 +1,4 @@
-"""Topics beside the node's own, all relative."""
+"""Topics of the evaluator and the player, all relative."""
 
 ANSWERED = "answered"
 """The evaluator's: the header of each image whose maps have all arrived."""

@@ -1,4 +1,4 @@
-"""Pictures of what a network says: colours for maps, overlays, panels with legends."""
+"""Colour maps and overlays of predictions."""
 
 from __future__ import annotations
 

@@ -26,18 +26,18 @@ TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 21, 17, 15
 
 @dataclass(frozen=True)
 class Scale:
-    """What the colours of a map mean."""
+    """Range and colour map of a scalar map."""
 
     vmax: float
     unit: str
     colormap: str
     ticks: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
-    """As shares of vmax."""
+    """Fractions of vmax."""
     root: bool = False
     """Colours follow the square root, which leaves more of them to what is near."""
 
     def position(self, share: float) -> float:
-        """Where a share of vmax lies along the scale, 0–1."""
+        """Position of a fraction of vmax along the scale, 0–1."""
         return share**0.5 if self.root else share
 
 

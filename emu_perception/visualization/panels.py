@@ -36,7 +36,7 @@ WIDE = 2.2
 
 @dataclass(frozen=True)
 class Scales:
-    """Where the scales of depth and of its standard deviation end, in metres."""
+    """Ends of the scales of depth and of its standard deviation, in metres."""
 
     depth: float
     depth_std: float
@@ -112,7 +112,7 @@ def contact_sheet(
     title: str = "",
     tile_width: int = 320,
 ) -> np.ndarray:
-    """Several images under one another, their maps beside them, on common scales.
+    """Draw several images as rows with their maps, on common scales.
 
     Args:
         frames: images `(H, W, 3)` uint8 RGB with their predictions; all with the same maps.
@@ -205,7 +205,7 @@ def map_tiles(
 
 
 def scalar_tile(title: str, what: str, values: np.ndarray, scale: Scale) -> Tile:
-    """A map of numbers in the colours of a scale, with its mean beside the title."""
+    """A map of numbers in the colours of a scale, with its mean next to the title."""
     valid = values[np.isfinite(values)]
     notes = [what] if what else []
     notes.append(f"mean {valid.mean():.3g} {scale.unit}".strip() if valid.size else "all invalid")
@@ -219,7 +219,7 @@ def scalar_tile(title: str, what: str, values: np.ndarray, scale: Scale) -> Tile
 
 
 def _fitted_max(maps: Sequence[np.ndarray | None], percentile: float) -> float:
-    """A round end for a scale from 0 that holds this share of the values."""
+    """A round end for a scale from 0 that contains this percentile of the values."""
     # Every seventh value is enough for a scale.
     values = [m[np.isfinite(m)][::7] for m in maps if m is not None]
     values = [v for v in values if v.size]
@@ -231,7 +231,7 @@ def _fitted_max(maps: Sequence[np.ndarray | None], percentile: float) -> float:
 
 
 def _class_shares(maps: Sequence[np.ndarray]) -> list[tuple[int, float]]:
-    """Class ids that occur with their share of all pixels, the most frequent first."""
+    """Class ids that occur with their fraction of all pixels, the most frequent first."""
     counts = sum((np.bincount(m.ravel(), minlength=256) for m in maps), np.zeros(256, np.int64))
     order = np.argsort(-counts, kind="stable")
     return [(int(i), float(counts[i] / counts.sum())) for i in order if counts[i]]

@@ -235,7 +235,7 @@ def test_an_ensemble_of_files_is_calibrated_as_a_whole(
     refused = CliRunner().invoke(
         app, ["calibrate", "-m", str(model), "-m", str(model), *DATA, "--root", str(data)]
     )
-    assert refused.exit_code == 2 and "say with --out" in refused.output
+    assert refused.exit_code == 2 and "give --out" in refused.output
     calibrate(model, data, "--model", model, "--out", out)
     spec = load_model(out).spec
     assert spec.architecture == "deep_ensemble" and spec.calibration.temperature > 1.2

@@ -15,29 +15,29 @@ def demo(
         Path | None,
         typer.Option("--input", "-i", help="Your own rosbag2, video, or folder of images."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all that is made.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path(
         "demo"
     ),
     model: ModelOption = "",
     render: Annotated[
-        bool, typer.Option("--render", help="Render a new drive instead of the kept one.")
+        bool, typer.Option("--render", help="Render a new drive instead of the included one.")
     ] = False,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of the drive to play.")] = 10.0,
     rate: Annotated[
-        float, typer.Option(min=0.1, max=120, help="Hz, of a rendered drive or image folder.")
+        float, typer.Option(min=0.1, max=120, help="Rate of a rendered drive or a folder, Hz.")
     ] = 10.0,
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of a rendered drive.")] = "640x480",
-    seed: Annotated[int, typer.Option(help="Which street a rendered drive goes through.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the rendered street.")] = 0,
     topic: Annotated[
-        str | None, typer.Option(help="The bag's topic with the images, if it has several.")
+        str | None, typer.Option(help="Topic with the images, if the recording has several.")
     ] = None,
     panels: Annotated[int, typer.Option(min=1, help="Frames to draw.")] = 6,
 ) -> None:
-    """Play a drive to the real node over DDS, record what it publishes, and draw it.
+    """Play a drive to the node over DDS, record its outputs, and draw them.
 
-    Without --input it is a rendered street drive that comes with the package; --render renders
-    another one, which needs PyTorch. The node, the player and the recorder are
-    processes of their own, in a ROS domain of their own.
+    Without --input it is a rendered street drive that comes with the package. --render renders
+    another one, which needs PyTorch. Node, player and recorder are separate processes in a separate
+    ROS domain.
     """
     height_width = parse_size(size)
     if render and source is not None:
@@ -106,7 +106,9 @@ def demo(
     }
     write_json(out / "demo.json", {**about, **result.to_dict(), "node_diagnostics": diagnostics})
     console.print(report.table(result, about))
-    console.print(f"\n{pictures[0]} shows it at a glance; panels, bags and logs lie beside it.")
+    console.print(
+        f"\n{pictures[0]} shows an overview. The folder also has panels, recordings and logs."
+    )
 
 
 def _make_room(out: Path, source: Path | None) -> None:

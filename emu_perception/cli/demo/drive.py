@@ -1,4 +1,4 @@
-"""What the node gets to see: a generated street drive, or the user's bag, video or pictures."""
+"""Input of the demo: a rendered street drive, or the user's recording, video or images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from emu_perception.resources import find_resource
 IMAGE_TOPIC = "/camera/image_raw"
 CAMERA_INFO_TOPIC = "/camera/camera_info"
 FIRST_STAMP_NS = 1_700_000_000 * 1_000_000_000
-"""Of drives that come without times of their own."""
+"""First stamp of drives without stamps."""
 JPEG_QUALITY = 95
 KEPT_VIDEO = ("config", "demo", "drive.mp4")
 """The rendered drive in the repository, 640 x 480."""
@@ -196,7 +196,7 @@ def image_stamps(bag: BagReader, image_topic: str, seconds: float) -> list[int]:
     """Header stamps of the images in the first `seconds`, in nanoseconds.
 
     Raises:
-        ValueError: images share stamps, so that answers could not be told apart.
+        ValueError: images share stamps, so that outputs cannot be matched to them.
     """
     stamps = [header_stamp_ns(m.data) for m in bag.messages([image_topic], seconds=seconds)]
     if len(set(stamps)) < len(stamps):

@@ -1,4 +1,4 @@
-"""What the demonstration leaves to look at: panels of recorded frames, an overview, a table."""
+"""Pictures and table of the demo: panels of recorded frames, an overview, the figures."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ MAP_TOPICS = {
     "semantic": ("/semantic/labels", "/semantic/confidence", "/semantic/uncertainty"),
     "depth": ("/depth/image", DEPTH_UNCERTAINTY),
 }
-"""What is recorded of each task that the demo shows."""
+"""Recorded topics of each task that the demo shows."""
 DIAGNOSTICS = ("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
 
 START_SECONDS = 180.0
@@ -47,7 +47,7 @@ QUIET_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What was measured; latencies run from publishing an image to the receipt of its last map."""
+    """Measured figures. Latency is from publishing an image to receiving its last map."""
 
     frames_sent: int
     frames_answered: int
@@ -136,13 +136,13 @@ def run_demo(
             raise recorder.failure("The recorder did not complete its bag.")
         if not received:
             raise node.failure(
-                f"The node is active but answered none of {len(sent)} images; its log may say why."
+                f"The node is active but answered none of {len(sent)} images; its log may show why."
             )
     return _summary(sent, received, node_start)
 
 
 def recorded_topics(model: LoadedModel | DeployedModel) -> list[str]:
-    """Those of the maps that the node publishes of a model, as far as the demo shows them.
+    """Topics of the maps that the node publishes for a model and that the demo shows.
 
     Raises:
         ProcessError: there is none.

@@ -57,7 +57,7 @@ def prepare(image: np.ndarray, size: Sequence[int], device: torch.device) -> Ten
 
 
 def prepare_pixels(pixels: Tensor, size: Sequence[int]) -> Tensor:
-    """As `prepare`, for an image that is on the device."""
+    """`prepare` for an image that is on the device already."""
     channels = pixels.permute(2, 0, 1)[None].float()  # bytes would be rounded again
     if tuple(size) == tuple(pixels.shape[:2]):
         return channels

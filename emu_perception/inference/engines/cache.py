@@ -17,7 +17,7 @@ from emu_perception.inference.model_file import LoadedModel
 VARIABLE = "EMU_CACHE_DIR"
 """Environment variable that names another folder; empty: nothing is kept."""
 LIMIT_BYTES = 2_000_000_000
-"""What has not been used for longest goes first."""
+"""Size limit; the least recently used files are removed first."""
 SUFFIX = ".blob"
 IMAGE_SIZES = "image_sizes.json"
 LARGEST_IMAGE = 1 << 24
@@ -30,7 +30,7 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def cache_folder() -> Path | None:
-    """Where compiled forms are kept; None where the user wants none.
+    """Folder of the compiled networks; None if the user disabled it.
 
     Raises:
         ValueError: the variable's value begins with the home folder of an unknown user.

@@ -39,7 +39,7 @@ WARM_UP = 3
 
 @dataclass(frozen=True)
 class _Recording:
-    """What a replay reads and writes, at addresses of its own."""
+    """Inputs and outputs of a replay, at fixed addresses."""
 
     graph: torch.cuda.CUDAGraph
     image: Tensor

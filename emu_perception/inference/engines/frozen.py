@@ -1,4 +1,4 @@
-"""A trained network that is only asked, batch after batch: a teacher beside its student."""
+"""Inference-only wrapper for a frozen teacher."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from emu_perception.networks.raw_outputs import RawOutputs
 Forward = Callable[[Tensor], RawOutputs]
 
 COMPILED_PIXELS = 1 << 15
-"""Of a batch; smaller ones are not worth the seconds that compiling takes. By shape alone: a run
-that goes on after an interruption asks in the same way."""
+"""Pixels of a batch from which compiling pays off. It depends on the shape alone, so that a resumed
+run does the same."""
 
 
 class FrozenNetwork:
@@ -45,7 +45,7 @@ class FrozenNetwork:
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> RawOutputs:
-        """What the network says of a normalised batch `(B, C, H, W)`, as its `forward` does."""
+        """Outputs of the network for a normalised batch `(B, C, H, W)`, as of its `forward`."""
         shape = tuple(image.shape)
         large = shape[0] * shape[-2] * shape[-1] >= COMPILED_PIXELS
         if not (self._compiles and large and image.device.type == "cpu"):

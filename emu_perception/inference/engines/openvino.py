@@ -32,7 +32,7 @@ KEPT_SIZES = 4
 
 
 class Source(Protocol):
-    """Where compiled networks come from."""
+    """Source of the networks to compile."""
 
     @property
     def outputs(self) -> Sequence[str]:
