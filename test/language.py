@@ -15,19 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-CODE = (
-    "emu_perception/cli",
-    "emu_perception/inference",
-    "emu_perception/messages",
-    "emu_perception/recordings",
-    "emu_perception/ros",
-    "emu_perception/visualization",
-    "examples",
-    "launch",
-    "setup.py",
-)
-"""Checked code: everything that users and robots see."""
-PAGES = ("README.md", "CHANGELOG.rst", "CONTRIBUTING.md", "SECURITY.md", "docs", "config/node")
+CODE = ("emu_perception", "launch", "examples", "setup.py")
+PAGES = ("README.md", "CHANGELOG.rst", "CONTRIBUTING.md", "SECURITY.md", "docs", "config")
 FRAGMENT = re.compile(r"(Of|What|Such|Those|Whose|Where|As)\b")
 PLAINER = {
     r"says?": "outputs, contains, states",
@@ -58,17 +47,18 @@ def findings(path: Path) -> Iterator[tuple[int, str]]:
             if found := FRAGMENT.match(docstring.lstrip()):
                 yield line, f"a docstring starts with '{found[0]}': start with a verb or a noun"
     for start, piece in pieces:
-        for found in WORDS.finditer(re.sub(r"`[^`\n]*`", "", piece)):
+        for found in WORDS.finditer(re.sub(r"`[^`\n]*`|^ *\w+:", "", piece, flags=re.M)):
             line = start + piece.count("\n", 0, found.start())
             pattern = next(p for p in PLAINER if re.fullmatch(p, found[0], re.IGNORECASE))
             yield line, f"'{found[0]}': write {PLAINER[pattern]}"
 
 
 def python_text(source: str) -> Iterator[tuple[int, str]]:
-    """Yield the comments and strings of Python code with their first lines."""
+    """Yield the comments and strings of Python code, except keys, with their first lines."""
     kinds = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", -1)}
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type in kinds:
+        is_key = token.type == tokenize.STRING and not re.search(r"\s", token.string)
+        if token.type in kinds and not is_key:
             yield token.start[0], token.string
 
 

@@ -1,1 +1,1 @@
-"""How fast the engines are on this machine, beside a peer on the same image."""
+"""Speed and memory on this machine, compared with baselines and limits."""

@@ -1,4 +1,4 @@
-"""What is measured: a network, how it is run, and the image's size."""
+"""Cases to measure: a network, how it is run, and the size of the image."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Of the network."""
+        """Name of the network."""
         if self.members == 1:
             return Path(self.model).stem if not self.is_random else self.model
         return f"{self.model}, {self.architecture.replace('_', ' ')} of {self.members}"

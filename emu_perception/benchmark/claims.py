@@ -1,4 +1,4 @@
-"""What must hold, and whether it does: the limits behind `emu benchmark --check`."""
+"""Performance limits that `emu benchmark --check` checks on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one block of exchange between tasks costs, alone and in the network around it."""
+"""Cost of one block of exchange between tasks, alone and in the network around it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from emu_perception.networks.densemtl import DOWNSCALING, DenseMTL
 from emu_perception.networks.exchange import ExchangeBlock
 
 CLASSES = 40
-"""As of the other networks that are measured with random weights."""
+"""Number of classes, equal to that of the other networks with random weights."""
 
 
 @dataclass(frozen=True)
 class ExchangeCost:
-    """Of a block at the paper's width, in inference on one image, float32 on the CPU."""
+    """Cost of a block at the paper's width, in inference on one image, float32 on the CPU."""
 
     tasks: tuple[str, ...]
     size: tuple[int, int]
@@ -38,7 +38,7 @@ class ExchangeCost:
     giga_macs: float
     """Multiply-accumulates."""
     network_giga_macs: float
-    """Of the whole network, the block included."""
+    """Multiply-accumulates of the whole network, the block included."""
     seconds: float
     """Median of the rounds."""
     added_bytes: int
@@ -49,7 +49,7 @@ class ExchangeCost:
         return asdict(self)
 
     def markdown(self) -> str:
-        """As a table of one row."""
+        """Return a table of one row."""
         cells = [
             ", ".join(self.tasks),
             f"{self.parameters:,}",

@@ -1,4 +1,4 @@
-"""Networks by engines by sizes by precisions, each beside the peer in the same rounds."""
+"""Networks by engine, size and precision, measured in turns with the baseline."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Row:
     over_peer: dict[str, float]
     """By the peer's kind: its time over that of this row (until the maps are on the device)."""
     memory: dict[str, int]
-    """See `memory.memory`; empty where it was not asked for."""
+    """See `memory.memory`; empty if it was not measured."""
 
     @property
     def best(self) -> dict[str, float]:
@@ -61,7 +61,7 @@ class Matrix:
     rows: list[Row] = field(default_factory=list)
     peers: list[PeerRow] = field(default_factory=list)
     load_average: tuple[float, float] = (0.0, 0.0)
-    """Of the last minute, before and after: what else the machine did."""
+    """Load average of the last minute, before and after."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -102,8 +102,8 @@ def run_matrix(
         progress: called with what begins.
 
     Raises:
-        ValueError: an engine does not serve a case; the message says why.
-        ModuleNotFoundError: a peer is asked for and `transformers` is not installed.
+        ValueError: an engine does not serve a case; the message states why.
+        ModuleNotFoundError: a baseline is requested and `transformers` is not installed.
     """
     os.environ[VARIABLE] = str(threads)  # of the engines without torch
     torch.set_num_threads(threads)

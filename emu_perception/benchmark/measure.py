@@ -18,7 +18,7 @@ from emu_perception.inference.threads import thread_count
 
 @dataclass(frozen=True)
 class Times:
-    """Of one function, call by call."""
+    """Times of one function, call by call."""
 
     wall: tuple[float, ...]
     """Milliseconds from the call until its result is there."""
@@ -108,7 +108,7 @@ def _status_bytes(field: str, process: int | str = "self") -> int:
 
 
 def describe_machine(device: str) -> dict[str, Any]:
-    """Where figures come from: names, threads and versions."""
+    """Describe the machine: names, threads and versions."""
     import importlib.metadata
 
     versions = {}

@@ -1,4 +1,4 @@
-"""What the node costs: frames lost on the way in, time beside the network, work for nobody.
+"""Cost of the node: lost frames, overhead, work without subscribers.
 
 The camera, the node and the subscriber are processes of their own that talk over DDS.
 """
@@ -37,18 +37,18 @@ from emu_perception.processes import (
 )
 
 OUTPUTS = ("semantic/labels", "depth/image", "semantic/uncertainty", "depth/uncertainty")
-"""What is subscribed to, as far as the model has it."""
+"""Subscribed topics, if the model has them."""
 OVERLOAD_RATE = 60.0
 """Hz at which a camera is faster than the model."""
 FASTER = 1.25
 """Rate of a camera that keeps the node busy, over the predictor's own."""
 TURNS = 3
-"""Of the predictor alone and the node, for the throughput: a machine's speed drifts by more than
-what a node costs."""
+"""Turns of the predictor alone and the node, for the throughput: a machine's speed drifts by more
+than what a node costs."""
 BARE_SECONDS = 2.0
-"""Of the predictor alone, before and after each turn of the node."""
+"""Seconds of the predictor alone, before and after each turn of the node."""
 SUSTAINED = 0.5
-"""Share of the predictor's own rate at which images are sent, if no rate is given."""
+"""Fraction of the predictor's own rate at which images are sent, if no rate is given."""
 FIXED_RATES = (10.0, 30.0, 60.0)
 """Hz, as ros2_benchmark sends them."""
 PEAK_STEPS = 4
@@ -260,7 +260,7 @@ class _Turn(NamedTuple):
 
 
 def _turn(phase: Phase, predictor: float) -> _Turn:
-    """What the node answered a second, beside the predictor's own rate before and after."""
+    """Output rate of the node, and the predictor's own rate before and after."""
     answered = _answered_per_second(phase)
     # No node is faster than its camera.
     share = answered / min(predictor, phase.sent_rate)
@@ -280,7 +280,7 @@ def _throughput(turns: list[_Turn], size: tuple[int, int]) -> Throughput:
 
 
 def _overload(phase: Phase, size: tuple[int, int], before: int, after: int) -> Overload:
-    """Of a camera that is far too fast; `before` and `after` are the node's bytes in memory."""
+    """Measure a camera that is far too fast; `before`, `after`: the node's bytes in memory."""
     values = phase.status["values"]
     if "inference p50 [ms]" not in values:
         raise _too_few(phase)

@@ -1,4 +1,4 @@
-"""What a benchmark of the node finds, and what of it must hold."""
+"""Results of a benchmark of the node, and their limits."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from emu_perception.benchmark.claims import Claim
 
 DROPPED = 0.05
-"""Share of images that may be dropped at a rate that counts as sustained."""
+"""Fraction of images that may be dropped at a rate that counts as sustained."""
 GROWTH_BYTES = 20_000_000
 """That resident memory may grow within a phase: what allocators keep."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """The node beside the bare predictor, on the same images at the same rate."""
+    """The node compared with the bare predictor, on the same images at the same rate."""
 
     image_size: tuple[int, int]
     """Height and width."""
@@ -47,9 +47,9 @@ class Delivery:
     image_size: tuple[int, int]
     """Height and width."""
     rate_hz: float
-    """As asked for."""
+    """Requested rate."""
     sent_rate_hz: float
-    """As the camera managed."""
+    """Rate that the camera reached."""
     frames_sent: int
     frames_received: int
     frames_lost: int
@@ -59,7 +59,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Idle:
-    """What the node does while nobody subscribes."""
+    """Work of the node without subscribers."""
 
     frames_sent: int
     frames_received: int
@@ -76,7 +76,7 @@ class Throughput:
     image_size: tuple[int, int]
     """Height and width."""
     rate_hz: float
-    """As the camera managed."""
+    """Rate that the camera reached."""
     answered_per_second: float
     predictor_per_second: float
     """The predictor alone, back to back, before and after the node."""
@@ -85,8 +85,8 @@ class Throughput:
     """Turn by turn."""
 
     def claims(self) -> list[Claim]:
-        """What must hold."""
-        return [Claim("node: share of the predictor's own rate", 0.95, self.ratio)]
+        """Return the limits with their measured values."""
+        return [Claim("node: fraction of the predictor's own rate", 0.95, self.ratio)]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Overload:
     frames_sent: int
     frames_answered: int
     frames_dropped: int
-    """As the node counts them."""
+    """Dropped frames as the node counts them."""
     answered_per_second: float
     latency_p99_ms: float
     """From publishing the image to the receipt of its last output."""
@@ -108,12 +108,12 @@ class Overload:
     latency_limit_ms: float
     """Two inference times of the node and 10 ms."""
     resident_bytes: int
-    """Of the node's process, at the end."""
+    """Resident memory of the node's process at the end."""
     resident_growth_bytes: int
     """Since the phase began."""
 
     def claims(self) -> list[Claim]:
-        """What must hold."""
+        """Return the limits with their measured values."""
         return [
             Claim(
                 f"node, {self.rate_hz:g} Hz: ms of the 99th percentile of a frame's age",
@@ -146,7 +146,7 @@ class Load:
 
     @property
     def dropped_share(self) -> float:
-        """Of the images sent, those without an answer."""
+        """Fraction of the sent images without an output."""
         return 1 - self.frames_answered / self.frames_sent
 
     @property
@@ -173,10 +173,10 @@ class NodeBenchmark:
     peaks: tuple[Load, ...]
     """By size, at the highest rate that was found to be sustained; of none, at the lowest tried."""
     load_average: tuple[float, float]
-    """Of the last minute, before and after: what else the machine did."""
+    """Load average of the last minute, before and after."""
 
     def claims(self) -> list[Claim]:
-        """What must hold."""
+        """Return the limits with their measured values."""
         return [*self.throughput.claims(), *self.overload.claims()]
 
     def to_dict(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def camera_image(height: int, width: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Phase:
-    """What happened while a camera published."""
+    """Counts and times while a camera published."""
 
     sent: dict[int, int]
     """When each stamp was published, nanoseconds of the steady clock."""

@@ -51,7 +51,7 @@ def markdown(matrix: Matrix) -> str:
 
 
 def claims_markdown(claims: Sequence[Claim]) -> str:
-    """What must hold, as a table."""
+    """Return the limits as a table."""
     lines = []
     for claim in claims:
         figure = "" if claim.figure is None else f"{claim.figure:.3g}"

@@ -1,4 +1,4 @@
-"""What a teacher costs its student: time and memory of a training step with and without it."""
+"""Cost of a teacher: time and memory of a training step with and without it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class StepCost:
     plain_seconds: float
     distillation_seconds: float
     plain_bytes: int
-    """Of GPU memory that torch allocated, or of the process's resident memory on a CPU."""
+    """Peak of the GPU memory that torch allocated, or of the process's resident memory on a CPU."""
     distillation_bytes: int
 
     @property
@@ -54,7 +54,7 @@ class StepCost:
         return self.distillation_seconds / self.plain_seconds
 
     def claim(self) -> Claim:
-        """What must hold."""
+        """Return the limit with its measured value."""
         text = f"time of a step with a teacher of {self.members} over that of a plain one"
         return Claim(text, LIMIT, self.ratio, at_most=True)
 

@@ -120,7 +120,7 @@ class Augmentation:
     """Range of the scale, drawn uniformly."""
     flip_probability: float = 0.5
     scale_changes: Literal["camera", "nothing"] = "camera"
-    """What scaling an image by s means. `camera`: a focal length s times as long, so depth keeps
+    """Meaning of scaling an image by s. `camera`: a focal length s times as long, so depth keeps
     its metres and the intrinsics follow; where they are unknown the camera is the same one and the
     scene s times as near: depth is divided by s. `nothing`: depth stays as it is and no camera is
     passed on, as in the papers whose networks know of no camera."""

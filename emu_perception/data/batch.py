@@ -32,7 +32,7 @@ class _Always(TypedDict):
 
 
 class Batch(_Always, total=False):
-    """Tensors of a batch; of the tasks, those that `collate` was asked for.
+    """Tensors of a batch; of the tasks, those that were given to `collate`.
 
     A sample without labels of a task has `has_…` False and is all ignored: unlabelled, depth 0.
     """

@@ -54,7 +54,7 @@ def build_camvid(
         held_out: a drive (0001TP, 0006R0, 0016E5) that `train` and `calibration` leave out and
             whose frames in the `train` folder become `val`. The frames in the `val` folder are one
             clip of 0016E5, fifteen a second; they are part of neither then.
-        calibration_fraction: the last share of each drive's training frames.
+        calibration_fraction: the last fraction of each drive's training frames.
         frames: only these of the split, by name, such as 0016E5_07959.
         focal_ratio: focal length / image width to assume, with the principal point in the middle;
             None: the camera is unknown.

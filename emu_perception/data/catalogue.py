@@ -1,4 +1,4 @@
-"""Data sets by name: what a configuration or a command line asks for."""
+"""Registry of data sets by name."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class DatasetEntry:
     splits: tuple[str, ...]
     """The splits that hold all files between them: what a check reads."""
     evaluation_split: str
-    """What figures are reported on unless a split is named."""
+    """Split for reporting, unless one is named."""
     variants: tuple[Mapping[str, Any], ...] = field(default=({},))
     """Options that a check tries in turn, such as both label sets."""
 
     @property
     def options(self) -> dict[str, inspect.Parameter]:
-        """The builder's options besides root and split, with their types and defaults."""
+        """The builder's options except root and split, with their types and defaults."""
         parameters = inspect.signature(self.build).parameters
         return {n: p for n, p in parameters.items() if n not in ("root", "split")}
 
@@ -142,7 +142,7 @@ def check_dataset(
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> list[Problem]:
-    """Read every file of a data set and say what is missing or broken, file by file.
+    """Read every file of a data set and list what is missing or broken, file by file.
 
     Args:
         name: of a registered data set.

@@ -59,8 +59,8 @@ def build_cityscapes(
         root: holds `leftImg8bit` and, for what they supervise, `gtFine`, `disparity` and `camera`.
         split: `train`, `val`, `test` (images only), or `calibration`.
         classes: 19 training classes, or the 7 categories.
-        calibration_fraction: the last share of the training images, which come city by city; left
-            out of `train`.
+        calibration_fraction: the last fraction of the training images, which come city by city;
+            left out of `train`.
         max_depth: metres; depth from here on counts as none.
         sequences: with the frames before and after, from `leftImg8bit_sequence`.
     """

@@ -29,7 +29,7 @@ from emu_perception.tasks import TASKS
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one file of a data set."""
+    """A problem of one file of a data set."""
 
     where: str
     """The file or folder."""
@@ -49,12 +49,12 @@ class Problem:
 class Dataset(torch.utils.data.Dataset[Sample], ABC):
     """Images with labels for some tasks, by index; the same index always gives the same sample.
 
-    Data sets whose samples differ from epoch to epoch (endless scenes, mixtures, augmentation) say
-    so in `set_epoch`; within an epoch they too are functions of the index.
+    Data sets whose samples differ from epoch to epoch (endless scenes, mixtures, augmentation)
+    override `set_epoch`; within an epoch they too are functions of the index.
     """
 
     label_set: LabelSet | None = None
-    """What the ids in `Sample.labels` mean; None where there are no labels."""
+    """Meaning of the ids in `Sample.labels`; None without labels."""
     label_groups: tuple[tuple[int, ...], ...] = ()
     """Coarse labels: with C classes, the id C + k in `Sample.labels` stands for one of the classes
     `label_groups[k]`, which of them is not known."""
@@ -119,7 +119,7 @@ class Item:
     human_parts: Path | None = None
     saliency: Path | None = None
     neighbours: tuple[Path, Path] | None = None
-    """The images before and after, where sequences are asked for and it has both."""
+    """The images before and after, if sequences are requested and it has both."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Reading the files of data sets, with errors that name the file and say what is wrong with it."""
+"""Reading the files of data sets, with errors that name the file and the problem."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one kind of ground truth says about another: normals from depth, edges from classes."""
+"""Ground truth that is derived from another: normals from depth, edges from classes."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def build_nyuv2(
             unlabelled), whose files are named by the images' numbers, from 1.
         split: `train` (795 images) and `test` (654), the official ones; `all`; or `calibration`.
         classes: 40 or 13.
-        calibration_fraction: the last share of the training images, left out of `train`.
+        calibration_fraction: the last fraction of the training images, left out of `train`.
         max_depth: metres; depth from here on counts as none.
         raw_depth: the sensor's depth with its holes instead of the filled-in one (.mat only).
     """

@@ -132,7 +132,7 @@ def _context(path: Path) -> np.ndarray:
 
 
 def _read_edges(item: Item) -> np.ndarray:
-    """Where the Laplacian of the class ids is not 0, thinned, as the benchmark has it."""
+    """Edges: pixels with a Laplacian of the class ids other than 0, thinned as in the benchmark."""
     assert item.edges is not None
     from skimage.morphology import thin
 

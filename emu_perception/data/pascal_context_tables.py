@@ -47,7 +47,7 @@ WITH_NORMALS = {
     "wardrobe": 442, "washing machine": 443, "watch": 444, "water dispenser": 446, "window": 454,
     "wire": 457,
 }  # fmt: skip
-"""Of PASCAL-Context's 459 classes those that NYUv2 has too, and the television, with their ids.
+"""Classes of PASCAL-Context that NYUv2 has too, and the television, with their ids.
 
 The benchmark's normals come from a network that was trained on NYUv2; other classes count as
 unknown."""

@@ -1,9 +1,9 @@
 """Images with things pasted in: does the uncertainty tell what is odd from what is only pasted?
 
 Real images show hardly anything that belongs to no class. What is pasted into them always shows: by
-its rim, its light, its place. So odd objects are judged against patches of known classes that were
-pasted in the same way, and nothing else of the image counts; the rims do not either.
-"""
+its rim, its light, its place. So out-of-distribution objects are compared with patches of
+known classes that were pasted in the same way, and nothing else of the image counts; the rims do
+not either."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SCALE = (0.8, 1.25)
 MIN_JUDGED = 60
 """Pixels that must be left of a mask after erosion."""
 MAX_SHARE = 0.15
-"""Of the image that is pasted into; larger things are scaled down to it."""
+"""Largest fraction of the image; larger objects are scaled down."""
 
 
 class Cutout(NamedTuple):
@@ -69,10 +69,10 @@ def eroded(mask: np.ndarray) -> np.ndarray:
 
 
 class Pasted(Wrapper):
-    """A data set with odd objects and patches of known classes in each image.
+    """A data set with out-of-distribution objects and patches of known classes in each image.
 
-    Their pixels lose their labels and their depth. `Sample.odd` is 1 on odd objects, 0 on patches
-    of known classes, 255 elsewhere and on the rims.
+    Their pixels lose their labels and their depth. `Sample.odd` is 1 on out-of-distribution
+    objects, 0 on patches of known classes, 255 elsewhere and on the rims.
 
     Args:
         source: the images.

@@ -94,7 +94,7 @@ class Photometric:
     noise: float = 0.0
     """Largest standard deviation of Gaussian pixel noise, in 0–255."""
     probability: float = 1.0
-    """Share of the images that are changed at all."""
+    """Fraction of the images that are changed."""
 
     def __post_init__(self) -> None:
         if min(self.gamma, self.blur, self.noise) < 0:

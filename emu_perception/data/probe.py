@@ -21,7 +21,7 @@ def check_supervision(
     """Refuse tasks that training would pass over in silence, with a loss of 0 for ever.
 
     Args:
-        datasets: with the names that they are told by, with the tasks that can be derived.
+        datasets: by name, with the tasks that can be derived.
         tasks: to learn.
         with_camera: those of them that only an image with a known camera teaches.
 
@@ -36,16 +36,16 @@ def check_supervision(
         ]
         if reasons and all(reason for _, reason in reasons):
             why = "; ".join(f"{title}: {reason}" for title, reason in reasons)
-            raise ValueError(f"model.tasks asks for {task}, which the data cannot teach: {why}")
+            raise ValueError(f"model.tasks contains {task}, which the data cannot teach: {why}")
 
 
 def check_borders(
     datasets: Sequence[tuple[str, Dataset]], crop: tuple[int, int], smallest_scale: float
 ) -> None:
-    """Refuse padding where domains are told apart: it would tell them by itself.
+    """Refuse padding in domain adaptation: it would identify the domain.
 
     Args:
-        datasets: with the names that they are told by.
+        datasets: by name.
         crop: height and width of training samples.
         smallest_scale: of the augmentation.
 

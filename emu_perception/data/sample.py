@@ -60,7 +60,7 @@ class Sample:
     """`(2, 4, 4)`: from this image's optical frame to those of the neighbours, metres; None = not
     known."""
     intrinsics: Intrinsics | None = None
-    """Of this image size; None = the camera is unknown."""
+    """Intrinsics for this image size; None = the camera is unknown."""
     target: bool = False
     """It is of the domain to adapt to, of which no label is known."""
     seed: int = 0

@@ -179,7 +179,7 @@ class SceneDataset(Dataset):
 
 
 def frame_fields(frame: scenes.SceneFrame, *, odd: bool) -> dict[str, Any]:
-    """A rendered frame as fields of a `Sample`, the mask of odd objects only if asked for."""
+    """A rendered frame as fields of a `Sample`, the out-of-distribution mask only on request."""
     known: dict[str, Any] = {field: getattr(frame, field) for field in _FIELDS}
     known["edges"] = frame.edges.astype(np.uint8)
     known["odd"] = frame.odd.astype(np.uint8) if odd else None
@@ -201,7 +201,7 @@ def broken_scenes(
     size: tuple[int, int],
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Problem]:
-    """What is wrong with kept samples, file by file."""
+    """Problems of stored samples, file by file."""
     for done, path in enumerate(paths, start=1):
         try:
             read_scene(path, size)

@@ -47,7 +47,8 @@ def build_sparse_depth(
         split: `all`; `train` and `val`: the other cameras and the held-out one (without `held_out`
             both are all images); `calibration`: see below.
         held_out: the camera that `train` leaves out.
-        calibration_fraction: the last share of each training camera's frames, left out of `train`.
+        calibration_fraction: the last fraction of each training camera's frames, left out of
+            `train`.
         max_depth: metres; points from here on count as none.
     """
     images = files.list_files(root / "images")

@@ -27,7 +27,7 @@ def hold_out(items: Sequence[Item], clip: str | None, root: Path) -> tuple[list[
 def tail(
     items: Sequence[Item], fraction: float, group: Callable[[Item], str] = lambda item: ""
 ) -> tuple[list[Item], list[Item]]:
-    """Cut the last share of every group off, as a block: neighbouring frames stay together.
+    """Cut the last fraction of every group off, as a block: neighbouring frames stay together.
 
     Args:
         items: in their order of recording.

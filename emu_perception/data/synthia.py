@@ -42,7 +42,7 @@ def build_synthia(
     Args:
         root: holds `RGB`, `GT/LABELS` and `Depth/Depth` (or `Depth`).
         split: `train` or `val`.
-        val_fraction: the last share of the images in name order.
+        val_fraction: the last fraction of the images in name order.
         max_depth: metres; depth from here on counts as none. The sky (655.35 m) always does.
     """
     depth_folder = root / "Depth" / "Depth"

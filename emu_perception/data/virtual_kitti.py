@@ -49,7 +49,7 @@ def build_virtual_kitti_2(
         split: `train` or `val`.
         variations: such as `clone`, `fog` or `15-deg-left`; None = all that are there.
         cameras: 0 = left, 1 = right.
-        val_fraction: the last share of each scene's frames, the same for all variations and
+        val_fraction: the last fraction of each scene's frames, the same for all variations and
             cameras.
         max_depth: metres; depth from here on counts as none. The sky (655.35 m) always does.
         sequences: with the frames before and after.

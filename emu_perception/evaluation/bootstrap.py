@@ -38,7 +38,7 @@ Headline = Callable[[Sums], dict[str, float | None]]
 
 
 def coarse_sums(sums: Mapping[str, np.ndarray]) -> Sums:
-    """What `GroupedSums` keeps of a frame's sums."""
+    """Return the part of a frame's sums that `GroupedSums` stores."""
     return {
         name: coarsened(value, COARSENING) if name.endswith("histogram") else value
         for name, value in sums.items()

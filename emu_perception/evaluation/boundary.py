@@ -1,4 +1,4 @@
-"""Where classes meet: an uncertainty that needs no model, and a place where calibration suffers."""
+"""Class boundaries: a model-free uncertainty, and a region where calibration is worse."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NEIGHBOURS: np.ndarray = np.ones((3, 3), np.uint8)
 def boundary(labels: np.ndarray) -> np.ndarray:
     """Pixels that have a neighbour (of eight) of another class.
 
-    Unlabelled pixels are no class: they neither make a boundary nor hide one beside them.
+    Unlabelled pixels are no class: they neither make a boundary nor hide one next to them.
 
     Args:
         labels: `(H, W)` uint8.

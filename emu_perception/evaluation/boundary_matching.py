@@ -12,9 +12,9 @@ import numpy as np
 from emu_perception.prediction import UNLABELLED
 
 TOLERANCE = 0.0075
-"""Of the image's diagonal."""
+"""Largest distance as a fraction of the image's diagonal."""
 THRESHOLDS = np.arange(1, 20) / 20
-"""Of the probability of an edge."""
+"""Thresholds of the probability of an edge."""
 
 
 def match_boundaries(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:

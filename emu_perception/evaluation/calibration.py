@@ -47,7 +47,7 @@ def equal_mass(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
     Args:
         histogram: `(bins, 2)` correct and wrong pixels by rising 1 − confidence. Pixels of one
-            bin are told apart by nothing, so a bin that straddles a cut is shared out evenly.
+            bin cannot be distinguished, so a bin that straddles a cut is shared out evenly.
     """
     totals = histogram.sum(axis=1)
     edges = np.concatenate([[0.0], np.cumsum(totals)])

@@ -76,7 +76,7 @@ def depth_sums(
 
     A pixel with a true depth whose prediction is NaN counts as outside every δ, and as inaccurate
     and uncertain in p(accurate|certain), p(uncertain|inaccurate) and PAvPU: that is what NaN tells
-    a robot. It has no error, so all other figures leave it out; `valid_fraction` says how many.
+    a robot. It has no error, so all other figures leave it out; `valid_fraction` is their fraction.
 
     Args:
         prediction: with `depth`; without `depth_variance` only errors are summed.

@@ -43,7 +43,7 @@ def headline(sums: Sums) -> dict[str, float | None]:
     """The figures at a probability of 0.5, which also get confidence intervals.
 
     `f1` is that of the edges; `f1_mean` the mean with that of the pixels without one, as DenseMTL's
-    authors report it: a network that says "no edge" everywhere still gets nearly 0.5.
+    authors report it: a network that predicts "no edge" everywhere still gets nearly 0.5.
     """
     right, missed, wrong, rest = sums["edge_counts"]
     f1 = [ratio(2 * hit, 2 * hit + missed + wrong) for hit in (right, rest)]

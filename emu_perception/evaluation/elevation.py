@@ -1,4 +1,4 @@
-"""Depth without looking: what a street camera's geometry alone says about it.
+"""Image-independent depth baseline: median depth per elevation angle.
 
 On a road that is flat, how far away a pixel is depends on how far below the horizon its ray points.
 A table of the median depth by that angle, fitted on other cameras, is what a network has to beat.
@@ -19,7 +19,7 @@ LIMIT = 1.5
 class ElevationTable:
     """The median depth by elevation angle.
 
-    `add` true depths, then ask for `depth`. It keeps all valid depths that it was given.
+    `add` true depths, then read `depth`. It keeps all valid depths that it was given.
     """
 
     def __init__(self, depth_range: tuple[float, float]) -> None:

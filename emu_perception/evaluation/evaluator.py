@@ -39,7 +39,7 @@ class Evaluator:
     Feed it with `update`, read `result` at any time. Its memory does not depend on the number of
     frames (but for the clips' names), and evaluators of parts of a set (in other processes: they
     pickle) `merge` into one.
-    What each key of the result means, the module `emu_perception.evaluation.result` says.
+    The module `emu_perception.evaluation.result` explains each key of the result.
     """
 
     def __init__(
@@ -67,7 +67,8 @@ class Evaluator:
             void_as_inaccurate: count pixels without ground truth as inaccurate in
                 p(accurate|certain), p(uncertain|inaccurate) and PAvPU.
             boundary_width: what `ece_boundary` calls near, as a fraction of the image diagonal.
-            rivals: also compute `ause_boundary` and `ause_predicted_depth`, a fifth of the time.
+            rivals: also compute the baselines `ause_boundary` and `ause_predicted_depth`, a fifth
+                of the time.
             depth_classes: names of classes; depth at the pixels predicted as one of them is also
                 scored by itself. By default the vehicles that the label set has.
         """

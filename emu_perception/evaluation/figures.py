@@ -71,11 +71,13 @@ def semantic_reliability(points: Sequence[dict[str, float]]) -> str:
             [p["fraction"] for p in points],
             width=0.06,
             color="#cdd9e8",
-            label="share of pixels",
+            label="fraction of pixels",
         )
         axes.plot([0, 1], [0, 1], ":", color=GREY, label="calibrated")
         axes.plot(confidence, [p["accuracy"] for p in points], "o-", color=BLUE, label="accuracy")
-        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy, share of pixels")
+        axes.set(
+            xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy, fraction of pixels"
+        )
         axes.legend(loc="upper left")
         return _svg(figure, "Reliability diagram of the classes")
 
@@ -114,7 +116,9 @@ def sparsification(curves: dict[str, list[float]], ylabel: str) -> str:
         for name, (label, color, dashes) in CURVES.items():
             if name in curves:
                 axes.plot(removed, curves[name], dashes, color=color, label=label)
-        axes.set(xlim=(0, 1), xlabel="share of pixels removed, most uncertain first", ylabel=ylabel)
+        axes.set(
+            xlim=(0, 1), xlabel="fraction of pixels removed, most uncertain first", ylabel=ylabel
+        )
         axes.set_ylim(bottom=0)
         _legend_below(axes)
         return _svg(figure, f"Sparsification curves, {ylabel}")

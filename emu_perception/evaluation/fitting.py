@@ -130,7 +130,7 @@ class TemperatureFit:
 
 
 def _root_of_cubic(start: float, end: float, start_slope: float, end_slope: float) -> float:
-    """Where the Hermite cubic on [0, 1] from `start` < 0 to `end` >= 0 is zero, by bisection."""
+    """Find the zero of the Hermite cubic on [0, 1] from `start` < 0 to `end` >= 0 by bisection."""
     low, high = 0.0, 1.0
     for _ in range(60):
         t = (low + high) / 2

@@ -1,4 +1,4 @@
-"""What a report keeps of single frames: a row each on disk, a timeline, and a few to look at.
+"""Single frames of a report: a row each on disk, a timeline, and a few pictures.
 
 In memory there are a fixed number of averages and of frames, however long the recording is.
 """

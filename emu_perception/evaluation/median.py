@@ -14,8 +14,8 @@ def scaled_to_median(
 ) -> Prediction:
     """The prediction with its depth as large as an image's labels in the median.
 
-    How depth that was learnt without labels is judged (Zhou et al., CVPR 2017, section 4.1;
-    Monodepth2, ICCV 2019).
+    The standard scoring of depth that was trained without labels (Zhou et al., CVPR 2017, section
+    4.1; Monodepth2, ICCV 2019).
 
     Args:
         prediction: of one image; without depth it stays as it is.

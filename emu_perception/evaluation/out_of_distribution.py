@@ -16,7 +16,7 @@ SCORES = (
     "depth_variance",
     "depth_epistemic",
 )
-"""Fields of a prediction that serve as scores, besides `confidence` (as 1 − confidence)."""
+"""Fields of a prediction that serve as scores, in addition to `confidence` (as 1 − confidence)."""
 
 
 def out_of_distribution_sums(prediction: Prediction, mask: np.ndarray) -> Sums:

@@ -5,7 +5,7 @@ the leading bits of its own representation: the bits of positive floats sort lik
 keeping the exponent and 8 bits of the mantissa gives 256 bins per octave, each at most 1/256 wider
 than its lower edge. 40 octaves (6e-8 to 65,536) make `BINS` = 10,240 bins; what lies outside falls
 into the first or last bin. Only the order of scores within one bin is lost; the functions here
-take it as random, and `auroc_bound` and `area_bound` say how much that can change a figure.
+take it as random, and `auroc_bound` and `area_bound` bound how much that can change a figure.
 """
 
 from __future__ import annotations

@@ -30,13 +30,13 @@ def _certainty(task: str) -> dict[str, tuple[str, str, str]]:
             *("p(uncertain|inaccurate)", ""),
             "of the wrong pixels, those that are said to be uncertain",
         ),
-        f"{task}.pavpu": ("PAvPU", "", "share of pixels that are right and certain, or neither"),
+        f"{task}.pavpu": ("PAvPU", "", "fraction of pixels that are right and certain, or neither"),
     }
 
 
 SUMMARY: dict[str, tuple[str, str, str]] = {
     "semantic.miou": ("mIoU", "", "mean intersection over union of the classes; 1 is perfect"),
-    "semantic.pixel_accuracy": ("Pixel accuracy", "", "share of labelled pixels that are right"),
+    "semantic.pixel_accuracy": ("Pixel accuracy", "", "fraction of labelled pixels that are right"),
     "semantic.ece": ("ECE", "", "how far confidence is from accuracy; 0 is calibrated"),
     "semantic.nll": ("NLL", "nats", "negative log-likelihood of the true class; lower is better"),
     "semantic.brier": ("Brier score", "", "squared error of the probabilities; lower is better"),
@@ -45,7 +45,7 @@ SUMMARY: dict[str, tuple[str, str, str]] = {
     "semantic.ause": ("AUSE", "", "area between uncertainty and oracle; 0 ranks perfectly"),
     "depth.rmse": ("RMSE", "m", "over all pixels with a true depth"),
     "depth.absrel": ("AbsRel", "", "mean of |error| / true depth"),
-    "depth.delta1": ("δ < 1.25", "", "share of pixels within a quarter of the truth"),
+    "depth.delta1": ("δ < 1.25", "", "fraction of pixels within a quarter of the truth"),
     "depth.nll": ("NLL", "", "Gaussian negative log-likelihood; lower is better"),
     "depth.coverage_1sigma": ("Within 1 σ", "", "0.683 if the deviation is calibrated"),
     "depth.coverage_2sigma": ("Within 2 σ", "", "0.954 if the deviation is calibrated"),
@@ -83,11 +83,11 @@ TIMELINE = {
 
 @dataclass(frozen=True)
 class Report:
-    """What a report tells besides the figures themselves."""
+    """Content of a report in addition to the figures."""
 
     title: str
     about: Mapping[str, str]
-    """What was evaluated, in words by name: model, recording or data set, device."""
+    """Description of the evaluation by name: model, recording or data set, device."""
     label_set: LabelSet | None = None
     problems: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """`count` and `examples` of what could not be read or scored, by kind."""
@@ -146,7 +146,7 @@ def summary_lines(result: Evaluation) -> list[str]:
 
 
 def report_values(report: Report, result: Evaluation) -> dict[str, Any]:
-    """What `report.json` holds: `report.extra`, the evaluation, `problems` and `missing`."""
+    """Return the content of `report.json`: `report.extra`, results, `problems` and `missing`."""
     missing = {
         key: _longest_prefix(report.reasons, key) or reason
         for key, reason in result.values["missing"].items()

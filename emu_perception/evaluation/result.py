@@ -1,7 +1,7 @@
-"""What an evaluation yields.
+"""Result of an evaluation.
 
 The tasks and `out_of_distribution` are None without ground truth for them; single figures
-are None where an input was missing, and `missing` says why.
+are None where an input was missing, and `missing` has the reason.
 
 - `frames`, `frames_with_labels`, `frames_with_depth`; `seconds_per_frame` as given to `update`, of
   `emu evaluate` the median over a few images at batch 1, timed apart from the scoring.
@@ -68,7 +68,7 @@ from emu_perception.evaluation.semantic import NEEDS as SEMANTIC_NEEDS
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of a set of frames; this module's text says what each key means."""
+    """The figures of a set of frames; the docstring of this module explains the keys."""
 
     values: dict[str, Any]
     """Nested plain values, ready for JSON."""
@@ -100,12 +100,12 @@ class Evaluation:
 def explain_missing(
     values: dict[str, Any], sums: Mapping[str, Collection[str]], rivals: bool
 ) -> dict[str, str]:
-    """Fill in the keys that the inputs did not allow with None, and say why.
+    """Fill in the keys that the inputs did not allow with None, with the reason.
 
     Args:
         values: what the tasks could compute; changed in place.
         sums: by task, the names of the sums there are.
-        rivals: whether the rivals were asked for.
+        rivals: whether the baselines were requested.
 
     Returns:
         The reason by dotted key.
@@ -122,7 +122,7 @@ def explain_missing(
             absent = name not in sums[task]
             reason = f"the predictions had no {field}" if absent else "no pixel to judge it by"
             if absent and not rivals and keys in ("ause_boundary", "ause_predicted_depth"):
-                reason = "rivals were switched off"
+                reason = "baselines were switched off"
             for key in keys.split():
                 if values[task].setdefault(key) is None:
                     missing[f"{task}.{key}"] = reason

@@ -52,7 +52,7 @@ def semantic_sums(
         classes: C; ids are in [0, C).
         near_boundary: `(H, W)` bool, true near a boundary of the truth.
         proximity: `(H, W)` uint8, `boundary_proximity` of the predicted labels; None leaves the
-            rivals of the uncertainty out.
+            baselines of the uncertainty out.
         void_as_inaccurate: unlabelled pixels count as inaccurate in p(accurate|certain),
             p(uncertain|inaccurate) and PAvPU.
 
@@ -125,7 +125,7 @@ def _calibration_sums(
     near_boundary: np.ndarray,
     classes: int,
 ) -> Sums:
-    """Pixels whose label was withheld (255) say nothing about confidence and are left out."""
+    """Pixels whose label was withheld (255) have no confidence and are left out."""
     given = chosen != UNLABELLED
     if not given.all():
         confidence, chosen, correct, near_boundary = (

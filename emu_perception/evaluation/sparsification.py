@@ -1,10 +1,10 @@
-"""AUSE and the sparsification curves of an uncertainty, its oracle and its rivals.
+"""AUSE and the sparsification curves of an uncertainty, its oracle and its baselines.
 
 Ilg et al. (ECCV 2018): remove the most uncertain pixels first and watch the error of the rest. The
 area between this curve and the oracle's, which removes the largest errors first, is the AUSE. It is
 pooled over all pixels of the set and not normalised, so it has the error's unit.
 
-The rivals are uncertainties that anyone has without a model of uncertainty: `random` order, the
+The baselines are uncertainties that need no model of uncertainty: `random` order, the
 `predicted_depth` (σ ∝ depth) and the proximity to a predicted class `boundary`.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from emu_perception.evaluation import ranking
 
 RIVALS = {"predicted_depth": "depth_histogram", "boundary": "proximity_histogram"}
-"""The rivals other than random order, and the sums that hold their rankings."""
+"""The baselines other than random order, and the sums with their rankings."""
 
 FRACTIONS_REMOVED = tuple(round(0.05 * step, 2) for step in range(20))
 
@@ -51,7 +51,7 @@ def report(
         measure: turns a mean error into what is plotted.
 
     Returns:
-        `ause`, `ause_random`, and `ause_NAME` of each rival (None if not in `rankings`), and
+        `ause`, `ause_random`, and `ause_NAME` of each baseline (None if not in `rankings`), and
         `sparsification`: for each of `fraction_removed`, the error of the remaining pixels by
         the order of each ranking, of the `oracle`, and at `random`.
     """

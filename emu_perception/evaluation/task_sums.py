@@ -45,7 +45,7 @@ class TaskSums:
         self.frames += other.frames
 
     def drawn(self, units: Units) -> bootstrap.GroupedSums:
-        """What a bootstrap draws."""
+        """Units that a bootstrap draws."""
         if not units.by_blocks:
             return self.groups
         self.blocks.lengthen(units.block_length)

@@ -1,4 +1,4 @@
-"""What the bootstrap draws: images, clips, or blocks of consecutive images."""
+"""Units of the bootstrap: images, clips, or blocks of consecutive images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 GROUPS = 128
 """That images or clips are kept in; see `bootstrap`."""
 MIN_CLIPS = 10
-"""With fewer a draw of clips says little, and with one nothing: then blocks are drawn."""
+"""Fewest clips for a draw of clips; with fewer, blocks are drawn."""
 BLOCKS = 32
 """At most; of equal length, a power of two."""
 
@@ -20,7 +20,7 @@ class Units:
     def __init__(self) -> None:
         self.images = 0
         self.end = 0
-        """Where the next image goes in the order of the blocks."""
+        """Place of the next image in the order of the blocks."""
         self.clips: dict[Hashable, int] = {}
         """Numbers in order of appearance, so that clips of one image fill the groups evenly."""
 

@@ -41,7 +41,7 @@ def check_not_fitted_on(model: LoadedModel, data: DatasetConfig, dataset: Datase
     calibration = model.spec.calibration
     for fit in calibration.fits.values():
         check_apart(fit, data, dataset)
-    # Files of older versions only say it in words.
+    # Files of older versions contain only this text.
     if not calibration.fits and calibration.fitted_on.startswith(f"{data.title} ("):
         raise ValueError(_flattering(calibration.fitted_on, data))
 
@@ -66,7 +66,7 @@ def _flattering(fitted_on: str, data: DatasetConfig) -> str:
 
 
 def provenance(data: DatasetConfig, dataset: Dataset) -> Fit:
-    """What a calibration says about the data that it was fitted on."""
+    """Describe the data of a calibration."""
     return _fitted_on(data, map(dataset.name, range(len(dataset))))
 
 
@@ -292,7 +292,7 @@ def _asking(maps: Collection[str]) -> Callable[[Sample], Request]:
 
 
 def count_parameters(model: LoadedModel) -> int:
-    """Of the network as it was trained; that of an ensemble counts all members."""
+    """Number of parameters as trained; that of an ensemble counts all members."""
     return sum(p.numel() for p in model.network.parameters())
 
 

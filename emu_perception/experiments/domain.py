@@ -51,7 +51,7 @@ class DomainConfig(Strict):
 
 
 class Observer:
-    """What a network's encoder and classes show of each image, by PyTorch on the CPU.
+    """Encoder features and classes of each image, by PyTorch on the CPU.
 
     Args:
         model: its network is folded and stays as it is.

@@ -37,7 +37,7 @@ Progress = Callable[[str], None]
 
 
 def pretrain(config: StudyConfig, progress: Progress | None = None) -> None:
-    """Train the encoder that the rows start from, unless it is there or none is asked for."""
+    """Train the encoder that the rows start from, unless it exists or none is configured."""
     run = config.pretraining_run()
     if run is not None:
         if progress is not None:
@@ -66,7 +66,7 @@ def run_unit(
 
 
 def _digest(config: StudyConfig, row: StudyRow, unit: Unit) -> str:
-    """Of what a row's figures follow from: its models, what it is calibrated and tested on."""
+    """Digest of the inputs of a row: its models, and its calibration and test data."""
     found = hashlib.sha256()
     data = {"calibration": config.calibration if row.calibrated else None, **config.tests}
     about = {name: each.model_dump(mode="json") for name, each in data.items() if each is not None}
@@ -135,7 +135,7 @@ def with_a_task(datasets: Mapping[str, Dataset], tasks: Sequence[str]) -> dict[s
 
 
 def _model(config: StudyConfig, row: StudyRow, unit: Unit, device: str) -> LoadedModel:
-    """What a row is scored with."""
+    """The model of a row."""
     model = uncalibrated(load_models(config.files(row, unit)))
     if row.dropout is not None:
         model = monte_carlo_dropout(model, row.dropout, row.samples)

@@ -1,4 +1,4 @@
-"""The configuration of a study: methods, seeds, folds, and what is asked of them."""
+"""The configuration of a study: methods, seeds, folds, and figures."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ MEMBER_SEED = 7919
 GAIN = "Δ %"
 """Usual head of the column of the relative gain over single-task rows."""
 VALIDATION = "validation"
-"""What the keys of figures begin with that a run logged itself."""
+"""Prefix of the keys of figures that a run logged itself."""
 FOLD = "$FOLD"
 """Stands for the fold's name in `base`, `tests`, `calibration` and rows."""
 
 
 class Unit(NamedTuple):
-    """What rows are paired in: a seed, or one fold of a seed."""
+    """Unit in which rows are paired: a seed, or one fold of a seed."""
 
     seed: int
     fold: str | None = None
@@ -42,9 +42,9 @@ class StudyRow(Strict):
 
     name: str = Field(min_length=1)
     change: dict[str, Any] = Field(default_factory=dict)
-    """What it changes in the base configuration, group by group."""
+    """Changes of the base configuration, group by group."""
     member: int = Field(0, ge=0)
-    """Of an ensemble: its seed is another one."""
+    """Number of the member of an ensemble; it changes the seed."""
     start_from: str | None = None
     """The row whose trained network it starts from."""
     teacher: str | None = None
@@ -54,9 +54,9 @@ class StudyRow(Strict):
     elevation_table: DatasetConfig | None = None
     """Not a network: the median depth by elevation angle, fitted on this data."""
     dropout: float | None = Field(None, gt=0, lt=1)
-    """Of a row with one of `models`: sample its dropout at this rate (Monte Carlo Dropout)."""
+    """Sample the dropout of a row with one of `models` at this rate (Monte Carlo Dropout)."""
     samples: int = Field(10, gt=0)
-    """Of the dropout."""
+    """Samples of the dropout."""
     median_scaled: bool = False
     """Scale each test image's depth to its labels' median: depth from sequences without poses."""
     calibrated: bool = False
@@ -87,7 +87,7 @@ class StudyRow(Strict):
 
 
 class Comparison(Strict):
-    """Two rows whose difference is asked for."""
+    """Two rows to compare."""
 
     row: str
     against: str
@@ -96,13 +96,13 @@ class Comparison(Strict):
 
 
 class Gain(Strict):
-    """A multi-task row whose relative gain Delta over rows of its single tasks is asked for."""
+    """A multi-task row whose relative gain Delta over rows of its single tasks is computed."""
 
     row: str
     against: dict[Task, str] = Field(min_length=1)
-    """Task -> the row that has learnt it alone."""
+    """Task -> the row that was trained for it alone."""
     test: str
-    """Of `tests`: what all are judged on, by the figures of `relative_gain.FIGURES`."""
+    """Name in `tests` of the data for the figures of `relative_gain.FIGURES`."""
     figures: dict[Task, str | list[str]] = Field(default_factory=dict)
     """Other figures of tasks, such as `edges: edges.ods_f` for PASCAL-Context; several count as
     much each, as in Eq. 17 of XTasC-Net."""
@@ -131,7 +131,7 @@ class StudyConfig(Strict):
     base: dict[str, Any]
     """A training configuration without `output` and `seed`."""
     pretraining: dict[str, Any] | None = None
-    """What it changes in `base` to train, once for all seeds, the encoder that rows start from."""
+    """Changes of `base` for training, once for all seeds, the encoder that rows start from."""
     tests: dict[str, DatasetConfig] = Field(min_length=1)
     """Data sets by the name that `columns` give them."""
     calibration: DatasetConfig | None = None
@@ -182,7 +182,7 @@ class StudyConfig(Strict):
                         f"'{_plain(name)}': let their names differ by more than punctuation"
                     )
             if row.calibrated and self.calibration is None:
-                raise ValueError(f"row '{row.name}' is calibrated: say on which `calibration`")
+                raise ValueError(f"row '{row.name}' is calibrated: give the data as `calibration`")
             known.append(row.name)
 
     def _check_questions(self) -> None:
@@ -223,7 +223,7 @@ class StudyConfig(Strict):
         return next(row for row in self.rows if row.name == name)
 
     def units(self) -> list[Unit]:
-        """What every row is trained for, in order."""
+        """Units that every row is trained for, in order."""
         folds: list[str | None] = list(self.folds) or [None]
         return [Unit(seed, fold) for seed in self.seeds for fold in folds]
 
@@ -232,7 +232,7 @@ class StudyConfig(Strict):
         return not row.once or unit.seed == self.seeds[0]
 
     def folder(self, row: StudyRow, unit: Unit) -> Path:
-        """Where a row of a unit keeps its run and its figures."""
+        """Folder of the run and the figures of a row of a unit."""
         parts = [f"seed_{unit.seed}", *([] if unit.fold is None else [_plain(unit.fold)])]
         return expand(self.output).joinpath(*parts, _plain(row.name))
 

@@ -70,7 +70,7 @@ def _spread(figure: Mapping[str, Any] | None) -> str:
 
 
 def _units(rows: Mapping[str, Any]) -> list[str]:
-    """What there are figures for: seeds, or folds of seeds."""
+    """Units with figures: seeds, or folds of seeds."""
     return list(
         dict.fromkeys(u for row in rows.values() for f in row.values() for u in f["values"])
     )

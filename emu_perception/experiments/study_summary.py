@@ -1,4 +1,4 @@
-"""What a study found: means and deviations over seeds, paired differences, files that show them."""
+"""Results of a study: means and deviations over seeds, paired differences, files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def summarise(config: StudyConfig) -> dict[str, Any]:
 
     Raises:
         ConfigError: no row is finished for any seed, there is no figure of a column's name, or a
-            gain is asked for of a task that a row has no figure of.
+            gain is requested for a task that a row has no figure of.
     """
     results = read_results(config)
     if not results:
@@ -88,7 +88,7 @@ def summarise(config: StudyConfig) -> dict[str, Any]:
 
 
 def _about(config: StudyConfig, command: str) -> dict[str, Any]:
-    """What a reader of the figures needs to know of the study."""
+    """Description of the study for readers of the figures."""
     return {
         "title": config.title,
         "command": command,
@@ -101,7 +101,7 @@ def _about(config: StudyConfig, command: str) -> dict[str, Any]:
 
 
 def _check_columns(config: StudyConfig, results: Results) -> None:
-    """ConfigError for a column whose figure is known where there are others beside it."""
+    """ConfigError for a column whose figure is known where there are others with it."""
     for head, key in config.columns.items():
         where, _, name = key.rpartition(".")
         places = [look_up(f, where) for by_unit in results.values() for f in by_unit.values()]

@@ -1,4 +1,4 @@
-"""The table of methods: rows scored on one split, each calibrated as it says, timed apart."""
+"""The table of methods: rows scored on one split, each with its calibration, timed separately."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def compare(
     """The rows of the table.
 
     Each holds the keys of `evaluation.result`, whose `seconds_per_frame` is timed apart from the
-    scoring (see `time_apart`), and besides them `name`, `models`, `parameters`, `engine`,
+    scoring (see `time_apart`), and also `name`, `models`, `parameters`, `engine`,
     `device`, `precision`, and `calibration`: its two numbers, what they were `fitted_on`, and how
     the row was `scored`: `none`, `as stored` or `fitted`. An `elevation_table` has no models. A row
     that is held `against` another has `differences` too: by how much each headline figure is larger
@@ -96,7 +96,7 @@ def compare(
 
     Raises:
         ValueError: a model was, or is to be, calibrated on images that it is scored on, or a row is
-            held against one of other images.
+            compared with one of other images.
     """
     dataset = open_dataset(config.data)
     if config.calibration is not None:
@@ -194,8 +194,8 @@ def _open_row(
 def time_apart(predictor: Predictor, dataset: Dataset) -> float:
     """Median seconds from one image in host memory to all maps on the device.
 
-    A few images, one by one, and nothing beside it: while scoring, decoding and metrics take
-    their share of the machine. Each image is predicted once before, so that nothing is compiled.
+    A few images, one by one, and nothing else: while scoring, decoding and metrics take
+    their part of the machine. Each image is predicted once before, so that nothing is compiled.
     """
     samples = [dataset[index] for index in range(min(TIMED_IMAGES, len(dataset)))]
     turns = itertools.cycle(samples)
@@ -252,7 +252,7 @@ def table_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]
 
 
 def difference_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Heads and cells of the rows that are held against another; no cells where there are none."""
+    """Heads and cells of the rows that are compared with another; no cells where there are none."""
     held = [row for row in rows if "differences" in row]
     kept = {k: v for k, v in COLUMNS.items() if any(v in row["differences"] for row in held)}
     heads = ["difference (95 % interval)", *kept]

@@ -30,7 +30,7 @@ class TableRow(Strict):
     """`none`: as if the file held none; `as stored`: the file's, if it holds one; `fitted`: one of
     its own, fitted on the table's `calibration`."""
     median_scaled: bool = False
-    """Scale each image's depth to its labels' median: for depth that was learnt without labels."""
+    """Scale each image's depth to its labels' median: for depth that was trained without labels."""
     against: str | None = None
     """Another row: the table tells how this one differs, image by image, with intervals."""
 
@@ -48,7 +48,7 @@ class TableConfig(Strict):
 
     data: DatasetConfig
     calibration: DatasetConfig | None = None
-    """What rows are calibrated on that are to be `fitted`: the same for all, kept out of training
+    """Data for calibrating the rows with `fitted`: the same for all, kept out of training
     and apart from `data`."""
     rows: list[TableRow] = Field(min_length=1)
     void_as_inaccurate: bool = False
@@ -75,5 +75,7 @@ class TableConfig(Strict):
             if row.against is not None and row.against not in set(names) - {row.name}:
                 raise ValueError(f"row '{row.name}': no other row is named '{row.against}'")
             if row.calibration == "fitted" and self.calibration is None:
-                raise ValueError(f"row '{row.name}' is to be fitted: say on which `calibration`")
+                raise ValueError(
+                    f"row '{row.name}' is to be fitted: give the data as `calibration`"
+                )
         return self

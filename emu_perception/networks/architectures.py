@@ -1,4 +1,4 @@
-"""Architectures by name: what a model file asks for and how to build it."""
+"""Registry of architectures by name."""
 
 from __future__ import annotations
 

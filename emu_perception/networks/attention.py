@@ -40,7 +40,7 @@ class SpatialCrossTaskAttention(nn.Module):
     Args:
         channels: of both feature maps.
         scale: of the downscaling; heights and widths are its multiples.
-        alpha: multiply by a learnt factor per channel that starts at 0.
+        alpha: multiply by a learned factor per channel that starts at 0.
     """
 
     def __init__(self, channels: int, scale: int, alpha: bool = True) -> None:
@@ -71,10 +71,10 @@ class ChannelCrossTaskAttention(nn.Module):
     """The same between channels: which of the source's channels resemble a target's.
 
     A correlation is that of two channels over the image, from -1 to 1 whatever its size. A softmax
-    of such numbers is nearly uniform: they are divided by a learnt temperature before it (XCiT, El-
-    Nouby et al., NeurIPS 2021, arXiv 2106.09681, Eq. 2), which starts at 0.1 (Swin Transformer V2,
-    arXiv 2111.09883, section 3.2). As in DANet (arXiv 1809.02983, Eq. 4) nothing else is learnt but
-    the gate.
+    of such numbers is nearly uniform: they are divided by a learned temperature before it (XCiT,
+    El-Nouby et al., NeurIPS 2021, arXiv 2106.09681, Eq. 2), which starts at 0.1 (Swin Transformer
+    V2, arXiv 2111.09883, section 3.2). As in DANet (arXiv 1809.02983, Eq. 4) nothing else is
+    learned but the gate.
 
     Args:
         channels: of both feature maps.
@@ -87,7 +87,7 @@ class ChannelCrossTaskAttention(nn.Module):
         self.alpha = nn.Parameter(torch.zeros(1, channels, 1, 1)) if alpha else None
 
     def weights(self, target: Tensor, source: Tensor) -> Tensor:
-        """Two `(B, C, h, w)` to `(B, C, C)`: of each target channel, shares of the source's."""
+        """Two `(B, C, h, w)` to `(B, C, C)`: of each target channel, weights of the source's."""
         # In half precision a channel without variance would be 0 / 0.
         query, key = (
             F.normalize((x - x.mean(2, keepdim=True)).float(), dim=2).to(x.dtype)

@@ -123,7 +123,7 @@ class SeparateDecoders(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """As `FoldedDecoders.forward`."""
+        """Compute the same as `FoldedDecoders.forward`."""
         size = features[0].shape[-2:]
         outputs = []
         for scales, predict in zip(self.decoders, self.predictions, strict=True):

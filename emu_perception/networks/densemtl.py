@@ -36,12 +36,12 @@ class DenseMTL(MultiTaskNetwork):
         classes: number of classes; needed for the task "semantic".
         tasks: some of semantic, depth, normals, edges; with one there is no exchange.
         exchange: `attention` (DenseMTL), `distillation` (PAD-Net's), `isolated` (a control with
-            the parameters of `attention` that hears nothing of other tasks) or `none`.
+            the parameters of `attention` that receives nothing from other tasks) or `none`.
         scales: of the exchange blocks (Table 3), 4 to 0; the authors' `distillation` is at 2.
         fusion, attention, self_attention, alpha: of `ExchangeBlock` (Table 4).
         dilated: the encoder's last stage is dilated in place of a stride, where timm has it.
         supervised: scales that predict all tasks and are trained.
-        width: of the decoders and exchange blocks, as a share of the paper's.
+        width: of the decoders and exchange blocks, as a fraction of the paper's.
         unit, depth_variance: of `MultiTaskNetwork`.
     """
 

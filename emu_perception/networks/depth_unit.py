@@ -1,4 +1,4 @@
-"""What a depth channel stands for: metres, their logarithm, or an inverse of them."""
+"""Units of a depth channel: metres, their logarithm, or an inverse of them."""
 
 from __future__ import annotations
 

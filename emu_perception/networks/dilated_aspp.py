@@ -18,9 +18,9 @@ from emu_perception.networks.multitask import MultiTaskNetwork
 from emu_perception.networks.raw_outputs import DenseOutputs
 
 RATES = (12, 24, 36)
-"""Of the dilated convolutions."""
+"""Rates of the dilated convolutions."""
 WIDTH = 256
-"""Of the pyramid."""
+"""Width of the pyramid."""
 
 
 class DilatedASPP(MultiTaskNetwork):

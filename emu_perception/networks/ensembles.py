@@ -105,7 +105,7 @@ class BatchedEnsemble(nn.Module):
         return bool(members) and all(type(m) is FoldedSegDepthFormer for m in members)
 
     def forward(self, image: Tensor) -> RawOutputs:
-        """As `DeepEnsemble.forward`."""
+        """Compute the same as `DeepEnsemble.forward`."""
         encode = torch.func.vmap(self._encode, in_dims=(0, 0, None))
         features = encode(*self._weights, image)
         self.first([scale[0] for scale in features])
@@ -218,7 +218,7 @@ class FoldedSubEnsemble(nn.Module):
         self.eval()
 
     def forward(self, image: Tensor) -> RawOutputs:
-        """As `DeepSubEnsemble.forward` with all members."""
+        """Compute the same as `DeepSubEnsemble.forward` with all members."""
         outputs = self.decoders(self.encoder(image))
         members = len(outputs) // len(self.tasks)
         raw = {
@@ -266,7 +266,7 @@ class MonteCarloDropout(SegDepthFormer):
         self.depth_variance = depth_variance or self.epistemic
 
     def train(self, mode: bool = True) -> MonteCarloDropout:
-        """As usual, but `eval()` keeps the dropout layers on."""
+        """Set the mode; `eval()` keeps the dropout layers on."""
         super().train(mode)
         _turn_dropout_on(self)
         return self
@@ -290,13 +290,13 @@ class FoldedMonteCarloDropout(FoldedSegDepthFormer):
         self.samples = network.samples
 
     def train(self, mode: bool = True) -> FoldedMonteCarloDropout:
-        """As usual, but the dropout layers stay on."""
+        """Set the mode; the dropout layers stay on."""
         super().train(mode)
         _turn_dropout_on(self)
         return self
 
     def forward(self, image: Tensor) -> RawOutputs:
-        """As `MonteCarloDropout.forward` in `eval()`."""
+        """Compute the same as `MonteCarloDropout.forward` in `eval()`."""
         return _unstack(super().forward(_repeat(image, self.samples)), self.samples)
 
 

@@ -23,7 +23,7 @@ ATTENTIONS = ("spatial", "channel", "both", "none")
 
 
 class CrossTaskAttention(nn.Module):
-    """xTAM, one direction: what a source task's features say to a target's (Fig. 3).
+    """xTAM, one direction: features of a source task for a target task (Fig. 3).
 
     Args:
         channels: of both.

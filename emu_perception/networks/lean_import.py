@@ -36,7 +36,7 @@ def _import_timm() -> None:
 
 
 def _disable(function: Any = None, *arguments: Any, **options: Any) -> Any:
-    """As `torch.compiler.disable`, asked for when the function is called."""
+    """`torch.compiler.disable`, imported when the function is called."""
     if function is None:
         return lambda given: _disable(given, *arguments, **options)
 

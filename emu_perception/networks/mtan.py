@@ -72,7 +72,7 @@ class MTAN(SegNet):
     def task_features(
         self, encoded: Encoded, upsampled: list[Tensor], decoded: list[Tensor]
     ) -> dict[str, Tensor]:
-        """What the task's attention picks of the shared features, stage by stage."""
+        """Shared features that the attention of each task selects, stage by stage."""
         return {task: self._attend(task, encoded, upsampled, decoded) for task in self.tasks}
 
     def _attend(

@@ -1,4 +1,4 @@
-"""What networks for any set of dense tasks have in common: their tasks, channels and outputs."""
+"""Base of networks for any set of dense tasks: tasks, channels and outputs."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class PoseNetwork(nn.Module):
     Args:
         backbone: a timm model; its first convolution takes both images.
         typical_depth: metres. Without a label nothing tells the scale of a scene: motions are a
-            share of this depth at first, so that both start in proportion.
+            fraction of this depth at first, so that both start in proportion.
     """
 
     def __init__(self, backbone: str = "resnet18", typical_depth: float = 15.0) -> None:

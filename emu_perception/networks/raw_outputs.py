@@ -1,4 +1,4 @@
-"""What networks give: raw maps by task, and what training uses besides."""
+"""Outputs of networks: raw maps by task, and additional ones for training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from emu_perception.tasks import TASKS
 
 
 class RawOutputs(NamedTuple):
-    """What a network says before any activation, at the resolution that it decodes to.
+    """Outputs of a network before any activation, at its decoder's resolution.
 
     That is 1/4 of the input's for SegDepthFormer and its ensembles, 1/8 for ResNet with ASPP, and
     the full one for the others.
@@ -42,7 +42,7 @@ class RawOutputs(NamedTuple):
 
 
 class DenseOutputs(NamedTuple):
-    """What a multi-task network says while it trains."""
+    """Outputs of a multi-task network in training."""
 
     scales: tuple[dict[str, Tensor], ...]
     """Raw maps by task, `(B, channels, h, w)`: the prediction first, then those at coarser scales

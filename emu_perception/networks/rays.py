@@ -23,5 +23,5 @@ def pixel_rays(intrinsics: Tensor, height: int, width: int) -> Tensor:
 
 
 def ray_channels(intrinsics: Tensor, height: int, width: int) -> Tensor:
-    """`(B, 4)` fx, fy, cx, cy to `(B, 2, H, W)`: what `RAY_CHANNELS` says."""
+    """`(B, 4)` fx, fy, cx, cy to `(B, 2, H, W)`, the channels of `RAY_CHANNELS`."""
     return pixel_rays(intrinsics, height, width)[..., :RAY_CHANNELS].permute(0, 3, 1, 2)

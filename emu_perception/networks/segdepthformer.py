@@ -142,12 +142,12 @@ def inverse_softplus(value: float) -> float:
 
 
 def depth_channels(variance: bool) -> int:
-    """Of a depth decoder's output: the mean, and its variance where it is predicted."""
+    """Channels of a depth decoder: the mean, and its variance where it is predicted."""
     return 1 + int(variance)
 
 
 def input_channels(rays: bool) -> int:
-    """Of a network's input: colours, and the rays where it takes them."""
+    """Channels of a network's input: colours, and the rays where it takes them."""
     return 3 + RAY_CHANNELS * int(rays)
 
 
@@ -190,6 +190,6 @@ class FoldedSegDepthFormer(nn.Module):
         self.eval()
 
     def forward(self, image: Tensor) -> RawOutputs:
-        """As `SegDepthFormer.forward`."""
+        """Compute the same as `SegDepthFormer.forward`."""
         raw = dict(zip(self.tasks, self.decoders(self.encoder(image)), strict=True))
         return RawOutputs(raw.get("semantic"), raw.get("depth"))

@@ -41,14 +41,14 @@ def stage(in_channels: int, width: int, out_channels: int, depth: int) -> nn.Mod
 
 
 class Encoded(NamedTuple):
-    """What SegNet's encoder gives, stage by stage."""
+    """Outputs of SegNet's encoder, stage by stage."""
 
     first: list[Tensor]
     """After the first convolution, at 1/1 … 1/16 of the image."""
     last: list[Tensor]
     """After the last one, before the pooling."""
     places: list[Tensor]
-    """Of the maxima that the pooling kept."""
+    """Indices of the maxima that the pooling kept."""
     pooled: Tensor
     """The last stage's pooled features, at 1/32."""
 
@@ -160,7 +160,7 @@ class SegNet(MultiTaskNetwork):
     def task_features(
         self, encoded: Encoded, upsampled: list[Tensor], decoded: list[Tensor]
     ) -> dict[str, Tensor]:
-        """What each task's head reads; here the same for all."""
+        """Input of each task's head; here the same for all."""
         return dict.fromkeys(self.tasks, decoded[-1])
 
     def depth_outputs(self) -> Iterator[nn.Conv2d]:

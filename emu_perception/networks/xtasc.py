@@ -2,7 +2,7 @@
 
 Nakano et al., "Cross-Task Consistency Learning Framework for Multi-Task Learning",
 arXiv 2111.14122.
-The transfer networks serve training only: they say how well the predictions agree.
+The transfer networks serve training only: they measure how well the predictions agree.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class XTasCNet(MultiTaskNetwork):
         )
 
     def transfer(self, predictions: dict[str, Tensor]) -> dict[tuple[str, str], Tensor]:
-        """What each prediction says about the other tasks, by (source, target), not activated."""
+        """Transferred predictions by (source, target), not activated."""
         return {
             (source, target): self.transfers[f"{source}_to_{target}"](
                 predictions[source][:, :1] if source == "depth" else predictions[source]

@@ -32,7 +32,7 @@ class Case:
     run: Callable[[], Any]
     """Feeds the input to the package; its result is the package's answer."""
     check: Callable[[Any], str | None] = lambda answer: None
-    """What is wrong with an answer; None: it is right."""
+    """Returns the problem of an answer; None if it is right."""
     errors: tuple[type[Exception], ...] = (ValueError,)
     """How the package may refuse the input."""
     seconds: float = 1.0

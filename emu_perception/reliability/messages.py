@@ -21,7 +21,7 @@ MAX_SIDE = 96
 MAX_PIXELS = 1 << 22
 """Limit that the messages are converted with: a picture of 4 million pixels is normal work."""
 PREDICTED = 10
-"""Of so many answered images the maps of one are compared."""
+"""The maps of one in so many answered images are compared."""
 LAYOUTS = ("rgb", "bgr", "rgba", "bgra", "mono")
 NUMBERS = (0, 1, 2, 3, 31, 255, 65_535, 65_536, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
 _ODD_ENCODINGS = ("", "RGB8", "32FC1", "8UC3", "rgb9", "\x1b[2Jrgb8", "x" * 100_000, "mono8\n")
@@ -165,7 +165,7 @@ def _answering(
 
 
 def _compare(predictor: Predictor, reference: np.ndarray, maps: Any) -> str | None:
-    """What is wrong with a prediction, against that of a copy of the reference's pixels."""
+    """Problem of a prediction, compared with that of a copy of the reference's pixels."""
     if maps is None:
         return None
     expected = predictor.predict(reference.copy())

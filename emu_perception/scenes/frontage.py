@@ -118,7 +118,7 @@ def behind(plan: StreetPlan, side: int, s: float, t: float) -> None:
 
 
 def horizon(plan: StreetPlan) -> None:
-    """What closes the view at the street's ends and beyond the houses."""
+    """Objects that close the view at the street's ends and beyond the houses."""
     rng, d = plan.rng, plan.district
     for s, turn in ((plan.end + 15, np.pi / 2), (BEGIN - 40, -np.pi / 2)):
         t = -110.0

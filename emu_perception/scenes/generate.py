@@ -94,7 +94,7 @@ def _room_camera(rng: np.random.Generator, builder: RoomBuilder, size: tuple[int
 
 
 def _odd_rows(rng: np.random.Generator, camera: Camera, kind: str) -> list[Rows]:
-    """One to three odd objects on the ground in front of the camera."""
+    """One to three out-of-distribution objects on the ground in front of the camera."""
     forward = camera.pose[:2, 2] / max(float(np.hypot(*camera.pose[:2, 2])), 1e-6)
     right = np.array([forward[1], -forward[0]])
     floor = 0.0 if kind == "room" else camera.pose[2, 3] - 1.4

@@ -30,15 +30,15 @@ class Junction:
 
 @dataclass(frozen=True)
 class Side:
-    """What follows the road's edge on one side, outwards."""
+    """Profile of one side from the road's edge outwards."""
 
     verge: float
     """Width of a grass strip between kerb and pavement, metres."""
     pavement: float
     front: str
-    """What lies beyond the pavement: 'paved', 'grass' or 'gravel'."""
+    """Surface beyond the pavement: 'paved', 'grass' or 'gravel'."""
     bank_start: float = 1e3
-    """Where the land starts to rise, metres from the axis."""
+    """Distance from the axis at which the land starts to rise, metres."""
     bank_slope: float = 0.0
 
     @property
@@ -117,7 +117,7 @@ class Layout:
         return torch.where((depth > 0) & (depth < _FARTHEST), depth, torch.inf)
 
     def cast(self, view: View, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Where rays at lens coordinates `(N,)` meet the ground.
+        """Intersect rays at lens coordinates `(N,)` with the ground.
 
         Returns depth (inf: never), signed distance to the road's edge, and world normals `(N, 3)`.
         """

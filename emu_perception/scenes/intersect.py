@@ -1,4 +1,4 @@
-"""Where rays enter and leave the unit shapes.
+"""Intersections of rays with the unit shapes.
 
 Each function takes origins and directions in the shape's own coordinates (three tensors each) and
 its tapers, and returns the ray parameters at entry and exit; a miss has entry >= exit or NaN.

@@ -28,12 +28,12 @@ class Light:
     """Irradiance from the sky, divided by pi."""
     cloud: tuple[float, float, float]
     clouds: float
-    """Share of the sky covered, 0–1."""
+    """Fraction of the sky covered, 0–1."""
     cloud_seed: float
     haze: float
     """1/m."""
     bounce: float = 0.16
-    """Share of the light that comes back from the surroundings, from below and the sides."""
+    """Fraction of the light that comes back from the surroundings, from below and the sides."""
 
     def vector(self, name: str, device: torch.device) -> Tensor:
         return torch.tensor(getattr(self, name), device=device, dtype=torch.float32)
@@ -75,7 +75,7 @@ def shadow_map(
 
 
 def visibility(view: View, depth: Tensor, points: Tensor, bias: float, blur: int = 0) -> Tensor:
-    """`(N,)` share of the light that reaches world points, 1 outside the map."""
+    """`(N,)` fraction of the light that reaches world points, 1 outside the map."""
     camera = view.camera(points)
     u, v = view.pixels(camera)
     size = view.width

@@ -1,4 +1,4 @@
-"""What a texture gets and gives: surface points in, their colour and gloss out."""
+"""Input and output of textures: surface points in, their colour and gloss out."""
 
 from __future__ import annotations
 

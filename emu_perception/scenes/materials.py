@@ -98,7 +98,7 @@ def cabin(s: Samples) -> Look:
 
 
 def tyre(s: Samples) -> Look:
-    """Black rubber round a metal hub (param 0: the hub's share of the radius)."""
+    """Black rubber round a metal hub (param 0: the hub's fraction of the radius)."""
     radius = s.unit[:, :2].norm(dim=1)
     turn = torch.atan2(s.unit[:, 1], s.unit[:, 0])
     hub = (radius < s.param(0)) & (s.unit[:, 2].abs() > 0.9)
@@ -162,7 +162,7 @@ def wood(s: Samples) -> Look:
 
 
 def pattern(s: Samples) -> Look:
-    """Blots of two colours, `param` 0 cells a metre: fabrics, pictures, odd things."""
+    """Blots of two colours, `param` 0 cells a metre: fabrics, pictures, unknown objects."""
     scale = s.param(0).clamp(min=0.2)
     n = noise.fractal(
         (s.local[:, 0] + 0.6 * s.local[:, 1]) * scale + s.seed * 7,

@@ -107,7 +107,7 @@ def _twig_tables(device: torch.device) -> Tensor:
 
 
 def twigs(x: Tensor, y: Tensor, seed: Tensor) -> Tensor:
-    """Where the silhouette of a leafless tree covers `x`, `y` in -1 to 1 (y up, root at -1)."""
+    """Whether the silhouette of a leafless tree covers `x`, `y` in -1 to 1 (y up, root at -1)."""
     table = _twig_tables(x.device)
     column = ((x + 1) * 256).long().clamp(0, 511)
     row = ((1 - y) * 256).long().clamp(0, 511)

@@ -17,7 +17,7 @@ Color = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Paving:
-    """What the ground of one street looks like; colours are linear albedo."""
+    """Appearance of the ground of one street; colours are linear albedo."""
 
     asphalt: Color
     slabs: Color

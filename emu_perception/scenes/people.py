@@ -160,7 +160,7 @@ def person(rng: np.random.Generator, label: int) -> Rows:
 
 
 def bicyclist(rng: np.random.Generator, label: int, rider: bool = True) -> Rows:
-    """A bicycle, ridden unless told otherwise."""
+    """A bicycle, ridden by default."""
     frame = rng.uniform(0.01, 0.5, 3) ** 1.5
     steel: dict[str, Any] = {"label": label, "color": frame, "shade": 0.9, "param": (0, 0, 0, 0.4)}
     axes = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]])

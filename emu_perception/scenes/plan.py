@@ -18,7 +18,7 @@ from emu_perception.scenes.plants import Season
 from emu_perception.scenes.primitives import Rows, place
 
 BEGIN, END = -45.0, 190.0
-"""Where houses and traffic begin and end along s, metres."""
+"""Range of houses and traffic along s, metres."""
 
 
 class StreetPlan:

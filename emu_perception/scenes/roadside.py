@@ -1,4 +1,4 @@
-"""What stands along a street and faces -x: x right, y forward, z up, on z = 0."""
+"""Objects along a street that face -x: x right, y forward, z up, on z = 0."""
 
 from __future__ import annotations
 

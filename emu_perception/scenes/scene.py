@@ -1,4 +1,4 @@
-"""What there is to see, and who looks."""
+"""Objects of a scene, and its camera."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Street:
 
 @dataclass(frozen=True)
 class Hood:
-    """The ego vehicle at the image's lower edge: heights as shares of the image's."""
+    """The ego vehicle at the image's lower edge: heights as fractions of the image's."""
 
     height: float
     slope: float
@@ -47,7 +47,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Camera:
-    """Where and how one looks; `pose` is the 4x4 camera-to-world matrix."""
+    """The camera; `pose` is the 4x4 camera-to-world matrix."""
 
     intrinsics: Intrinsics
     pose: np.ndarray

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Sensor:
-    """What a camera does to an image; see `expose`."""
+    """Effects of a camera on an image; see `expose`."""
 
     brightness: float
     """Target for the median of what is not sky, 0–1 after the tone curve."""

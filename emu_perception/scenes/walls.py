@@ -1,4 +1,4 @@
-"""What hangs on a room's walls or is let into them: the wall at x = 0, the room towards +x."""
+"""Objects on and in a room's walls: the wall at x = 0, the room towards +x."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from emu_perception.training.weighting import Weighting, register_weighting
 
 @register_weighting("uncertainty")
 class Uncertainty(Weighting):
-    """Learnt log-variances s: the sum of ½ e^(−s) L + s.
+    """Learned log-variances s: the sum of ½ e^(−s) L + s.
 
     Kendall, Gal and Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses", CVPR 2018, in
     the form that XTasC-Net trains with. With L below 0 it would fall for ever.
@@ -82,12 +82,12 @@ class DynamicWeightAverage(Weighting):
 class GradientBased(Weighting):
     """Weights from the inner products of the tasks' gradients on the shared parameters.
 
-    It costs one backward pass per task down to these parameters, besides that of the total. A task
-    without a gradient there, as one whose weight is still 0, has no part in it.
+    It costs one backward pass per task down to these parameters, in addition to that of the total.
+    A task without a gradient there, as one whose weight is still 0, has no part in it.
     """
 
     def combine(self, values: Tensor, shared: Sequence[nn.Parameter], labelled: Tensor) -> Tensor:
-        # All processes reduce vectors of all tasks, whichever their share of the batch has.
+        # All processes reduce vectors of all tasks, whichever their part of the batch has.
         own = [value if has else None for value, has in zip(values, labelled.tolist(), strict=True)]
         products = gram_matrix(own, shared)
         shares = torch.stack([values.detach().float() * labelled, labelled.float()])
@@ -112,7 +112,7 @@ class GradientBased(Weighting):
 
 @register_weighting("gradnorm")
 class GradNorm(GradientBased):
-    """Learnt weights that keep the tasks' gradients at the norms their progress asks for.
+    """Learned weights that keep the tasks' gradients at the norms that their progress requires.
 
     Chen et al., "GradNorm", ICML 2018: a step on |w_i ‖∇L_i‖ − mean(w ‖∇L‖) r_i^α| per batch, r_i
     what is left of the task's first loss relative to the others', then the weights sum to K again.
@@ -204,7 +204,7 @@ def gram_matrix(losses: Sequence[Tensor | None], parameters: Sequence[nn.Paramet
     """Inner products `(K, K)` of the gradients of K losses on some parameters; keeps their graph.
 
     Args:
-        losses: scalars; None for one that this process's share of the batch has no part of.
+        losses: scalars; None for one that this process's part of the batch does not have.
         parameters: of which those that are trained count.
 
     Raises:
@@ -224,14 +224,14 @@ def gram_matrix(losses: Sequence[Tensor | None], parameters: Sequence[nn.Paramet
             for part, parameter in zip(parts, trained, strict=True)
         ]
         vectors.append(torch.cat(flat))
-    # Each process sees its share of the batch; the gradient that counts is their mean.
+    # Each process sees its part of the batch; the gradient that counts is their mean.
     matrix = _sum_over_processes(torch.stack(vectors) / _SCALE) / _processes()
     with torch.autocast(matrix.device.type, enabled=False):  # squares overflow half precision
         return matrix @ matrix.T
 
 
 _SCALE = 2.0**12
-"""Of losses, whose gradients would vanish in half precision."""
+"""Scale of losses, whose gradients would vanish in half precision."""
 
 
 def _processes() -> int:

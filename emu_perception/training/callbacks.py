@@ -1,4 +1,4 @@
-"""What happens around training steps: checkpoints that survive a power cut, pictures."""
+"""Callbacks of training: checkpoints that survive a power cut, pictures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        """Write a checkpoint beside its place and move it there when it is on disk.
+        """Write a checkpoint to a temporary file and move it to its place when it is on disk.
 
         Raises:
             OSError: it cannot be written; an earlier checkpoint stays.
@@ -142,7 +142,7 @@ class SameProcesses(Callback):
 
 
 class Pictures(Callback):
-    """Validation images with what the network says about them, among TensorBoard's pictures."""
+    """Validation images with their predictions, as pictures in TensorBoard."""
 
     def __init__(self, dataset: Dataset, every: int) -> None:
         self.every = every

@@ -17,17 +17,17 @@ TRAINED_BY_LOSS = ("segdepthformer", "deep_sub_ensemble")
 
 
 class ModelConfig(Strict):
-    """The network, and what its model file says about itself."""
+    """The network, and the description in its model file."""
 
     architecture: str = "segdepthformer"
-    """Of a registered network (`networks/architectures.py`)."""
+    """Name of a registered network (`networks/architectures.py`)."""
     backbone: str = "mit_b2"
     tasks: tuple[Task, ...] = Field(("semantic", "depth"), min_length=1)
     arguments: dict[str, Any] = Field({})
-    """Of the architecture, such as width, dropout or members."""
+    """Arguments of the architecture, such as width, dropout or members."""
     encoder_weights: str | None = None
-    """Where the encoder starts: a Mix Transformer file that you have, one of torchvision or timm
-    for the same backbone, a model file of this package, or `imagenet_lite0` for
+    """Weights that the encoder starts from: a Mix Transformer file that you have, one of
+    torchvision or timm for the same backbone, a model file of this package, or `imagenet_lite0` for
     tf_efficientnet_lite0."""
     start_from: str | None = None
     """A model file of the same kind, as the student starts from a trained network."""
@@ -63,14 +63,14 @@ class OptimizerConfig(Strict):
 
     name: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = Field(6e-5, gt=0)
-    """Of the encoder."""
+    """Learning rate of the encoder."""
     head_factor: float = Field(10.0, gt=0)
     """The decoders' learning rate is this many times the encoder's."""
     weight_decay: float = Field(0.01, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: Literal["polynomial", "step", "constant"] = "polynomial"
     power: float = Field(0.9, gt=0)
-    """Of the polynomial."""
+    """Exponent of the polynomial."""
     step_size: int = Field(30_000, gt=0)
     """Steps after which the schedule `step` multiplies the rates by `step_factor`, again and
     again."""
@@ -93,9 +93,9 @@ class TrainerConfig(Strict):
     accumulate: int = Field(1, gt=0)
     """Batches per optimiser step."""
     freeze_norms_from: float | None = Field(None, ge=0, le=1)
-    """Share of the training from which batch norms keep their statistics; None: they never do."""
+    """Fraction of the training after which batch norm statistics are frozen; None: never."""
     ema_decay: float | None = Field(None, gt=0, lt=1)
-    """Average the weights with this decay, with less at first; None: don't."""
+    """EMA decay of the weights, smaller at first; None disables EMA."""
     validate_every: int = Field(1, gt=0)
     """Epochs."""
     log_every: int = Field(20, gt=0)
@@ -144,7 +144,7 @@ class TrainConfig(Strict):
         split = bool(self.model.arguments.get("split_uncertainty"))
         if split and self.distillation is None:
             raise ValueError(
-                "model.arguments.split_uncertainty is learnt from a teacher: add distillation"
+                "model.arguments.split_uncertainty is trained by a teacher: add distillation"
             )
         if split and self.model.architecture != "segdepthformer":
             raise ValueError("split_uncertainty is for the architecture segdepthformer")

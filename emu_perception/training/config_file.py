@@ -1,6 +1,6 @@
 """Reads configurations from YAML files. An unknown key is an error with a suggestion.
 
-A file may name another one beside it, `extends: other.yaml`, and then holds what differs.
+A file may name another one in its folder, `extends: other.yaml`, and then holds what differs.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def json_schema(kind: type[BaseModel]) -> dict[str, Any]:
 
 
 def explain(kind: type[BaseModel], error: ValidationError) -> str:
-    """What is wrong with each key, a line each."""
+    """Problems of the keys, a line each."""
     return "\n".join(f"  {_explain(kind, each)}" for each in error.errors())
 
 

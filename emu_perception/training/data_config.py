@@ -25,7 +25,7 @@ class AnnotationConfig(Strict):
     """That are divided, in the order of `ratio`; labels of others are taken away. None: those of
     `model.tasks`."""
     ratio: tuple[float, ...] | None = None
-    """Such as [1, 9]."""
+    """Numbers of images per task, such as [1, 9]."""
     seed: int | None = Field(None, ge=0)
     """None: the run's, the same for all members of an ensemble and all rows of a study's seed. A
     student and a teacher that are to see the same labels need the same number here."""
@@ -40,7 +40,7 @@ class PastedConfig(Strict):
     classes: tuple[str, ...] = Field(min_length=1)
     """Cut out of `known` are parts of these classes."""
     per_image: int = Field(2, ge=1)
-    """Of each kind."""
+    """Objects of each kind per image."""
     seed: int = Field(0, ge=0)
 
 
@@ -48,12 +48,12 @@ class DatasetConfig(Strict):
     """One split of one data set."""
 
     name: str
-    """Of a registered data set (`emu data list`)."""
+    """Name of a registered data set (`emu data list`)."""
     root: str | None = None
     """Its folder; `~` and `$VARIABLES` are filled in."""
     split: str
     options: dict[str, Any] = Field({})
-    """Of the data set, such as `classes: 13`."""
+    """Options of the data set, such as `classes: 13`."""
     label_set: str | None = None
     """Relabel to these classes."""
     renamed: dict[str, str | list[str]] = Field({})
@@ -62,16 +62,16 @@ class DatasetConfig(Strict):
     size: tuple[int, int] | None = None
     """Height and width that its images are brought to first; None: as they are."""
     proportion: float = Field(1.0, gt=0)
-    """Share of a mixture."""
+    """Relative weight in a mixture."""
     normals_window: int = Field(5, ge=3)
     """Pixels, odd: the neighbourhood that normals are fitted in where they are derived from depth;
     noisy depth (Kinect, stereo) wants more."""
     annotation: AnnotationConfig | None = None
-    """Of training data: hide the labels of some tasks. None: what there is."""
+    """Hide the labels of some tasks of training data. None: use all labels."""
     target: bool = False
-    """Of training data: another domain, without labels, to adapt to; see `multitask.adaptation`."""
+    """Training data of another domain without labels; see `multitask.adaptation`."""
     pasted: PastedConfig | None = None
-    """Of data to judge by: paste odd and known things into its images."""
+    """Paste out-of-distribution and known objects into the images of test data."""
 
     @property
     def title(self) -> str:
@@ -89,7 +89,7 @@ class AugmentationConfig(Strict):
 
 
 class DataConfig(Strict):
-    """What is trained, watched and calibrated on."""
+    """Training, validation and calibration data."""
 
     train: list[DatasetConfig] = Field(min_length=1)
     """Several are mixed by their proportions."""
@@ -97,7 +97,7 @@ class DataConfig(Strict):
     crop: tuple[int, int]
     """Height and width of training samples."""
     samples_per_epoch: int | None = Field(None, gt=0)
-    """Of a mixture; by default the sum of its data sets' sizes."""
+    """Samples per epoch of a mixture; by default the sum of its data sets' sizes."""
     augmentation: AugmentationConfig = AugmentationConfig()
     batch_size: int = Field(8, gt=0)
     """Per process."""

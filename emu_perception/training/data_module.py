@@ -32,11 +32,11 @@ from emu_perception.training.data_config import DataConfig, DatasetConfig
 from emu_perception.training.settings import expand
 
 ANNOTATION_FILE = "annotation_{}.json"
-"""Of a run's training set by number: the labels that its images keep."""
+"""File with the labels that the images of a training set keep, by its number."""
 
 
 def open_dataset(config: DatasetConfig) -> Dataset:
-    """The split that a configuration names, in the classes that it asks for.
+    """The split that a configuration names, in its classes.
 
     Raises:
         ValueError: name, option, split or folder do not suit, or labels are to be hidden from it:
@@ -114,7 +114,7 @@ def training_set(
         seed: of a mixture's order, and of partial annotations that name none.
         folder: keeps partial annotations, as `annotation_0.json` and so on.
         self_supervised: those of the tasks that image sequences teach.
-        canonical: depth is learnt for a canonical focal length.
+        canonical: depth is trained for a canonical focal length.
 
     Raises:
         ValueError: a task that no data set has labels for, or no sequences; or a few samples show
@@ -139,7 +139,7 @@ def training_set(
             for each, dataset in zip(config.train, opened, strict=True)
         )
         raise ValueError(
-            f"model.tasks asks for {', '.join(unsupervised)}, which the training data cannot "
+            f"model.tasks contains {', '.join(unsupervised)}, which the training data cannot "
             f"supervise: {had}"
         )
     named = [(each.title, dataset) for each, dataset in zip(config.train, full, strict=True)]
@@ -188,7 +188,7 @@ class DataModule(L.LightningDataModule):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Of a checkpoint at the end of an epoch."""
+        """State for a checkpoint at the end of an epoch."""
         assert self.trainer is not None
         return {"next_epoch": self.trainer.current_epoch + 1}
 
@@ -206,7 +206,7 @@ class DataModule(L.LightningDataModule):
             drop_last=True,
             pin_memory=torch.cuda.is_available(),
         )
-        # Lightning has workers begin before it says which epoch it is.
+        # Lightning starts workers before it sets the epoch.
         loader.sampler.set_epoch(self.next_epoch)  # type: ignore[attr-defined]
         return loader
 

@@ -1,4 +1,4 @@
-"""The Lightning module of a student: labels, and what a frozen teacher says."""
+"""The Lightning module of a student: labels, and predictions of a frozen teacher."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from emu_perception.training.targets import Outputs, Targets, Teacher
 
 
 class DistillationModule(SupervisedModule):
-    """Trains a student EMUFormer, besides the labels, on what a frozen teacher says (Eq. 6–12)."""
+    """Trains a student EMUFormer on labels and predictions of a frozen teacher (Eq. 6–12)."""
 
     def __init__(
         self, config: TrainConfig, spec: ModelSpec, network: nn.Module, teacher: Teacher

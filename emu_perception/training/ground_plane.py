@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 MIN_PIXELS = 200
-"""Fewer pixels of road say nothing about its plane."""
+"""Fewest pixels of road for fitting its plane."""
 _RIDGE = 1e-6
 
 
 class GroundPlane(NamedTuple):
-    """Of the images with enough road, in their order."""
+    """Indices of the images with enough road, in their order."""
 
     images: Tensor
     """`(N,)` int64: which of the batch these are."""

@@ -19,7 +19,7 @@ class LossConfig(Strict):
     `model.arguments.depth_variance: false`, except of a student, who learns it from its teacher."""
     semantic_weight: float = Field(1.0, ge=0)
     class_weights: dict[str, PositiveFloat] = Field({})
-    """How much a pixel of these classes counts, others 1: rare ones are else learnt last."""
+    """Weights of the pixels of these classes; others have 1. Rare classes need more."""
     depth_weight: float = Field(1.0, ge=0)
     """w1."""
     normals_weight: float = Field(1.0, ge=0)
@@ -29,16 +29,16 @@ class LossConfig(Strict):
     rmsle_weight: float = Field(1.0, ge=0)
     """w3."""
     beta: float = Field(0.0, ge=0, le=1)
-    """Of the loss `gaussian`: each pixel is weighted by its variance to this power (beta-NLL)."""
+    """Exponent of the loss `gaussian`: pixels are weighted by variance^beta (beta-NLL)."""
     gaussian_ramp: tuple[float, float] | None = None
-    """Shares of the training between which the weight of the loss `gaussian` rises from 0: a mean
-    first, then how far it is off."""
+    """Fractions of the training between which the weight of the loss `gaussian` rises from 0: a
+    mean first, then how far it is off."""
     log_weight: float = Field(0.0, ge=0)
-    """Of |ln depth - ln truth| and the scale-invariant logarithmic error, half each."""
+    """Weight of |ln depth - ln truth| and the scale-invariant logarithmic error, half each."""
     gradient_weight: float = Field(0.0, ge=0)
     """Weight of the differences of ln depth between near pixels; see `losses.log_gradient`."""
     ground_weight: float = Field(0.0, ge=0)
-    """Of how far the depth of the road is off a plane, where an image has classes and no depth."""
+    """Weight of the distance of the road from a plane, in images with classes but no depth."""
     ground_class: str = "road"
     camera_height: tuple[float, float] | None = None
     """Metres, mean and deviation: what the camera's height over that plane is drawn to, where the
@@ -54,7 +54,7 @@ class WeightingConfig(Strict):
     weights: dict[Task, float] = Field({})
     """Factors of the tasks' losses; 1 for those not named."""
     arguments: dict[str, Any] = Field({})
-    """Of the weighting."""
+    """Arguments of the weighting."""
 
 
 class TransferConfig(Strict):
@@ -73,7 +73,7 @@ class TransferConfig(Strict):
 
 
 class PartialConfig(Strict):
-    """What images without labels of some tasks are trained on; see `multitask/pairs.py`."""
+    """Training signal of images without labels for some tasks; see `multitask/pairs.py`."""
 
     method: Literal[
         "supervised",
@@ -84,7 +84,7 @@ class PartialConfig(Strict):
         "contrastive",
         "discriminator",
     ] = "mapping"
-    """`supervised`: no loss besides that of the labels, which counts as with the other methods."""
+    """`supervised`: no loss but that of the labels, weighted as in the other methods."""
     weight: float = Field(1.0, ge=0)
     """2 on NYUv2, 1 on Cityscapes."""
     joint_views: bool = False
@@ -93,15 +93,15 @@ class PartialConfig(Strict):
     flip_probability: float = Field(0.0, ge=0, le=1)
     """That the second view is mirrored; 0.5 in the authors' code on Cityscapes."""
     learning_rate: float | None = Field(None, gt=0)
-    """Of the method's own networks, such as the mapping; None: the encoder's (the paper: 1e-4)."""
+    """Learning rate of the method's networks; None: the encoder's (the paper: 1e-4)."""
     dense_share: float = Field(0.25, ge=0, le=1)
-    """Labels known at a smaller share of the pixels only supervise: they are not mapped."""
+    """Labels known at a smaller fraction of the pixels only supervise: they are not mapped."""
     film_learning_rate: float | None = Field(None, gt=0)
-    """Of the parameters that the pair of tasks chooses; None: `learning_rate`."""
+    """Learning rate of the parameters of a pair of tasks; None: `learning_rate`."""
     film_halved_every: int | None = Field(None, gt=0)
     """Steps after which that rate is halved, again and again; None: it falls as the others do."""
     arguments: dict[str, Any] = Field({})
-    """Of the method: widths, consistency and regularization of the mapping, and so on."""
+    """Arguments of the method: widths, consistency and regularization of the mapping, and so on."""
 
 
 class SelfSupervisionConfig(Strict):
@@ -110,11 +110,11 @@ class SelfSupervisionConfig(Strict):
     poses: Literal["learned", "given"] = "learned"
     """How the camera moved: predicted, which leaves the scale open, or read from the data."""
     pose_backbone: str = "resnet18"
-    """Of the network that tells how the camera moved; it is not part of the model file."""
+    """Backbone of the pose network, which is not part of the model file."""
     learning_rate: float | None = Field(None, gt=0)
-    """Of that network; None: the encoder's."""
+    """Learning rate of the pose network; None: the encoder's."""
     ssim_share: float = Field(0.85, ge=0, le=1)
-    """Of the photometric error; the rest is the absolute difference."""
+    """Fraction of SSIM in the photometric error; the rest is the absolute difference."""
     smoothness: float = Field(1e-3, ge=0)
     """Weight of the inverse depth's slope."""
 
@@ -123,9 +123,9 @@ class AdaptationConfig(Strict):
     """Adversarial, to data sets with `target: true`; see `multitask/adaptation.py`."""
 
     weight: float = Field(0.005, ge=0)
-    """Of looking like the source domain, the mean over tasks and scales."""
+    """Weight of the adversarial loss, the mean over tasks and scales."""
     learning_rate: float = Field(1e-4, gt=0)
-    """Of the discriminators; it falls with (1 - step / steps)^0.9 (ADVENT)."""
+    """Learning rate of the discriminators; it falls with (1 - step / steps)^0.9 (ADVENT)."""
 
 
 class MultiTaskConfig(Strict):
@@ -136,9 +136,9 @@ class MultiTaskConfig(Strict):
     """In place of the tasks' defaults; see `training/multitask/losses.py`."""
     weighting: WeightingConfig = WeightingConfig()
     variance_weight: float = Field(1.0, ge=0)
-    """Of the likelihood that trains a predictive variance, where the network has one."""
+    """Weight of the likelihood that trains a predictive variance."""
     transfer: TransferConfig = TransferConfig()
-    """Of the architecture xtasc."""
+    """Settings of the architecture xtasc."""
     partial: PartialConfig | None = None
     """MTPSL and what it is compared with; for any network that is trained on several tasks."""
     self_supervision: SelfSupervisionConfig | None = None
@@ -153,9 +153,9 @@ class DistillationConfig(Strict):
     teacher: list[str] = Field(min_length=1)
     """Model files: one with members, one network (self-distillation), or the members."""
     jitter: ColourJitter = ColourJitter()
-    """Of the teacher's input only; one draw per image, the same for all members."""
+    """Jitter of the teacher's input only; one draw per image, the same for all members."""
     missing_depth_weight: float = Field(0.0, ge=0)
-    """Of the teacher's mean depth where an image has no depth of its own. Its classes stand in for
-    missing ones through the KL divergence, which needs no labels."""
+    """Weight of the teacher's mean depth where an image has no depth of its own. Its classes
+    stand in for missing ones through the KL divergence, which needs no labels."""
     weight_by_variance: bool = True
     """The surer the teacher of a pixel's missing depth, the more it counts."""

@@ -199,8 +199,8 @@ def precision_weighted_log_error(
 ) -> Tensor:
     """Weighted mean of (ln mean - ln teacher)^2 over the valid pixels.
 
-    What a teacher says in place of labels counts by how sure it is of it: the weight is the inverse
-    of its relative variance, (teacher / sigma)^2, at most 1 / floor^2.
+    A teacher's prediction in place of labels is weighted by its certainty: the weight is the
+    inverse of its relative variance, (teacher / sigma)^2, at most 1 / floor^2.
 
     Args:
         mean, teacher: `(B, H, W)`, metres.

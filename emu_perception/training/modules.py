@@ -87,7 +87,7 @@ class SupervisedModule(L.LightningModule):
         weights: dict[str, float] = dict(chosen.weights)  # type: ignore[arg-type]
         self.weighting = build_weighting(chosen.name, spec.tasks, weights, **chosen.arguments)
         self.labelled_tasks: tuple[str, ...] = tuple(spec.tasks)
-        """Those that labels teach; a method that needs none of a task leaves it out."""
+        """Tasks that are trained by labels."""
         below_zero = self.below_zero()
         if self.weighting.positive and below_zero is not None:
             raise ValueError(negative_losses(chosen.name, below_zero))
@@ -126,7 +126,7 @@ class SupervisedModule(L.LightningModule):
         valid = valid & (depth > low) & (depth < high)
         if self.spec.camera is None:
             return depth, valid
-        # An unknown camera's metres say nothing about canonical depth.
+        # Metres of an unknown camera cannot be converted to canonical depth.
         known = batch["has_intrinsics"][:, None, None]
         return depth / self.metres_per_unit(batch), valid & known
 
@@ -154,7 +154,7 @@ class SupervisedModule(L.LightningModule):
         return found
 
     def factor(self, task: str) -> float | Tensor:
-        """What a loss in the unit of a task's is multiplied by, as the task's own is."""
+        """Weight of a loss in the unit of a task's loss."""
         weights = self.config.loss
         own = {
             "semantic": weights.semantic_weight,
@@ -174,7 +174,7 @@ class SupervisedModule(L.LightningModule):
         return self.label_terms(outputs, batch)
 
     def label_terms(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Those of the ground truth."""
+        """The weighted terms of the ground truth."""
         weights, found = self.config.loss, {}
         if outputs.logits is not None:
             entropy = losses.cross_entropy(
@@ -214,7 +214,7 @@ class SupervisedModule(L.LightningModule):
         return found
 
     def _progress(self) -> float:
-        """Share of the training's steps that are done."""
+        """Fraction of the training's steps that are done."""
         return self.trainer.global_step / max(1.0, float(self.trainer.estimated_stepping_batches))
 
     def _ramp(self) -> float:
@@ -280,7 +280,7 @@ class SupervisedModule(L.LightningModule):
         self.weighting.on_epoch_end()
 
     def examine(self, batch: Batch) -> tuple[Outputs, Tensor]:
-        """Outputs and loss of a validation batch, of what the labels say."""
+        """Outputs and loss of a validation batch, by its labels."""
         outputs = self.outputs(batch)
         return outputs, torch.stack(list(self.label_terms(outputs, batch).values())).sum()
 
@@ -375,7 +375,7 @@ class SupervisedModule(L.LightningModule):
         ]
 
     def rate_factors(self, steps: int) -> list[Callable[[int], float]]:
-        """Of each of the `optimizer_groups`: step to the factor of its learning rate."""
+        """Functions from step to learning rate factor, for each of the `optimizer_groups`."""
         settings = self.config.optimizer
 
         def factor(step: int) -> float:

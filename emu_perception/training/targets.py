@@ -1,4 +1,4 @@
-"""What networks say at full size while training, and what a teacher says to its student."""
+"""Outputs at full size in training, and targets of a teacher for its student."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def activate(raw: RawOutputs, size: tuple[int, int], classes: int | None) -> Out
 
 
 class Targets(NamedTuple):
-    """What a teacher says, all `(B, H, W)` but where said; None for a task it lacks."""
+    """Targets of a teacher, all `(B, H, W)` unless noted; None for a task it lacks."""
 
     probabilities: Tensor | None = None
     """`(B, C, H, W)`, the members' mean softmax."""
@@ -133,7 +133,7 @@ def _resize_members(members: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class Teacher:
-    """A trained model that is only asked: folded, in `eval()`, without gradients.
+    """A frozen teacher: folded, in `eval()`, without gradients.
 
     No module: it belongs to no checkpoint, no optimiser and no average of weights.
     """
@@ -167,7 +167,7 @@ class Teacher:
         *,
         information: bool = True,
     ) -> Targets:
-        """What it says of images.
+        """Predict targets for images.
 
         Args:
             image: `(B, 3, H, W)` uint8.

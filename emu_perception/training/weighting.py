@@ -42,7 +42,7 @@ class Weighting(nn.Module, ABC):
             losses: by task, scalars.
             shared: the parameters that all tasks share, for what looks at gradients.
             labelled: bool `(K,)` in the order of `tasks`: which have labels in this batch. The loss
-                of the others says nothing about their progress. None: all have.
+                of the others does not show their progress. None: all have.
 
         Raises:
             ValueError: a loss is below 0 and this weighting cannot do with it.
@@ -61,7 +61,7 @@ class Weighting(nn.Module, ABC):
         """`forward`, of the losses `(K,)` that are already times their given factors."""
 
     def factor(self, task: str) -> float | Tensor:
-        """What a further loss in the unit of a task's loss is to be multiplied by, a constant."""
+        """Constant weight of a further loss in the unit of a task's loss."""
         return self.weights[task]
 
     def on_epoch_end(self) -> None:

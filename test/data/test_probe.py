@@ -22,7 +22,7 @@ def sparse(root: Path, **changes: object) -> dict:
 def test_normals_that_sparse_depth_cannot_teach(sparse_depth: Path) -> None:
     with pytest.raises(
         ValueError,
-        match=r"asks for normals, .*cannot teach: sparse_depth all: depth is known at 0\.5% of the",
+        match=r"contains normals, .*cannot teach: sparse_depth all: depth is known at 0\.5% of the",
     ):
         training_set(data(sparse(sparse_depth)), ("depth", "normals"), 0)
     # One image that teaches them is enough, and so is another data set.
@@ -42,9 +42,13 @@ def test_depth_for_a_canonical_camera_needs_cameras(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / folder / "0001.png"), array)
     cropped = data({"name": "nyuv2", "root": str(tmp_path), "split": "all"})
     assert len(training_set(cropped, ("depth",), 0)) == 1
-    with pytest.raises(ValueError, match=r"asks for depth, .*nyuv2 all: its images have no camera"):
+    with pytest.raises(
+        ValueError, match=r"model.tasks contains depth, .*nyuv2 all: its images have no camera"
+    ):
         training_set(cropped, ("depth",), 0, canonical=True)
-    with pytest.raises(ValueError, match=r"asks for normals, .*nyuv2 all: .* derive normals from"):
+    with pytest.raises(
+        ValueError, match=r"model.tasks contains normals, .*nyuv2 all: .* derive normals from"
+    ):
         training_set(cropped, ("depth", "normals"), 0)
 
 
@@ -52,7 +56,9 @@ def test_labels_without_a_pixel(camvid: Path) -> None:
     for file in (camvid / "train" / "labels").glob("*.png"):
         cv2.imwrite(str(file), np.full((12, 16), 255, np.uint8))
     labels = {"name": "camvid", "root": str(camvid), "split": "train"}
-    with pytest.raises(ValueError, match=r"asks for semantic, .*camvid train: no pixel"):
+    with pytest.raises(
+        ValueError, match=r"model.tasks contains semantic, .*camvid train: no pixel"
+    ):
         training_set(data(labels), ("semantic",), 0)
 
 

@@ -102,7 +102,7 @@ def test_rivals_can_be_switched_off(label_set, frames):
     result = fed(label_set, frames, rivals=False).result(0)
     assert result["semantic.ause_boundary"] is result["depth.ause_boundary"] is None
     assert result["semantic.ause"] is not None
-    assert result.values["missing"]["semantic.ause_boundary"] == "rivals were switched off"
+    assert result.values["missing"]["semantic.ause_boundary"] == "baselines were switched off"
 
 
 def test_each_update_returns_the_frames_own_figures(label_set, frames):

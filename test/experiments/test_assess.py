@@ -290,7 +290,7 @@ def test_a_table_of_methods(model: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"calibrated on nyuv2 all .*2 images are in both"):
         compare(TableConfig.model_validate(values), device="cpu", engine="pytorch")
     del values["calibration"]
-    with pytest.raises(ValueError, match="row 'fitted' is to be fitted: say on which"):
+    with pytest.raises(ValueError, match="row 'fitted' is to be fitted: give the data"):
         TableConfig.model_validate(values)
 
 

@@ -58,7 +58,7 @@ def write_report(folder: Path, result: SoakResult) -> Path:
 
 
 def report_values(result: SoakResult) -> dict[str, Any]:
-    """What `soak.json` holds."""
+    """Return the content of `soak.json`."""
     return {
         **asdict(result),
         "checks": [check.to_dict() for check in result.checks],

@@ -31,7 +31,7 @@ SETTLE_SECONDS = 120.0
 
 @dataclass
 class SoakResult:
-    """What a soak test found."""
+    """Result of a soak test."""
 
     minutes: float
     """From the node's activation to the end of the last camera."""
@@ -92,7 +92,7 @@ class Soak:
             parameters = {"model": str(self._model.resolve()), "autostart": True}
             node = children.start("node", "emu_perception.ros.run_node", ros_arguments(parameters))
             arguments = [f"--seed={self._seed}", f"--seconds={self._seconds}"]
-            # The actions begin when the node can be asked for them.
+            # The actions begin when the node can receive requests.
             listener = children.start(
                 "listener", "emu_perception.ros.benchmark_listener", (), events=True
             )

@@ -36,7 +36,7 @@ class Sample:
     latency_p95_ms: float | None
     answered: int
     state: str
-    """Of the lifecycle."""
+    """State of the lifecycle."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def uncounted(status: Mapping[str, str]) -> int:
 
 
 def judge(samples: Sequence[Sample], status: Mapping[str, str]) -> list[Check]:
-    """The figures of a run beside their limits.
+    """Compare the figures of a run with their limits.
 
     Args:
         samples: by rising time.

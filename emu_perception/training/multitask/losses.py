@@ -75,8 +75,8 @@ def weighted_cross_entropy(prediction: Tensor, target: Tensor, valid: Tensor) ->
 
 @register_loss("saliency", "balanced_cross_entropy")
 def balanced_by_share(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Cross-entropy in which salient pixels weigh as much as the batch's share of others, and the
-    other way round (HED, Xie and Tu, ICCV 2015, Eq. 2), averaged over the labelled pixels."""
+    """Cross-entropy in which salient pixels weigh as much as the batch's fraction of others, and
+    the other way round (HED, Xie and Tu, ICCV 2015, Eq. 2), averaged over the labelled pixels."""
     others = ((target == 0) & valid).sum() / valid.sum().clamp_min(1)
     return _two_sided(prediction, target, valid, others)
 

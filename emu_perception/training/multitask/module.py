@@ -62,11 +62,11 @@ class MultiTaskModule(SupervisedModule):
         return {"depth_variance": self.config.multitask.variance_weight * loss}
 
     def extra_terms(self, dense: DenseOutputs, batch: Batch) -> dict[str, Tensor]:
-        """Weighted losses besides those of the single tasks; none here."""
+        """Weighted losses in addition to those of the single tasks; none here."""
         return {}
 
     def dense(self, batch: Batch) -> DenseOutputs:
-        """What the network says of a training batch."""
+        """Outputs of the network for a training batch."""
         return self.network.dense(self.normalization(batch["image"]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -27,7 +27,7 @@ SCORES = tuple(name for name, task in TASKS.items() if task.scores)
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 Factors = Callable[[str], float | Tensor]
-"""What a loss in a task's unit is multiplied by; see `Weighting.factor`."""
+"""Weight of a loss in a task's unit; see `Weighting.factor`."""
 
 
 class Pair(NamedTuple):
@@ -38,7 +38,7 @@ class Pair(NamedTuple):
     predictions: dict[str, Tensor]
     """`(b, channels, H, W)`, raw, at the size of the image, of both tasks."""
     label: Tensor
-    """Of the target, as in `Batch`, depth in the network's unit."""
+    """Label of the target, as in `Batch`, depth in the network's unit."""
     valid: Tensor
     """bool `(b, H, W)`."""
     features: Tensor
@@ -184,7 +184,7 @@ class JointMapping(nn.Module):
         )
 
     def agreement(self, source: Tensor, target: Tensor) -> Tensor:
-        """What is to be small between both in the pair's space."""
+        """Distance between both in the pair's space."""
         return cosine_distance(source, target)
 
     def forward(self, pair: Pair, losses: Mapping[str, Loss], factors: Factors) -> Tensor:
@@ -202,7 +202,7 @@ class JointMapping(nn.Module):
         return total
 
     def film_parameters(self) -> list[nn.Parameter]:
-        """Those that have an optimiser of their own in the paper."""
+        """Parameters that have their own optimiser in the paper."""
         return list(self.mapping.film_parameters())
 
 
@@ -289,8 +289,8 @@ class PerceptualMap(DirectMap):
     """Seen through the map to the source task, the target's prediction is to look like its label.
 
     The perceptual loss of Zamir et al. (CVPR 2020, Eq. 3). The map learns to predict what the
-    network says of the source from the target's label, and where a source has no label this is
-    also what its prediction is held against.
+    network predicts of the source from the target's label, and where a source has no label this is
+    also what its prediction is compared with.
     """
 
     def forward(self, pair: Pair, losses: Mapping[str, Loss], factors: Factors) -> Tensor:
@@ -324,7 +324,7 @@ class Perturbation(nn.Module):
 
     Args:
         confidence: that the teacher's probability of its class must exceed (FixMatch).
-        tolerance: that depth may differ by, as a share of the teacher's.
+        tolerance: that depth may differ by, as a fraction of the teacher's.
         absolute: the tolerance is in the network's unit instead, as the authors have it for rooms
             and inverse depths; on a street in metres next to nothing would pass.
     """

@@ -279,13 +279,13 @@ def statistics_kept(network: nn.Module) -> Iterator[None]:
 
 
 def closer_depth(network: Any, depth: Tensor, windows: Sequence[Window]) -> Tensor:
-    """What a network that sees windows of images enlarged should say of their depth.
+    """Depth targets for a network that sees enlarged windows of images.
 
     It takes them for nearer by the zoom: it knows no camera, or gives a canonical one's depth.
 
     Args:
         network: of `unit`.
-        depth: `(B, C, H, W)`, what it says of the windows before they are enlarged, at full size.
+        depth: `(B, C, H, W)`, its prediction for the windows before enlarging, at full size.
         windows: one per image.
     """
     zoom = zooms(windows, (depth.shape[-2], depth.shape[-1])).to(depth.device)
@@ -325,7 +325,7 @@ class PartialModule(_WithPartialLosses, MultiTaskModule):
     """Trains a `MultiTaskNetwork` with labels and with `PartialLosses`."""
 
     _view: SecondView | None = None
-    """Of the step in progress, where both views pass through the network as one batch."""
+    """State of the step in progress, where both views pass through the network as one batch."""
 
     def dense(self, batch: Batch) -> DenseOutputs:
         if not self.partial.settings.joint_views:
@@ -363,7 +363,7 @@ class PartialSupervisedModule(_WithPartialLosses):
             )
 
     def label_terms(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """As `PartialModule.task_losses`."""
+        """Compute the same as `PartialModule.task_losses`."""
         if not self.training:
             return super().label_terms(outputs, batch)
         losses = super().label_terms

@@ -1,4 +1,4 @@
-"""Depth learnt from image sequences without labels, beside tasks that have labels."""
+"""Depth from image sequences without labels, together with tasks that have labels."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class SelfSupervisedModule(MultiTaskModule):
         return torch.stack([targets[task][1].any() for task in self.weighting.tasks])
 
     def _with_neighbours(self, batch: Batch) -> Tensor:
-        """bool `(B,)`: the images that depth can be learnt from."""
+        """bool `(B,)`: the images that depth can be trained on."""
         known = batch["has_intrinsics"]
         if "neighbours" not in batch:
             return torch.zeros_like(known)
@@ -99,7 +99,7 @@ class SelfSupervisedModule(MultiTaskModule):
     def _motions(
         self, image: Tensor, neighbours: Sequence[Tensor], batch: Batch, known: Tensor
     ) -> Sequence[Tensor]:
-        """`(b, 4, 4)` to each neighbour, of the images that depth can be learnt from."""
+        """`(b, 4, 4)` to each neighbour, of the images that depth can be trained on."""
         if self.pose is None:
             return batch["motions"][known].unbind(1)
         before, here, after = (self.normalization(x) for x in (neighbours[0], image, neighbours[1]))

@@ -1,4 +1,4 @@
-"""XTasC-Net's training: what one task's prediction says about another is held against it.
+"""XTasC-Net's training: transferred predictions are compared with the direct ones.
 
 Nakano et al., "Cross-Task Consistency Learning Framework for Multi-Task Learning",
 arXiv 2111.14122.
@@ -59,11 +59,11 @@ def transferred_depth_loss(transferred: Tensor, direct: Tensor, mask: Tensor) ->
 class TransferModule(MultiTaskModule):
     """Trains an XTasC-Net; `multitask.transfer.loss` chooses the row of its table.
 
-    `consistency` (XTasC-Net): a task's loss is (1 − λ) direct + λ of what its prediction says about
-    the other task, held against the direct prediction there: so the authors' code groups the terms
-    wherever it weighs tasks. `alignment` (Align-Net): held against the label. `observe` (plain
+    `consistency` (XTasC-Net): a task's loss is (1 − λ) direct + λ of its prediction transferred to
+    the other task, compared with the direct prediction there: so the authors' code groups the terms
+    wherever it weighs tasks. `alignment` (Align-Net): compared with the label. `observe` (plain
     multi-task): the transfer networks learn the same, but the predictions that they read and are
-    held against get no gradient: they only measure. `labels`: they learn from one task's labels to
+    compared with get no gradient: they only measure. `labels`: they learn from one task's labels to
     the other's, a judge for other runs.
     """
 
@@ -179,7 +179,7 @@ def disagreement(
     """How far the transferred predictions are from the direct ones, where there are labels.
 
     Args:
-        network: whose transfer networks say it.
+        network: its transfer networks are used.
         read: the predictions as they read them.
         direct: the raw predictions, by task.
         valid: bool `(B, H, W)` by task, the pixels that count.

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _NEAREST = 1e-3
-"""Metres: points beside or behind the other camera are taken to be this far ahead of it."""
+"""Metres: points next to or behind the other camera are taken to be this far ahead of it."""
 
 
 def synthesize(source: Tensor, depth: Tensor, intrinsics: Tensor, motion: Tensor) -> Tensor:

@@ -214,7 +214,9 @@ def test_tasks_that_the_data_cannot_supervise_are_refused(tmp_path: Path) -> Non
         model={"architecture": "pointwise", "tasks": ALL, "arguments": {}},
         data={"train": [split]},
     )
-    with pytest.raises(ValueError, match=r"asks for depth, normals.*camvid train has semantic"):
+    with pytest.raises(
+        ValueError, match=r"model.tasks contains depth, normals.*camvid train has semantic"
+    ):
         run.train(settings, progress=False)
 
 
