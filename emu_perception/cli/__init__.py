@@ -57,6 +57,7 @@ app = typer.Typer(
     name="emu",
     help="Semantic class, metric depth and the uncertainty of both, from one camera image.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",  # fills lines up to the terminal's width
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -99,7 +100,7 @@ def _show_version(requested: bool) -> None:
 def _root(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version"),
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks of errors.")] = False,
 ) -> None:

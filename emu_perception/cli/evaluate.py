@@ -28,7 +28,7 @@ LabelSetOption = Annotated[
 RenameOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="DATA_CLASS=CLASS[,CLASS...] of --label-set, where names differ. Can be repeated."
+        help="Map a class name that differs: DATA=MODEL or DATA=MODEL,MODEL. Can be repeated."
     ),
 ]
 UnmatchedOption = Annotated[

@@ -20,13 +20,11 @@ def info(
     file: Annotated[str, typer.Argument(help="Model file, or a shipped model's name.")] = "",
 ) -> None:
     """Print the description in a model file."""
-    import math
-
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
-    from safetensors import safe_open
 
+    from emu_perception.inference.deployment import SUFFIX
     from emu_perception.inference.model_file import (
         is_half,
         read_spec,
@@ -36,15 +34,6 @@ def info(
 
     path = resolve_model_path(file)
     spec = read_spec(path)
-    with safe_open(path, framework="pt") as weights:
-        shapes = {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
-    numbers = sum(math.prod(shape) for shape in shapes.values())
-    parameters = sum(
-        math.prod(shape)
-        for name, shape in shapes.items()
-        if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
-    )
-
     grid = Table(
         title=Text(printable(path.name)),
         title_justify="left",
@@ -52,8 +41,8 @@ def info(
         box=None,
         padding=(0, 2),
     )
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
+    grid.add_column(style="dim", width=22)
+    grid.add_column(overflow="fold", ratio=1)
 
     def row(name: str, value: object) -> None:
         if value not in ("", None):
@@ -65,11 +54,19 @@ def info(
     row("tasks", ", ".join(spec.tasks))
     for name, value in spec.arguments.items():
         row(name, value)
-    row("parameters", f"{parameters:,} ({numbers:,} with the norms' statistics)")
-    stored = "fp16" if is_half(path) else "fp32"
-    row("file size", f"{path.stat().st_size / 1e6:.1f} MB, weights in {stored}")
+    megabytes = f"{path.stat().st_size / 1e6:.1f} MB"
+    if path.suffix == SUFFIX:
+        row("file", f"ONNX, for inference, {megabytes}")
+    else:
+        parameters, numbers = _sizes(path)
+        row("parameters", f"{parameters:,} ({numbers:,} with the norms' statistics)")
+        row("file", f"{megabytes}, weights in {'fp16' if is_half(path) else 'fp32'}")
     row("input size", f"{spec.input_size[1]} x {spec.input_size[0]} (width x height)")
-    row("normalization", f"mean {spec.normalization_mean}, std {spec.normalization_std}")
+    mean, std = (
+        " ".join(f"{value:.4g}" for value in values)
+        for values in (spec.normalization_mean, spec.normalization_std)
+    )
+    row("normalization", f"mean {mean}, std {std}")
     if spec.camera is None:
         row("camera", "any: depth does not depend on the focal length")
     else:
@@ -119,6 +116,20 @@ def half(
     before = loaded.path.stat().st_size
     save_model(out, loaded.network, loaded.spec, half=True)
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB instead of {before / 1e6:.1f} MB")
+
+
+def _sizes(path: Path) -> tuple[int, int]:
+    """Count the parameters of a safetensors file, and its numbers with the norms' statistics."""
+    import math
+
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as weights:
+        shapes = {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    counts = {name: math.prod(shape) for name, shape in shapes.items()}
+    parameters = sum(n for name, n in counts.items() if not name.endswith(statistics))
+    return parameters, sum(counts.values())
 
 
 @app.command()

@@ -80,6 +80,19 @@ def test_model_info_obeys_no_escapes_and_no_markup(
     assert "\\x1b]0;title\\x07 [red]x[/red]" in printed and "[link=x]\\x1b[2J" in printed
 
 
+def test_model_info_describes_the_default_model_at_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["emu", "model", "info"])
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    printed = capsys.readouterr().out
+    assert "segdepthformer" in printed and "ONNX" in printed
+    assert max(map(len, printed.splitlines())) <= 80
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
