@@ -217,11 +217,10 @@ def ros_arguments(
     arguments = ["--ros-args"]
     for name, value in parameters.items():
         # Values are YAML: a quoted string keeps a path with blanks or colons in one piece.
-        text = (
-            str(value).lower()
-            if isinstance(value, bool)
-            else "'{}'".format(str(value).replace("'", "''"))
-        )
+        if isinstance(value, bool | list):
+            text = json.dumps(value)
+        else:
+            text = "'{}'".format(str(value).replace("'", "''"))
         arguments += ["-p", f"{name}:={text}"]
     for source, target in (remappings or {}).items():
         arguments += ["-r", f"{source}:={target}"]

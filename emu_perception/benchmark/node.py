@@ -95,7 +95,7 @@ def benchmark_node(
     maps = frozenset().union(*(IMAGE_OUTPUTS[t].needs for t in outputs))
 
     def bare(rate: float, count: int) -> list[float]:
-        return _bare_times(predictor, maps, size, rate, count)
+        return bare_times(predictor, maps, size, rate, count)
 
     progress("Timing the predictor alone")
     rate = rate or min(camera_rate, SUSTAINED / float(np.median(bare(np.inf, 10))))
@@ -117,14 +117,20 @@ def benchmark_node(
         progress("Timing the predictor alone")
         alone += bare(rate, count)
         unpaced = bare(np.inf, max(10, round(BARE_SECONDS / float(np.median(alone)))))
-        turns = []
+        camera = FASTER / float(np.mean(unpaced))
+
+        def loaded() -> list[float]:
+            with run.background(size, camera):
+                return bare(np.inf, len(unpaced))
+
+        turns, under_load = [], loaded()
         for turn in range(TURNS):
             progress(f"Throughput at {size[1]} x {size[0]}, {turn + 1} of {TURNS}")
-            camera = FASTER / float(np.mean(unpaced))
             busy = run.phase("throughput", size, camera, subscribe=True)
-            after = bare(np.inf, len(unpaced))
-            turns.append(_turn(busy, 1 / float(np.mean(unpaced + after))))
-            unpaced = after
+            after, after_loaded = bare(np.inf, len(unpaced)), loaded()
+            rates = (1 / float(np.mean(x)) for x in (unpaced + after, under_load + after_loaded))
+            turns.append(_turn(busy, *rates))
+            unpaced, under_load = after, after_loaded
         throughput = _throughput(turns, size)
         progress(f"A camera of {size[1]} x {size[0]} at {OVERLOAD_RATE:g} Hz")
         before = resident_bytes(run.node.process.pid)
@@ -172,7 +178,7 @@ def benchmark_node(
     )
 
 
-def _bare_times(
+def bare_times(
     predictor: Predictor, maps: frozenset[str], size: tuple[int, int], rate: float, count: int
 ) -> list[float]:
     """Seconds of each call, at the pace of a camera: back to back, the caches stay warmer."""
@@ -253,18 +259,22 @@ def _answered_per_second(phase: Phase) -> float:
 
 
 class _Turn(NamedTuple):
+    """Rates in Hz and ratios of one turn."""
+
     camera: float
     node: float
     predictor: float
-    share: float
+    ratio: float
+    loaded: float
+    loaded_ratio: float
 
 
-def _turn(phase: Phase, predictor: float) -> _Turn:
-    """Output rate of the node, and the predictor's own rate before and after."""
-    answered = _answered_per_second(phase)
+def _turn(phase: Phase, predictor: float, loaded: float) -> _Turn:
+    """Rates of the node and of the predictor around it, without and with equal load."""
+    answered, sent = _answered_per_second(phase), phase.sent_rate
     # No node is faster than its camera.
-    share = answered / min(predictor, phase.sent_rate)
-    return _Turn(phase.sent_rate, answered, predictor, share)
+    ratios = (answered / min(rate, sent) for rate in (predictor, loaded))
+    return _Turn(sent, answered, predictor, next(ratios), loaded, next(ratios))
 
 
 def _throughput(turns: list[_Turn], size: tuple[int, int]) -> Throughput:
@@ -274,8 +284,11 @@ def _throughput(turns: list[_Turn], size: tuple[int, int]) -> Throughput:
         rate_hz=median.camera,
         answered_per_second=median.node,
         predictor_per_second=median.predictor,
-        ratio=median.share,
-        ratios=tuple(turn.share for turn in turns),
+        ratio=median.ratio,
+        ratios=tuple(turn.ratio for turn in turns),
+        loaded_per_second=median.loaded,
+        loaded_ratio=median.loaded_ratio,
+        loaded_ratios=tuple(turn.loaded_ratio for turn in turns),
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,8 @@ from emu_perception.processes import (
 
 START_SECONDS = 180.0
 """For the node to import, load and warm up; far more than it needs."""
+BACKGROUND_SECONDS = 120.0
+"""The longest time for which camera and subscriber run without the node."""
 WARM_UP_SECONDS = 8.0
 WARM_UP_RATE = 1.0
 """Hz."""
@@ -40,6 +44,8 @@ class Phase:
     """When the last output of each stamp was received."""
     counts: dict[str, int]
     """By how much the node's counters grew."""
+    topics: dict[int, str]
+    """On which topic each stamp was published."""
     status: dict[str, Any]
     """The first one after the camera had ended: its times are of the seconds before."""
 
@@ -56,20 +62,35 @@ class Phase:
 
 
 class Runner:
-    """Runs a node, a camera and a subscriber, a phase at a time."""
+    """Runs a node, a camera and a subscriber, a phase at a time.
+
+    Args:
+        children: start the processes.
+        node: the node's.
+        seconds: length of a phase.
+        outputs: topics to subscribe to, relative to each camera.
+        cameras: namespaces of several cameras; all of them are one process.
+    """
 
     def __init__(
-        self, children: Children, node: Child, seconds: float, outputs: tuple[str, ...]
+        self,
+        children: Children,
+        node: Child,
+        seconds: float,
+        outputs: tuple[str, ...],
+        cameras: tuple[str, ...] = ("",),
     ) -> None:
         self._children = children
         self.node = node
         self._seconds = seconds
         self._outputs = outputs
+        self._cameras = cameras
+        # The statuses of one camera stand for all.
+        self._status_ends = f": {cameras[-1]}" if cameras[-1] else ""
 
     def wait_until_active(self) -> None:
         """Let the node load its model."""
-        module = "emu_perception.ros.benchmark_listener"
-        listener = self._children.start("start_listener", module, (), events=True)
+        listener = self._listener("start", ())
         self._wait_until_ready(listener, subscribe=False)
         listener.stop()
 
@@ -89,14 +110,10 @@ class Runner:
     ) -> Phase:
         """Let the camera run, with or without a subscriber, and read what the node counted."""
         topics = self._outputs if subscribe else ()
-        module = "emu_perception.ros.benchmark_listener"
-        listener = self._children.start(f"{name}_listener", module, topics, events=True)
+        listener = self._listener(name, topics)
         before = self._wait_until_ready(listener, subscribe)
-        height, width = size
-        arguments = [f"--height={height}", f"--width={width}", f"--rate={rate}"]
-        arguments += [f"--seconds={seconds or self._seconds}", f"--wait={30 if subscribe else 0}"]
-        module = "emu_perception.ros.benchmark_camera"
-        camera = self._children.start(f"{name}_camera", module, arguments, events=True)
+        wait = 30 if subscribe else 0
+        camera = self._camera(name, size, rate, seconds or self._seconds, wait)
         received: dict[int, int] = {}
         while camera.running:
             require_running(self.node, listener)
@@ -108,8 +125,10 @@ class Runner:
         listener.stop()
         camera.stop()
         after = statuses[-1]["values"]
+        sent = list(camera.new_events())
         return Phase(
-            sent={event["stamp_ns"]: event["published_ns"] for event in camera.new_events()},
+            sent={event["stamp_ns"]: event["published_ns"] for event in sent},
+            topics={event["stamp_ns"]: event["topic"] for event in sent},
             received=received,
             counts={
                 key: int(after.get(key, 0)) - int(before.get(key, 0))
@@ -118,11 +137,41 @@ class Runner:
             status=statuses[0],
         )
 
+    @contextmanager
+    def background(self, size: tuple[int, int], rate: float) -> Iterator[None]:
+        """Let camera and subscriber run without the node: the subscriber takes the images."""
+        listener = self._listener("background", ("image",))
+        camera = self._camera("background", size, rate, BACKGROUND_SECONDS, 30)
+        received: dict[int, int] = {}
+        while not received:
+            require_running(camera, listener)
+            self._listen(listener, received)
+            time.sleep(0.05)
+        yield
+        require_running(camera, listener)
+        camera.stop()
+        listener.stop()
+
+    def _listener(self, name: str, topics: tuple[str, ...]) -> Child:
+        arguments = [*topics, *(f"--camera={camera}" for camera in self._cameras if camera)]
+        module = "emu_perception.ros.benchmark_listener"
+        return self._children.start(f"{name}_listener", module, arguments, events=True)
+
+    def _camera(
+        self, name: str, size: tuple[int, int], rate: float, seconds: float, wait: float
+    ) -> Child:
+        arguments = [f"--height={size[0]}", f"--width={size[1]}", f"--rate={rate}"]
+        arguments += [f"--seconds={seconds}", f"--wait={wait}"]
+        arguments += [f"{camera}/image" if camera else "image" for camera in self._cameras]
+        module = "emu_perception.ros.benchmark_camera"
+        return self._children.start(f"{name}_camera", module, arguments, events=True)
+
     def _listen(self, listener: Child, received: dict[int, int]) -> list[dict[str, Any]]:
         statuses = []
         for event in listener.new_events():
             if event["event"] == "status":
-                statuses.append(event)
+                if event["name"].endswith(self._status_ends):
+                    statuses.append(event)
             else:
                 received[event["stamp_ns"]] = event["received_ns"]
         return statuses

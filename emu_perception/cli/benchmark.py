@@ -10,8 +10,7 @@ import typer
 from emu_perception.cli.options import DeviceOption, parse_size
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from emu_perception.benchmark.node_cameras import CamerasBenchmark
     from emu_perception.benchmark.node_results import NodeBenchmark
 
 app = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
@@ -142,7 +141,22 @@ def node(
         ),
     ] = "",
     seconds: Annotated[float, typer.Option(min=1, help="Length of each measurement.")] = 10.0,
-    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the images for timing.")] = "640x480",
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="WIDTHxHEIGHT of the images for timing.",
+            show_default="640x480; 480x360 with several cameras",
+        ),
+    ] = None,
+    cameras: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=16,
+            help="Cameras of the node; with several, their memory, rate and fairness are measured "
+            "and nothing else.",
+        ),
+    ] = 1,
     rate: Annotated[
         float | None,
         typer.Option(
@@ -177,7 +191,8 @@ def node(
 
     Camera, node and subscriber are separate processes in a separate ROS domain.
     """
-    height_width, camera_height_width = parse_size(size), parse_size(camera_size)
+    height_width = parse_size(size or ("640x480" if cameras == 1 else "480x360"))
+    camera_height_width = parse_size(camera_size)
 
     import tempfile
 
@@ -186,6 +201,8 @@ def node(
     from emu_perception.benchmark.cases import Case
     from emu_perception.benchmark.claims import failed
     from emu_perception.benchmark.node import benchmark_node
+    from emu_perception.benchmark.node_cameras import benchmark_cameras
+    from emu_perception.benchmark.node_tables import cameras_table, node_table
     from emu_perception.benchmark.tables import claims_markdown
     from emu_perception.evaluation.result import write_json
     from emu_perception.inference.model_file import LoadedModel, resolve_model_path, save_model
@@ -205,20 +222,33 @@ def node(
             save_model(path, loaded.network, loaded.spec)
         else:
             path = resolve_model_path(model)
-        result = benchmark_node(
-            path,
-            seconds=seconds,
-            size=height_width,
-            rate=rate,
-            camera_size=camera_height_width,
-            camera_rate=camera_rate,
-            sweep=sweep,
-            logs=Path(logs),
-            progress=status.update,
-        )
+        result: NodeBenchmark | CamerasBenchmark
+        if cameras > 1:
+            result = benchmark_cameras(
+                path,
+                cameras,
+                seconds=seconds,
+                size=height_width,
+                logs=Path(logs),
+                progress=status.update,
+            )
+            table = cameras_table(result)
+        else:
+            result = benchmark_node(
+                path,
+                seconds=seconds,
+                size=height_width,
+                rate=rate,
+                camera_size=camera_height_width,
+                camera_rate=camera_rate,
+                sweep=sweep,
+                logs=Path(logs),
+                progress=status.update,
+            )
+            table = node_table(result)
     if json_file is not None:
         write_json(json_file, result.to_dict())
-    console.print(_table(result))
+    console.print(table)
     if check:
         claims = result.claims()
         typer.echo(claims_markdown(claims))
@@ -315,95 +345,3 @@ def exchange(
     if json_file is not None:
         write_json(json_file, found.to_dict())
     typer.echo(found.markdown(), nl=False)
-
-
-def _table(result: NodeBenchmark) -> Table:
-    from rich.table import Table
-
-    timing, delivery, idle, overload = (
-        result.timing,
-        result.delivery,
-        result.idle,
-        result.overload,
-    )
-    table = Table(
-        title=f"{result.model} on {result.device}, {result.precision}", title_justify="left"
-    )
-    table.add_column("measurement")
-    table.add_column("value", justify="right")
-
-    def part(title: str) -> None:
-        table.add_row(f"[bold]{title}[/bold]")
-
-    height, width = delivery.image_size
-    part(f"Delivery, {width} x {height} at {delivery.sent_rate_hz:.1f} Hz")
-    table.add_row("frames sent", f"{delivery.frames_sent}")
-    table.add_row("frames in the node's callback", f"{delivery.frames_received}")
-    table.add_row("frames lost", f"{delivery.frames_lost}")
-    table.add_row("frames answered", f"{delivery.frames_answered}")
-    table.add_section()
-    height, width = timing.image_size
-    part(f"Time per frame, {width} x {height} at {timing.rate_hz:.1f} Hz")
-    table.add_row("frames answered", f"{timing.frames_answered} of {timing.frames_sent}")
-    table.add_row(
-        "predictor alone, median (mean)",
-        f"{timing.predictor_median_ms:.1f} ms ({timing.predictor_mean_ms:.1f} ms)",
-    )
-    table.add_row(
-        "inference in the node, median",
-        f"{timing.inference_p50_ms:.1f} ms (x {timing.inference_ratio:.2f})",
-    )
-    table.add_row(
-        "the node's own work, median (p95)",
-        f"{timing.overhead_p50_ms:.1f} ms ({timing.overhead_p95_ms:.1f} ms)",
-    )
-    table.add_row(
-        "camera to subscriber, median (p95)",
-        f"{timing.latency_p50_ms:.1f} ms ({timing.latency_p95_ms:.1f} ms)",
-    )
-    table.add_section()
-    throughput = result.throughput
-    height, width = throughput.image_size
-    part(f"Throughput, {width} x {height} at {throughput.rate_hz:.1f} Hz")
-    table.add_row("predictor alone, per second", f"{throughput.predictor_per_second:.2f}")
-    table.add_row(
-        "answered per second (share)",
-        f"{throughput.answered_per_second:.2f} ({throughput.ratio:.0%})",
-    )
-    table.add_section()
-    height, width = overload.image_size
-    part(f"A camera that is far too fast, {width} x {height} at {overload.rate_hz:g} Hz")
-    table.add_row("answered per second", f"{overload.answered_per_second:.2f}")
-    table.add_row("frames dropped, of", f"{overload.frames_dropped}, {overload.frames_sent}")
-    table.add_row(
-        "age when published, p99 (limit)",
-        f"{overload.node_latency_p99_ms:.1f} ms ({overload.latency_limit_ms:.1f} ms)",
-    )
-    table.add_row(
-        "resident memory of the node (growth)",
-        f"{overload.resident_bytes / 1e6:.0f} MB ({overload.resident_growth_bytes / 1e6:+.0f} MB)",
-    )
-    for load in result.loads:
-        table.add_section()
-        height, width = load.image_size
-        part(f"{width} x {height} at {load.rate_hz:g} Hz")
-        table.add_row("frames answered", f"{load.frames_answered} of {load.frames_sent}")
-        if load.latency_p50_ms is not None:
-            table.add_row(
-                "camera to subscriber, median (p99)",
-                f"{load.latency_p50_ms:.1f} ms ({load.latency_p99_ms:.1f} ms)",
-            )
-    for peak in result.peaks:
-        table.add_section()
-        height, width = peak.image_size
-        part(f"{width} x {height}, highest rate with fewer than 5 % dropped")
-        sustained = f"{peak.rate_hz:.3g} Hz" if peak.sustained else "none found"
-        table.add_row("rate", sustained)
-    table.add_section()
-    part("Nobody subscribes")
-    table.add_row("frames sent", f"{idle.frames_sent}")
-    table.add_row("inferences", f"{idle.inferences}")
-    table.add_section()
-    before, after = result.load_average
-    table.add_row("load average before, after", f"{before:.1f}, {after:.1f}")
-    return table

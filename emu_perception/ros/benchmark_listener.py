@@ -25,30 +25,39 @@ from emu_perception.ros.programs import run_program
 
 
 class BenchmarkListener(Node):
-    """Receives images serialized, as a program in another language would cost no more."""
+    """Receives images serialized, as a program in another language would cost no more.
 
-    def __init__(self, topics: Sequence[str]) -> None:
+    Args:
+        topics: relative to each camera.
+        cameras: namespaces of the topics.
+    """
+
+    def __init__(self, topics: Sequence[str], cameras: Sequence[str]) -> None:
         super().__init__("benchmark_listener")
         self._topics = frozenset(topics)
-        self._arrived: dict[int, set[str]] = {}
-        for topic in self._topics:
-            qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
-            self.create_subscription(Image, topic, partial(self._receive, topic), qos, raw=True)
+        self._arrived: dict[tuple[str, int], set[str]] = {}
+        for camera in cameras:
+            for topic in self._topics:
+                qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+                name = f"{camera}/{topic}" if camera else topic
+                receive = partial(self._receive, camera, topic)
+                self.create_subscription(Image, name, receive, qos, raw=True)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._read, 10)
 
-    def _receive(self, topic: str, data: bytes) -> None:
+    def _receive(self, camera: str, topic: str, data: bytes) -> None:
         received_ns = time.monotonic_ns()
         stamp_ns = header_stamp_ns(data)
-        arrived = self._arrived.setdefault(stamp_ns, set())
+        arrived = self._arrived.setdefault((camera, stamp_ns), set())
         arrived.add(topic)
         if arrived == self._topics:
-            del self._arrived[stamp_ns]
+            del self._arrived[camera, stamp_ns]
             _report({"event": "frame", "stamp_ns": stamp_ns, "received_ns": received_ns})
 
     def _read(self, message: DiagnosticArray) -> None:
         for status in message.status:
             values = {value.key: value.value for value in status.values}
-            _report({"event": "status", "message": status.message, "values": values})
+            event = {"event": "status", "name": status.name, "message": status.message}
+            _report({**event, "values": values})
 
 
 def _report(event: dict[str, object]) -> None:
@@ -59,8 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Listen until SIGINT or SIGTERM."""
     parser = argparse.ArgumentParser(prog="benchmark_listener", description=__doc__)
     parser.add_argument("topics", nargs="*", help="topics with images")
+    parser.add_argument("--camera", action="append", help="namespace of the topics")
     options = parser.parse_args(arguments)
-    return run_program(lambda: rclpy.spin(BenchmarkListener(options.topics)))
+    cameras = options.camera or [""]
+    return run_program(lambda: rclpy.spin(BenchmarkListener(options.topics, cameras)))
 
 
 if __name__ == "__main__":

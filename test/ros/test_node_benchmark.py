@@ -11,6 +11,7 @@ import pytest
 
 from emu_perception import cli
 from emu_perception.benchmark import node as benchmark
+from emu_perception.benchmark import node_cameras
 from emu_perception.benchmark.node import (
     FIXED_RATES,
     OUTPUTS,
@@ -45,8 +46,25 @@ def test_counts_and_times_the_node(
     throughput = found["throughput"]
     assert len(throughput["ratios"]) == 2 and min(throughput["ratios"]) > 0
     assert throughput["ratio"] == pytest.approx(sum(throughput["ratios"]) / 2)
+    assert throughput["loaded_per_second"] > 0 and throughput["loaded_ratio"] > 0
     assert overload["resident_bytes"] > 100e6
     assert idle == {"frames_sent": 20, "frames_received": 0, "inferences": 0}
+
+
+def test_several_cameras(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model_path: Path) -> None:
+    file = tmp_path / "cameras.json"
+    monkeypatch.setattr(node_cameras, "TURNS", 1)
+    options = ["--cameras", "3", "--size", "160x120", "--seconds", "3", "--model", str(model_path)]
+    monkeypatch.setattr(sys, "argv", ["emu", "benchmark", "node", *options, "--json", str(file)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    found = json.loads(file.read_text())
+    assert found["cameras"] == ["camera_1", "camera_2", "camera_3"]
+    assert found["image_size"] == [120, 160]
+    assert min(found["answered"].values()) > 0
+    assert found["loaded_ratio"] > 0 and found["fairness"] >= 1
+    assert 0.5 < found["memory_ratio"] < 2
 
 
 def test_a_node_that_cannot_load_its_model_is_told(
@@ -76,7 +94,7 @@ class SlowNode:
         sent = {stamp: stamp for stamp in range(1000)}
         answered = round(1000 * min(1.0, self.capacity / rate))
         received = {stamp: stamp + 7_000_000 for stamp in range(answered)}
-        return Phase(sent, received, {}, {})
+        return Phase(sent, received, {}, {}, {})
 
 
 @pytest.mark.parametrize("capacity", [0.01, 4.0, 13.0, 35.0, 200.0])
