@@ -186,7 +186,16 @@ def calibrate(
         list[str],
         typer.Option("--model", "-m", help="Model file; several are a Deep Ensemble."),
     ],
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help="See emu data list.")],
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", "-d", help="See emu data list.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file with several data sets as `data`, in place of --dataset and its "
+            "options; see config/studies/calibration."
+        ),
+    ] = None,
     split: Annotated[
         str, typer.Option(help="Split to fit on; never the one for reporting.")
     ] = "calibration",
@@ -207,17 +216,24 @@ def calibrate(
     """Fit temperature and depth variance scale on a split and store them in the model file.
 
     A quantity without ground truth in the split keeps its value: fit the temperature on one data
-    set and the variance on another, with two commands.
+    set and the variance on another, with two commands or with --config.
     """
     from emu_perception.experiments import assess
     from emu_perception.inference.methods import load_models
     from emu_perception.inference.model_file import is_half, save_model
+    from emu_perception.training.config_file import load_config
 
     if len(model) > 1 and out is None:
         raise typer.BadParameter("several files are one ensemble: give --out for its file")
+    if (dataset is None) == (config is None):
+        raise typer.BadParameter("give --dataset, or --config with several data sets")
     loaded = load_models(model)
-    data = _data(dataset, root, split, option, label_set, rename)
-    _check_classes(data, allow_unmatched)
+    if dataset is not None:
+        data = [_data(dataset, root, split, option, label_set, rename)]
+    else:
+        data = load_config(config, assess.CalibrationConfig).data
+    for each in data:
+        _check_classes(each, allow_unmatched)
     with _bars() as bars:
         task = bars.add_task("Calibrating")
 

@@ -5,6 +5,8 @@ Both fits take one image at a time, need constant memory, and merge by addition.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from emu_perception.evaluation.depth import SMALLEST_VARIANCE
@@ -102,6 +104,18 @@ class TemperatureFit:
         self._sums += other._sums
         self.images += other.images
         self.pixels += other.pixels
+
+    @classmethod
+    def balanced(cls, fits: Sequence[TemperatureFit]) -> TemperatureFit:
+        """One fit of several, to each of which the same weight is given."""
+        found = cls()
+        for fit in fits:
+            if not fit.pixels:
+                raise ValueError("no labelled pixel to fit a temperature to")
+            found._sums += fit._sums / fit.pixels
+            found.images += fit.images
+        found.pixels = len(fits)
+        return found
 
     def result(self) -> float:
         """The temperature, within [1/16, 16] (an end if the loss still falls there).

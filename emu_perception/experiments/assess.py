@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from emu_perception.data import (
     Dataset,
@@ -32,15 +33,24 @@ from emu_perception.inference.predictor import Predictor
 from emu_perception.prediction import UNLABELLED, Prediction
 from emu_perception.training.data_config import DatasetConfig
 from emu_perception.training.data_module import open_dataset
+from emu_perception.training.settings import Strict
 
 Progress = Callable[[int, int], None]
+
+
+class CalibrationConfig(Strict):
+    """Data sets to calibrate on."""
+
+    data: list[DatasetConfig] = Field(min_length=1)
+    """Held-out images; each data set has the same weight."""
 
 
 def check_not_fitted_on(model: LoadedModel, data: DatasetConfig, dataset: Dataset) -> None:
     """ValueError if the model was calibrated on samples that it is to be scored on."""
     calibration = model.spec.calibration
     for fit in calibration.fits.values():
-        check_apart(fit, data, dataset)
+        for each in (fit, *fit.further):
+            check_apart(each, data, dataset)
     # Files of older versions contain only this text.
     if not calibration.fits and calibration.fitted_on.startswith(f"{data.title} ("):
         raise ValueError(_flattering(calibration.fitted_on, data))
@@ -214,73 +224,91 @@ def score_elevation_table(
 
 def calibrate(
     model: LoadedModel,
-    data: DatasetConfig,
+    data: DatasetConfig | Sequence[DatasetConfig],
     *,
     device: str = "auto",
     engine: str = "auto",
     progress: Progress | None = None,
 ) -> LoadedModel:
-    """The model with temperature and depth variance scale fitted on a split.
+    """The model with temperature and depth variance scale fitted on one data set or several.
 
-    A number that the split has no ground truth for stays as it was, so that the two may come from
-    different data. A model with members is calibrated as a whole: the temperature acts on their
-    mean. Images of unknown cameras do not enter the fit of the variance scale: the variance of an
-    assumed focal length is added after scaling.
+    A number that the data have no ground truth for stays as it was, so that the two may come from
+    different data. Of several data sets, each has the same weight. A model with members is
+    calibrated as a whole: the temperature acts on their mean. Images of unknown cameras do not
+    enter the fit of the variance scale: the variance of an assumed focal length is added after
+    scaling.
 
     Raises:
-        ValueError: the split is the one that figures of the data set are reported on, or it has
-            no ground truth for the model's tasks, or depth of unknown cameras alone.
+        ValueError: a split is the one that figures of its data set are reported on, or there is no
+            ground truth for the model's tasks, or depth of unknown cameras alone.
     """
-    entry = dataset_entry(data.name)
-    only_split = entry.splits == (data.split,)
-    if data.split == entry.evaluation_split and not only_split:
-        raise ValueError(
-            f"figures of {data.name} are reported on its split '{data.split}': calibrate on "
-            "another one, such as 'calibration'"
-        )
-    dataset = open_dataset(data)
+    sources = [data] if isinstance(data, DatasetConfig) else list(data)
+    for each in sources:
+        _check_split(each)
+    opened = [open_dataset(each) for each in sources]
+    images, done = sum(map(len, opened)), 0
     # Predictors fold a network and take it to their own precision: the model's stays as it is.
     described = uncalibrated(model)
     plain = LoadedModel(copy.deepcopy(model.network), described.spec, model.path)
     predictor = Predictor(plain, device, engine=engine)
     predictor.masks_depth = False  # as `score`
-    label_set = _common_classes(predictor, dataset)
-    temperature = TemperatureFit() if label_set is not None else None
-    variance = None
-    if "depth_variance" in predictor.available_maps and "depth" in dataset.tasks:
-        variance = DepthVarianceScaleFit(model.spec.depth_range)
-    wanted = {"probabilities"} if temperature else set()
-    wanted |= {"depth", "depth_variance"} if variance else set()
-    if not wanted:
-        raise ValueError(f"{data.title} has no ground truth for the model's tasks")
-    names: dict[str, list[str]] = {"temperature": [], "depth_variance_scale": []}
-    answers = predict_each(predictor, _samples(dataset), _asking(wanted))
-    for index, answer in enumerate(answers):
-        sample, prediction = answer.item, answer.prediction
-        if temperature is not None and sample.labels is not None:
-            fine = np.where(sample.labels < len(label_set), sample.labels, UNLABELLED)
-            temperature.update(fine, probabilities=prediction.probabilities)
-            names["temperature"].append(sample.name)
-        known_scale = model.spec.camera is None or sample.intrinsics is not None
-        if variance is not None and sample.depth is not None and known_scale:
-            assert prediction.depth is not None and prediction.depth_variance is not None
-            variance.update(prediction.depth, prediction.depth_variance, sample.depth)
-            names["depth_variance_scale"].append(sample.name)
-        if progress is not None:
-            progress(index + 1, len(dataset))
+    temperatures: list[tuple[TemperatureFit, Fit]] = []
+    variances: list[tuple[DepthVarianceScaleFit, Fit]] = []
+    for each, dataset in zip(sources, opened, strict=True):
+        label_set = _common_classes(predictor, dataset)
+        temperature = TemperatureFit() if label_set is not None else None
+        variance = None
+        if "depth_variance" in predictor.available_maps and "depth" in dataset.tasks:
+            variance = DepthVarianceScaleFit(model.spec.depth_range)
+        wanted = {"probabilities"} if temperature else set()
+        wanted |= {"depth", "depth_variance"} if variance else set()
+        if not wanted:
+            raise ValueError(f"{each.title} has no ground truth for the model's tasks")
+        labelled, measured = [], []
+        for answer in predict_each(predictor, _samples(dataset), _asking(wanted)):
+            sample, prediction = answer.item, answer.prediction
+            if temperature is not None and sample.labels is not None:
+                fine = np.where(sample.labels < len(label_set), sample.labels, UNLABELLED)
+                temperature.update(fine, probabilities=prediction.probabilities)
+                labelled.append(sample.name)
+            known_scale = model.spec.camera is None or sample.intrinsics is not None
+            if variance is not None and sample.depth is not None and known_scale:
+                assert prediction.depth is not None and prediction.depth_variance is not None
+                variance.update(prediction.depth, prediction.depth_variance, sample.depth)
+                measured.append(sample.name)
+            done += 1
+            if progress is not None:
+                progress(done, images)
+        if temperature is not None and temperature.pixels:
+            temperatures.append((temperature, _fitted_on(each, labelled)))
+        if variance is not None and variance.pixels:
+            variances.append((variance, _fitted_on(each, measured)))
     predictor.close()
-    fits = {"temperature": temperature, "depth_variance_scale": variance}
     calibration = model.spec.calibration
-    for number, fit in fits.items():
-        if fit is not None and fit.pixels:
-            fitted_on = _fitted_on(data, names[number])
-            calibration = calibration.fitted(fitted_on, **{number: fit.result()})
+    if temperatures:
+        fits, on = zip(*temperatures, strict=True)
+        calibration = calibration.fitted(*on, temperature=TemperatureFit.balanced(fits).result())
+    if variances:
+        scales, on = zip(*variances, strict=True)
+        scale = float(np.mean([fit.result() for fit in scales]))
+        calibration = calibration.fitted(*on, depth_variance_scale=scale)
     if calibration is model.spec.calibration:
         raise ValueError(
-            f"{data.title}: nothing to fit to, neither labelled pixels nor depth of a known camera "
-            "(metres of an unknown one depend on an assumed focal length: give its intrinsics)"
+            f"{', '.join(each.title for each in sources)}: nothing to fit to, neither labelled "
+            "pixels nor depth of a known camera (metres of an unknown one depend on an assumed "
+            "focal length: give its intrinsics)"
         )
     return model.described(model.spec.model_copy(update={"calibration": calibration}))
+
+
+def _check_split(data: DatasetConfig) -> None:
+    """Raise a ValueError if figures are reported on this split."""
+    entry = dataset_entry(data.name)
+    if data.split == entry.evaluation_split and entry.splits != (data.split,):
+        raise ValueError(
+            f"figures of {data.name} are reported on its split '{data.split}': calibrate on "
+            "another one, such as 'calibration'"
+        )
 
 
 def _samples(dataset: Dataset) -> Iterator[Sample]:

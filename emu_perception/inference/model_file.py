@@ -71,6 +71,12 @@ class Fit(BaseModel):
     """Name of the data set."""
     samples: tuple[str, ...]
     """Names of its samples: no figures are to be reported on these."""
+    further: tuple[Fit, ...] = ()
+    """The other data sets of the same fit."""
+
+    def words(self) -> str:
+        """All data sets, as text."""
+        return " and ".join(fit.title for fit in (self, *self.further))
 
 
 class Calibration(BaseModel):
@@ -87,12 +93,13 @@ class Calibration(BaseModel):
     fits: dict[Literal["temperature", "depth_variance_scale"], Fit] = {}
     """The same by number, sample by sample; files of older versions have it in words only."""
 
-    def fitted(self, on: Fit, **numbers: float) -> Calibration:
+    def fitted(self, on: Fit, *further: Fit, **numbers: float) -> Calibration:
         """With those of the two numbers that were fitted on some data; the other one stays."""
-        fits: dict[Any, Fit] = {**self.fits, **dict.fromkeys(numbers, on)}
+        data = on.model_copy(update={"further": further}) if further else on
+        fits: dict[Any, Fit] = {**self.fits, **dict.fromkeys(numbers, data)}
         before = "" if self.fits else self.fitted_on
         temperature, scale = (
-            fits[name].title if name in fits else before
+            fits[name].words() if name in fits else before
             for name in ("temperature", "depth_variance_scale")
         )
         words = {"temperature": temperature, "depth variance": scale}

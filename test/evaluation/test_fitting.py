@@ -86,6 +86,19 @@ def test_a_perfect_or_hopeless_classifier_ends_at_the_range():
         assert fit.result() == pytest.approx(end)
 
 
+def test_a_balanced_temperature_gives_each_fit_the_same_weight():
+    fits = []
+    for seed, (temperature, size) in enumerate(((0.5, (20, 30)), (2.0, (60, 80)))):
+        logits, labels = over_confident(temperature, seed, size=size)
+        fits.append(TemperatureFit(None))
+        fits[-1].update(labels, logits=logits)
+    pair, reverse = TemperatureFit.balanced(fits), TemperatureFit.balanced(fits[::-1])
+    assert fits[0].result() < pair.result() == reverse.result() < fits[1].result()
+    assert pair.loss() == pytest.approx((fits[0].loss() + fits[1].loss()) / 2)
+    with pytest.raises(ValueError, match="no labelled pixel"):
+        TemperatureFit.balanced([fits[0], TemperatureFit()])
+
+
 def test_temperature_errors():
     logits, labels = over_confident(1.0, size=(4, 5))
     fit = TemperatureFit()

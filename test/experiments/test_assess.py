@@ -123,12 +123,14 @@ class Walls(Dataset):
 
     Args:
         known: for each image, whether its camera is known.
+        distance: of the walls, in the network's unit.
     """
 
     tasks = ("depth",)
 
-    def __init__(self, *known: bool) -> None:
+    def __init__(self, *known: bool, distance: float = 8.0) -> None:
         self._known = known
+        self._distance = distance
 
     def __len__(self) -> int:
         return len(self._known)
@@ -136,7 +138,7 @@ class Walls(Dataset):
     def __getitem__(self, index: int) -> Sample:
         noise = np.random.default_rng(index).normal(0.0, DEVIATION, (64, 64))
         focal = 50.0 + 10.0 * index if self._known[index] else 0.9 * 64
-        depth = (8.0 * focal / CANONICAL * (1 + noise)).astype(np.float32)
+        depth = (self._distance * focal / CANONICAL * (1 + noise)).astype(np.float32)
         camera = Intrinsics(focal, focal, 31.5, 31.5, 64, 64) if self._known[index] else None
         image = np.full((64, 64, 3), 127, np.uint8)
         return Sample(self.name(index), "clip", image, depth=depth, intrinsics=camera)
@@ -186,6 +188,24 @@ def test_a_variance_scale_needs_a_known_camera(
     model = wall_model.described(wall_model.spec.model_copy(update={"camera": None}))
     fitted = assess.calibrate(model, DEPTH_ONLY, device="cpu", engine="pytorch")
     assert fitted.spec.calibration.depth_variance_scale > 1
+
+
+def test_each_of_several_data_sets_has_the_same_weight(
+    wall_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The walls of the second data set are more often of a known camera: more pixels, no weight."""
+    far = DEPTH_ONLY.model_copy(update={"split": "train"})
+    one, three = Walls(True), Walls(True, True, True, distance=10.0)
+    monkeypatch.setattr(assess, "open_dataset", lambda data: one if data is DEPTH_ONLY else three)
+    scales = [
+        assess.calibrate(wall_model, data, device="cpu", engine="pytorch").spec.calibration
+        for data in (DEPTH_ONLY, far, [DEPTH_ONLY, far])
+    ]
+    near, apart, both = (calibration.depth_variance_scale for calibration in scales)
+    assert apart > 1.5 * near and both == pytest.approx((near + apart) / 2)
+    fit = scales[2].fits["depth_variance_scale"]
+    assert [len(each.samples) for each in (fit, *fit.further)] == [1, 3]
+    assert scales[2].fitted_on.count(" images)") == 2
 
 
 def test_calibrate_keeps_the_weights_and_what_it_cannot_fit(
