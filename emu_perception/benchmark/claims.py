@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from emu_perception.benchmark.cases import Case
+from emu_perception.benchmark.deployment import VGA, Deployment
 
 if TYPE_CHECKING:
     from emu_perception.benchmark.matrix import Matrix, Row
 
-VGA = (480, 640)
 CITYSCAPES = (1024, 2048)
 CPU_THREADS = 2
 TEACHER = 10
@@ -61,12 +61,13 @@ def cases_to_check(device: str) -> list[Case]:
     ]
 
 
-def check_claims(matrix: Matrix) -> list[Claim]:
+def check_claims(matrix: Matrix, deployments: Sequence[Deployment] = ()) -> list[Claim]:
     """All claims: those about the device that was measured, and why the others were not."""
     measured = {row.case.device for row in matrix.rows}
     on_cpu, on_gpu = "cpu" in measured, bool(measured - {"cpu"})
     return [
         *_check_cpu(matrix, "" if on_cpu else "this run was on a GPU"),
+        *(claim for each in deployments for claim in _check_deployment(each)),
         *_check_gpu(matrix, "" if on_gpu else "no GPU was measured"),
     ]
 
@@ -90,6 +91,24 @@ def _check_cpu(matrix: Matrix, why_not: str) -> list[Claim]:
             )
         )
     return claims
+
+
+def _check_deployment(found: Deployment) -> list[Claim]:
+    name = f"{found.model}, {found.image_size[1]} x {found.image_size[0]}"
+    megabytes = 450 if found.model.startswith("mit_") else 350
+    return [
+        Claim(
+            f"{name}: MB of resident memory",
+            *(megabytes, found.resident_bytes / 1e6),
+            at_most=True,
+        ),
+        Claim(
+            f"{name}: seconds from process start to the first answer",
+            *(2.5, found.start_seconds),
+            at_most=True,
+        ),
+        Claim(f"{name}: imports of torch", 0, float(found.imports_torch), at_most=True),
+    ]
 
 
 def _check_gpu(matrix: Matrix, why_not: str) -> list[Claim]:

@@ -84,6 +84,7 @@ def engines(
     from emu_perception.atomic import write_text
     from emu_perception.benchmark.cases import make_cases
     from emu_perception.benchmark.claims import cases_to_check, check_claims, failed
+    from emu_perception.benchmark.deployment import deployments_to_check
     from emu_perception.benchmark.matrix import run_matrix
     from emu_perception.benchmark.peer import check_kinds
     from emu_perception.benchmark.tables import (
@@ -116,7 +117,10 @@ def engines(
             measure_memory=memory,
             progress=status.update,
         )
-    claims = check_claims(matrix) if check else []
+        deployments = []
+        if check and place == "cpu":
+            deployments = deployments_to_check(threads, status.update)
+    claims = check_claims(matrix, deployments) if check else []
     text = f"{markdown(matrix)}\n{machine_line(matrix)}\n"
     if claims:
         text += f"\n{claims_markdown(claims)}"
