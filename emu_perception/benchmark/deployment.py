@@ -29,7 +29,7 @@ class Deployment:
     resident_bytes: int
     """Resident memory after some frames with all maps."""
     start_seconds: float
-    """From the start of the process to the first prediction, with a compiled network in the cache."""
+    """From the start of the process to the first prediction; the cache has the network."""
     imports_torch: bool
 
 
