@@ -230,7 +230,7 @@ def calibrate(
     loaded = load_models(model)
     if dataset is not None:
         data = [_data(dataset, root, split, option, label_set, rename)]
-    else:
+    elif config is not None:
         data = load_config(config, assess.CalibrationConfig).data
     for each in data:
         _check_classes(each, allow_unmatched)

@@ -262,6 +262,19 @@ def test_an_ensemble_of_files_is_calibrated_as_a_whole(
     assert load_model(model).spec.calibration == Calibration()
 
 
+def test_a_file_names_the_data_of_a_calibration(model: Path, data: Path, tmp_path: Path) -> None:
+    config = tmp_path / "calibration.yaml"
+    config.write_text(
+        f"data:\n  - {{name: nyuv2, root: {data}, split: all, options: {{classes: 13}}}}\n"
+    )
+    invoke("calibrate", "--model", model, "--config", config, "--device", "cpu")
+    assert load_model(model).spec.calibration.temperature > 1.2
+    refused = CliRunner().invoke(
+        app, ["calibrate", "-m", str(model), "--config", str(config), "--dataset", "nyuv2"]
+    )
+    assert refused.exit_code == 2 and "give --dataset, or --config" in refused.output
+
+
 def test_the_split_reported_on_is_refused(model: Path, data: Path) -> None:
     with pytest.raises(ValueError, match="reported on its split 'test'"):
         invoke("calibrate", "--model", model, *DATA, "--root", data, "--split", "test")
