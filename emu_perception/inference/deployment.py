@@ -12,8 +12,14 @@ time. Nothing here needs the package onnx.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from pathlib import Path
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from emu_perception.tasks import TASKS
+
+if TYPE_CHECKING:
+    from emu_perception.inference.model_file import ModelSpec, Traits
 
 PIXELS = "network_pixels"
 """`(1, 3, h, w)` float32, 0–255: the image at the network's size."""
@@ -23,10 +29,8 @@ RAW = "raw_"
 """Before a task's name: its raw outputs, as `networks.raw_outputs.RawOutputs` describes them."""
 FEATURES = "features"
 SUFFIX = ".onnx"
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_METADATA = 14
-"""Number of the field `metadata_props` in ONNX's `ModelProto`."""
+MAX_FEATURES = 65_536
+"""Length of `features`."""
 
 
 def network_outputs(tasks: Iterable[str]) -> dict[str, str]:
@@ -34,61 +38,40 @@ def network_outputs(tasks: Iterable[str]) -> dict[str, str]:
     return {**{task: f"{RAW}{task}" for task in tasks}, FEATURES: FEATURES}
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of an ONNX file.
+def check_outputs(
+    shapes: Mapping[str, Sequence[int]], spec: ModelSpec, traits: Traits, size: tuple[int, int]
+) -> None:
+    """Refuse raw outputs that do not fit the description: they would give wrong maps or take the
+    memory.
 
-    Reads the outermost fields of the protobuf message and skips the graph.
+    Args:
+        shapes: of the raw outputs by task, and of `features`.
+        spec: the description.
+        traits: of the network.
+        size: height and width of the network's input.
 
     Raises:
-        ValueError: it is not an ONNX file, or is truncated.
+        ValueError: channels, size or rank differ from those of `networks.raw_outputs.RawOutputs`.
     """
-    found: dict[str, str] = {}
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        while file.tell() < size:
-            key = _varint(file.read)
-            field, wire = key >> 3, key & 7
-            if wire == _VARINT:
-                _varint(file.read)
-            elif wire == _BYTES:
-                length = _varint(file.read)
-                if field == 0 or file.tell() + length > size:
-                    raise ValueError("it is truncated, or not an ONNX file")
-                if field == _METADATA:
-                    name, value = _entry(file.read(length))
-                    found[name] = value
-                else:
-                    file.seek(length, 1)
-            elif wire in (_FIXED32, _FIXED64):
-                file.seek(4 if wire == _FIXED32 else 8, 1)
-            else:
-                raise ValueError("it is not an ONNX file")
-    return found
-
-
-def _entry(data: bytes) -> tuple[str, str]:
-    """Key and value of a `StringStringEntryProto`."""
-    values = {1: "", 2: ""}
-    position = 0
-
-    def read(count: int) -> bytes:
-        nonlocal position
-        position += count
-        return data[position - count : position]
-
-    while position < len(data):
-        key = _varint(read)
-        values[key >> 3] = read(_varint(read)).decode("utf-8")
-    return values[1], values[2]
-
-
-def _varint(read: Callable[[int], bytes]) -> int:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = read(1)
-        if not byte:
-            break
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return value
-    raise ValueError("it is truncated, or not an ONNX file")
+    members = spec.arguments.get("members", 1)
+    classes = len(spec.label_set) if spec.label_set is not None else None
+    for name, found in shapes.items():
+        shape = tuple(found)
+        if name == FEATURES:
+            fits = len(shape) == 2 and shape[0] == 1 and shape[1] <= MAX_FEATURES
+            expected = f"(1, up to {MAX_FEATURES})"
+        else:
+            channels = TASKS[name].channel_count(classes)
+            # Of an ensemble the members' disagreement is a variance, too.
+            channels += int(name == "depth" and traits.depth_variance and members == 1)
+            most = channels + int(traits.epistemic)
+            expected = f"(1, {channels}, up to {size[0]}, up to {size[1]})"
+            fits = (
+                len(shape) in (4, 5)
+                and math.prod(shape[:-3]) in (1, members)
+                and channels <= shape[-3] <= most
+                and 0 < shape[-2] <= size[0]
+                and 0 < shape[-1] <= size[1]
+            )
+        if not fits:
+            raise ValueError(f"its output '{name}' has the shape {shape}, expected {expected}")

@@ -8,6 +8,7 @@ part before it.
 from __future__ import annotations
 
 import copy
+import json
 import math
 import shutil
 import subprocess
@@ -32,7 +33,9 @@ from emu_perception.inference.engines.activation import (
     finish_maps,
 )
 from emu_perception.inference.engines.base import fold
+from emu_perception.inference.model_checks import DIGEST
 from emu_perception.inference.model_file import HEADER_KEY, DeployedModel, LoadedModel, ModelSpec
+from emu_perception.inference.onnx_file import graph_digest
 from emu_perception.inference.predictor import DOMAIN, STRIDE, Predictor, map_settings
 from emu_perception.networks.decoder import separate_decoders
 
@@ -154,7 +157,7 @@ def export(
     with replacing(file) as partial:
         unchecked = partial.with_name(f"{partial.name}.onnx")
         try:
-            _write(model, unchecked, spec)
+            write_graph(model, unchecked, spec)
             found = compare(model, DeployedModel(spec, unchecked))
             wrong = [
                 f"{name} by {value:.2g}"
@@ -292,7 +295,8 @@ def _difference(name: str, found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found[both] - expected[both]).max()) / scale
 
 
-def _write(model: LoadedModel, path: Path, spec: ModelSpec) -> None:
+def write_graph(model: LoadedModel, path: Path, spec: ModelSpec) -> None:
+    """Write a deployment file without comparing it; `spec` becomes its description."""
     import onnx
 
     graph = DeploymentGraph(model)
@@ -315,9 +319,11 @@ def _write(model: LoadedModel, path: Path, spec: ModelSpec) -> None:
     whole = onnx.load(str(path))
     _prepend(whole.graph, onnx.parser.parse_graph(prelude(spec)))
     _make_internal(whole.graph, [end for end in graph.ends if end != FEATURES])
-    entry = whole.metadata_props.add()
-    entry.key, entry.value = HEADER_KEY, spec.model_dump_json()
     onnx.checker.check_model(whole)
+    write_bytes(path, whole.SerializeToString())
+    values = {**spec.model_dump(mode="json"), DIGEST: graph_digest(path)}
+    entry = whole.metadata_props.add()
+    entry.key, entry.value = HEADER_KEY, json.dumps(values, ensure_ascii=False)
     write_bytes(path, whole.SerializeToString())
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -23,7 +24,7 @@ from pydantic import (
 
 from emu_perception.atomic import replacing
 from emu_perception.camera import Intrinsics
-from emu_perception.inference import deployment
+from emu_perception.inference import deployment, onnx_file
 from emu_perception.inference.domain import DomainStatistics
 from emu_perception.inference.model_checks import (
     DIGEST,
@@ -297,6 +298,17 @@ class DeployedModel:
         self.path = path
         self.traits: Traits = spec.traits
 
+    def check_outputs(self, shapes: Mapping[str, Sequence[int]], size: tuple[int, int]) -> None:
+        """Refuse raw outputs that do not fit the description.
+
+        Raises:
+            ModelFileError: see `deployment.check_outputs`.
+        """
+        try:
+            deployment.check_outputs(shapes, self.spec, self.traits, size)
+        except ValueError as error:
+            raise ModelFileError(f"{self.path}: {error}") from error
+
 
 def save_model(
     path: str | Path, network: nn.Module, spec: ModelSpec, *, half: bool = False
@@ -416,7 +428,7 @@ def _is_deployed(path: Path) -> bool:
 
 def _onnx_metadata(path: Path) -> dict[str, str]:
     try:
-        return deployment.read_metadata(path)
+        return onnx_file.read_metadata(path)
     except (ValueError, OSError) as error:
         raise ModelFileError(f"{path} cannot be read as an ONNX file: {error}") from error
 
@@ -464,7 +476,18 @@ def open_model(path: str | Path) -> LoadedModel | DeployedModel:
             "file"
         )
     spec = read_spec(path)
-    return DeployedModel(spec, path) if _is_deployed(path) else LoadedModel(None, spec, path)
+    if not _is_deployed(path):
+        return LoadedModel(None, spec, path)
+    _check_graph(path)
+    return DeployedModel(spec, path)
+
+
+def _check_graph(path: Path) -> None:
+    _, expected = parse_description(_onnx_metadata(path)[HEADER_KEY])
+    try:
+        onnx_file.check_graph(path, expected)
+    except (ValueError, OSError) as error:
+        raise ModelFileError(f"{path}: {error}") from error
 
 
 def _build(spec: ModelSpec, path: Path) -> nn.Module:

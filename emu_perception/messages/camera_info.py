@@ -24,6 +24,8 @@ COEFFICIENTS = {
     "equidistant": (4,),
 }
 """Distortion models of sensor_msgs and how many coefficients each may have."""
+SMALLEST, LARGEST = 1e-3, 1e9
+"""Pixels: limits of a focal length, and of a principal point's distance; rays stay finite."""
 CONVERGED = 0.1
 """Pixels by which an undistorted ray may miss its pixel before it counts as outside the lens."""
 GRID = 4
@@ -168,8 +170,9 @@ def camera_model(
     _check_belongs(info, image_size, image_frame)
     height, width = image_size
     to_image = _image_transform(info, width, height)
-    k = to_image @ np.asarray(info.k, np.float64).reshape(3, 3)
-    p = to_image @ np.asarray(info.p, np.float64).reshape(3, 4)[:, :3]
+    with np.errstate(all="ignore"):  # what is not finite is refused below
+        k = to_image @ np.asarray(info.k, np.float64).reshape(3, 3)
+        p = to_image @ np.asarray(info.p, np.float64).reshape(3, 4)[:, :3]
     distortion = np.asarray(info.d, np.float64)
     # Drivers of cameras without distortion often leave P empty.
     matrix = p if rectified and p[0, 0] != 0 else k
@@ -179,6 +182,10 @@ def camera_model(
         raise _error(
             f"is uncalibrated (K[0] = {info.k[0]:g}): depth assumes the model's default focal "
             "length, and there are no points; calibrate the camera, or publish no camera_info"
+        )
+    if min(matrix[0, 0], matrix[1, 1]) < SMALLEST or np.abs(matrix).max() > LARGEST:
+        raise _error(
+            f"has a focal length or a principal point outside {SMALLEST:g} to {LARGEST:g} pixels"
         )
     if rectified or not np.any(distortion):
         distortion = np.zeros(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,9 +12,11 @@ from numpy.random import Generator as Rng
 from emu_perception.images import is_thin
 from emu_perception.inference.predictor import Predictor
 from emu_perception.messages.camera_info import CameraFinder, scale_camera_info
-from emu_perception.reliability.judge import Case
+from emu_perception.messages.errors import InputError
+from emu_perception.reliability.judge import LONGEST_LINE, Case
 from emu_perception.reliability.messages import MAX_SIDE, NUMBERS, PREDICTED, pick
 
+FRAME = "camera"
 _REALS = (0.0, -1.0, 1e-300, 1e300, 1e9, -1e9, np.nan, np.inf, -np.inf, 0.5, 2.0)
 
 
@@ -27,7 +30,7 @@ def camera_info_message(rng: Rng, size: tuple[int, int]) -> SimpleNamespace:
     d = rng.normal(0, 0.02, number) if rng.random() < 0.6 else np.zeros(number)
     roi = SimpleNamespace(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
     return SimpleNamespace(
-        header=SimpleNamespace(frame_id="camera"),
+        header=SimpleNamespace(frame_id=FRAME),
         height=height,
         width=width,
         distortion_model=model,
@@ -73,7 +76,7 @@ def camera_case(rng: Rng, index: int, predictor: Predictor) -> Case:
 
     def run() -> tuple[Any, np.ndarray]:
         with np.errstate(all="ignore"):
-            camera = CameraFinder().find(info, size, "camera", "/image_raw", rectification)
+            camera = CameraFinder().find(info, size, FRAME, "/image_raw", rectification)
             rays = camera.rays(*size)
             scale_camera_info(info, size, (max(1, size[0] // 2), max(1, size[1] // 2)))
         return camera, rays
@@ -96,3 +99,47 @@ def camera_case(rng: Rng, index: int, predictor: Predictor) -> Case:
         return None
 
     return Case(run, check, sound=not spoilt)
+
+
+def node_camera_case(
+    rng: Rng,
+    predictor: Predictor,
+    send: Callable[[SimpleNamespace, SimpleNamespace], tuple[np.ndarray, str | None]],
+    valid: bool = False,
+) -> Case:
+    """A CameraInfo and an image to a running node: the depth is the predictor's with the camera
+    that the CameraInfo describes; without a camera, and that counted, where it must be refused."""
+    side = int(rng.integers(8, MAX_SIDE))
+    size = side, int(rng.integers(side, MAX_SIDE))
+    info = camera_info_message(rng, size)
+    while not valid and rng.random() < 0.6:
+        _spoil_info(rng, info)
+    image = rng.integers(0, 256, (*size, 3), np.uint8)
+    message = SimpleNamespace(
+        encoding="rgb8",
+        height=size[0],
+        width=size[1],
+        step=3 * size[1],
+        is_bigendian=0,
+        data=image.tobytes(),
+    )
+
+    def check(found: tuple[np.ndarray, str | None]) -> str | None:
+        depth, refusal = found
+        try:
+            camera = CameraFinder().find(info, size, FRAME, "/image")
+        except InputError as error:
+            camera = None
+            if refusal is None:
+                return f"the node took a camera_info that is refused: {error}"
+        if camera is not None and refusal is not None:
+            return f"the node refused a sound camera_info: {refusal}"
+        if refusal is not None and (len(refusal) > LONGEST_LINE or "\n" in refusal):
+            return f"a refusal of {len(refusal)} characters: {refusal[:500]}"
+        intrinsics = camera.intrinsics if camera else None
+        expected = predictor.predict(image, intrinsics, maps={"depth"}).depth
+        assert expected is not None
+        same = np.allclose(depth, expected, rtol=1e-4, equal_nan=True)
+        return None if same else "another depth than the predictor's"
+
+    return Case(lambda: send(info, message), check, sound=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import struct
@@ -28,6 +29,7 @@ from emu_perception.recordings import BagError, BagReader
 from emu_perception.recordings.problems import Problems
 from emu_perception.recordings.recording import ImageDecoder
 from emu_perception.reliability import recordings
+from emu_perception.reliability.deployed import DeployedCases
 from emu_perception.reliability.judge import MAX_LINES, Case
 from emu_perception.reliability.messages import pick
 from emu_perception.resources import find_resource
@@ -144,6 +146,15 @@ class FileCases:
             data = spoil_bytes(rng, self._model_bytes, 8 + len(json.dumps(self._header)))
         path.write_bytes(data)
         return Case(lambda: load_model(path), seconds=SLOW)
+
+    @functools.cached_property
+    def deployed(self) -> DeployedCases:
+        """Cases of .onnx files; made when first needed."""
+        return DeployedCases(self.folder)
+
+    def onnx_case(self, rng: Rng, index: int) -> Case:
+        """An .onnx file whose description, bytes or graph are spoilt."""
+        return self.deployed.case(rng, index, spoil_value, spoil_bytes)
 
     def configuration_case(self, rng: Rng, index: int) -> Case:
         """A training configuration or a label set."""

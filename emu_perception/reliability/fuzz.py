@@ -17,7 +17,7 @@ from numpy.random import Generator as Rng
 from emu_perception.benchmark.measure import forget_peak, peak_resident_bytes, resident_bytes
 from emu_perception.inference.engines.cache import VARIABLE
 from emu_perception.inference.predictor import Predictor
-from emu_perception.reliability.camera_info import camera_case
+from emu_perception.reliability.camera_info import camera_case, node_camera_case
 from emu_perception.reliability.files import FileCases
 from emu_perception.reliability.judge import Case, Failure, Findings
 from emu_perception.reliability.messages import (
@@ -25,11 +25,12 @@ from emu_perception.reliability.messages import (
     compressed_case,
     image_case,
     node_case,
+    valid_case,
 )
 
 MESSAGES = ("image", "compressed", "camera_info")
-FILES = ("model", "configuration", "recording", "cache")
-OVER_DDS = ("node_image", "node_compressed")
+FILES = ("model", "configuration", "recording", "cache", "onnx")
+OVER_DDS = ("node_image", "node_compressed", "node_camera_info")
 TARGETS = MESSAGES + FILES + OVER_DDS
 MEMORY_RATIO = 1.5
 """Peak memory over that of normal work, at most."""
@@ -74,7 +75,7 @@ def fuzz(
     progress: Progress = lambda done: None,
 ) -> FuzzReport:
     """Run the cases of a seed: `messages` of Image, CompressedImage and CameraInfo in turn, and
-    `files` of model files, configurations, recordings and cache entries in turn.
+    `files` of model files, configurations, recordings, cache entries and .onnx files in turn.
 
     Args:
         messages: number of messages.
@@ -95,6 +96,10 @@ def fuzz(
         cases = FileCases(Path(folder))
         predictor = Predictor(cases.model, device="cpu", engine="pytorch")
         report.normal_bytes = _normal_work(predictor)
+        if files and target in ("", "onnx"):
+            forget_peak()
+            _ = cases.deployed  # writes, compiles and runs a network
+            report.normal_bytes = max(report.normal_bytes, peak_resident_bytes())
         findings = Findings()
         forget_peak()
         for done, (name, index) in enumerate(_order(messages, files), 1):
@@ -126,14 +131,28 @@ def _over_dds(
 ) -> None:
     from emu_perception.ros.node_under_test import NodeUnderTest
 
-    half = -(-number // len(OVER_DDS))
-    for place, (name, transport) in enumerate(zip(OVER_DDS, ("raw", "compressed"), strict=True)):
-        with NodeUnderTest(predictor.path, transport, MAX_PIXELS) as node:
-            for index in range(half):
+    each = -(-number // len(OVER_DDS))
+    for place, name in enumerate(OVER_DDS):
+        compressed, with_camera = name == "node_compressed", name == "node_camera_info"
+        transport = "compressed" if compressed else "raw"
+        path = predictor.path
+        with NodeUnderTest(path, transport, MAX_PIXELS, camera_info=with_camera) as node:
+            # A node that answers nothing would refuse everything.
+            valid = (
+                node_camera_case(np.random.default_rng(0), predictor, node.send_with_camera, True)
+                if with_camera
+                else valid_case(predictor, node.send, compressed)
+            )
+            findings.judge(name, "before", valid)
+            for index in range(each):
                 rng = np.random.default_rng([seed, TARGETS.index(name), index])
-                case = node_case(rng, index, predictor, node.send, transport == "compressed")
+                if with_camera:
+                    case = node_camera_case(rng, predictor, node.send_with_camera)
+                else:
+                    case = node_case(rng, index, predictor, node.send, compressed)
                 findings.judge(name, index, case)
-                progress(place * half + index + 1)
+                progress(place * each + index + 1)
+            findings.judge(name, "after", valid)
 
 
 def _order(messages: int, files: int) -> Iterator[tuple[str, int]]:
@@ -153,6 +172,7 @@ def _make(name: str, index: int, seed: int, predictor: Predictor, cases: FileCas
         "configuration": cases.configuration_case,
         "recording": cases.recording_case,
         "cache": cases.cache_case,
+        "onnx": cases.onnx_case,
     }
     return makers[name](rng, index)
 

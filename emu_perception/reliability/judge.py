@@ -65,7 +65,7 @@ class Findings:
     slowest: dict[str, float] = field(default_factory=dict)
     """CPU seconds of the slowest case by target."""
 
-    def judge(self, target: str, index: int, case: Case) -> None:
+    def judge(self, target: str, index: int | str, case: Case) -> None:
         """Run a case and count how it ended."""
         name = f"{target}:{index}"
         self.judged[target] += 1

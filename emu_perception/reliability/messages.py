@@ -314,3 +314,23 @@ def node_case(
         return None if np.array_equal(labels, expected) else "other labels than the predictor's"
 
     return Case(lambda: send(message), check, sound=reference is not None)
+
+
+def valid_case(
+    predictor: Predictor, send: Callable[[SimpleNamespace], np.ndarray], compressed: bool
+) -> Case:
+    """A sound message to a running node, which must publish the predictor's labels."""
+    rgb = np.random.default_rng(1).integers(0, 256, (32, 48, 3), np.uint8)
+    if compressed:
+        data = bytes(cv2.imencode(".png", np.ascontiguousarray(rgb[..., ::-1]))[1])
+        message = SimpleNamespace(data=data, format="rgb8; png compressed bgr8")
+    else:
+        message = SimpleNamespace(
+            encoding="rgb8", height=32, width=48, step=144, is_bigendian=0, data=rgb.tobytes()
+        )
+
+    def check(labels: np.ndarray) -> str | None:
+        expected = predictor.predict(rgb, maps={"labels"}).labels
+        return None if np.array_equal(labels, expected) else "other labels than the predictor's"
+
+    return Case(lambda: send(message), check, sound=True)

@@ -15,23 +15,30 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from emu_perception.messages.errors import BadInput
 from emu_perception.messages.images import map_values
 from emu_perception.processes import claim_domain
+from emu_perception.reliability.camera_info import FRAME
 from emu_perception.resources import find_resource
 from emu_perception.ros.executor import NodeExecutor
 from emu_perception.ros.node import EmuNode
+from emu_perception.ros.statistics import Snapshot
 
 PATIENCE = 20.0
 """Seconds on a wall clock for a message to be answered or counted."""
-_TOPIC = "semantic/labels"
+_LABELS, _DEPTH, _POINTS, _CAMERA_INFO = "semantic/labels", "depth/image", "points", "camera_info"
 _NOT_OF_IMAGES = {BadInput.SIZE_CHANGE.value, BadInput.CAMERA_INFO.value}
 
 
 class CountedError(ValueError):
     """The node counted the message as bad input; the text is what it reported."""
+
+
+def _refused(found: Snapshot) -> int:
+    """Images that were counted as bad input."""
+    return sum(number for kind, number in found.bad.items() if kind not in _NOT_OF_IMAGES)
 
 
 class NodeUnderTest:
@@ -41,12 +48,15 @@ class NodeUnderTest:
         model: file of the node's model.
         transport: `raw` or `compressed`.
         max_pixels: the node's parameter `max_image_pixels`.
+        camera_info: whether `send_with_camera` will be called: depth and points are subscribed to.
 
     Raises:
         RuntimeError: the node does not become active.
     """
 
-    def __init__(self, model: Path, transport: str, max_pixels: int) -> None:
+    def __init__(
+        self, model: Path, transport: str, max_pixels: int, *, camera_info: bool = False
+    ) -> None:
         self._stack = ExitStack()
         self._compressed = transport == "compressed"
         os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
@@ -71,7 +81,11 @@ class NodeUnderTest:
         self._robot = rclpy.create_node("fuzzing_camera")
         self._stack.callback(self._robot.destroy_node)
         self._answers: dict[int, Image] = {}
-        self._robot.create_subscription(Image, _TOPIC, self._receive, 10)
+        answer = _DEPTH if camera_info else _LABELS
+        self._robot.create_subscription(Image, answer, self._receive, 10)
+        if camera_info:
+            self._robot.create_subscription(PointCloud2, _POINTS, lambda message: None, 10)
+            self._camera_info = self._robot.create_publisher(CameraInfo, _CAMERA_INFO, 10)
         kind, topic = (
             (CompressedImage, "image/compressed") if self._compressed else (Image, "image")
         )
@@ -79,8 +93,12 @@ class NodeUnderTest:
         self._spin(SingleThreadedExecutor(), self._robot)
         self._number = 0
         self._reasons: dict[str, str] = {}
+        publishers = [self._camera, *([self._camera_info] if camera_info else [])]
         if not self._wait(
-            lambda: self._node.state == "active" and self._camera.get_subscription_count()
+            lambda: (
+                self._node.state == "active"
+                and all(publisher.get_subscription_count() for publisher in publishers)
+            )
         ):
             self.close()
             raise RuntimeError(
@@ -105,7 +123,6 @@ class NodeUnderTest:
             CountedError: the node counted it as bad input.
             RuntimeError: it did neither.
         """
-        self._number += 1
         message: Any
         if self._compressed:
             message = CompressedImage(format=fields.format)
@@ -113,23 +130,74 @@ class NodeUnderTest:
             names = ("height", "width", "encoding", "is_bigendian", "step")
             message = Image(**{name: getattr(fields, name) for name in names})
         message.data.frombytes(fields.data)
+        self._number += 1
+        return self._answer(message)
+
+    def send_with_camera(
+        self, camera: SimpleNamespace, fields: SimpleNamespace
+    ) -> tuple[np.ndarray, str | None]:
+        """The depth that the node publishes for an Image after a CameraInfo of the same stamp, and
+        what it reports about that CameraInfo; None: nothing.
+
+        Raises:
+            CountedError, RuntimeError: as `send`.
+        """
+        names = ("height", "width", "distortion_model", "d", "k", "r", "p", "binning_x")
+        info = CameraInfo(**{name: getattr(camera, name) for name in (*names, "binning_y")})
+        info.header.frame_id = camera.header.frame_id
+        for name in ("x_offset", "y_offset", "height", "width"):
+            setattr(info.roi, name, getattr(camera.roi, name))
+        self._number += 1
+        info.header.stamp.sec = self._number
+        source = self._node._streams[0].source
+        self._camera_info.publish(info)
+
+        def has_come() -> bool:
+            newest = source.camera_info(info.header.stamp)
+            return newest is not None and newest.header.stamp.sec == self._number
+
+        if not self._wait(has_come):
+            raise RuntimeError(f"camera_info {self._number} did not reach the node")
+        names = ("height", "width", "encoding", "is_bigendian", "step")
+        image = Image(**{name: getattr(fields, name) for name in names})
+        image.data.frombytes(fields.data)
+        image.header.frame_id = FRAME
+        before = self._look()
+        depth = self._answer(image)
+        # The points come last.
+        if not self._wait(lambda: self._look().answered > before.answered):
+            raise RuntimeError(f"message {self._number} was answered in part: {self._reasons}")
+        self._raise_failed(before)
+        refused = BadInput.CAMERA_INFO.value
+        if self._look().bad.get(refused, 0) == before.bad.get(refused, 0):
+            return depth, None
+        return depth, self._reasons.get(refused, refused)
+
+    def _answer(self, message: Any) -> np.ndarray:
         message.header.stamp.sec = self._number
-        before = self._bad()
+        before = self._look()
         self._reasons.clear()
         self._camera.publish(message)
-        if not self._wait(lambda: self._number in self._answers or self._bad() > before):
+        if not self._wait(
+            lambda: self._number in self._answers or _refused(self._look()) > _refused(before)
+        ):
             raise RuntimeError(f"message {self._number} was neither answered nor counted")
-        if BadInput.INFERENCE.value in self._reasons:
-            raise RuntimeError(self._reasons[BadInput.INFERENCE.value])
+        self._raise_failed(before)
         answer = self._answers.pop(self._number, None)
         if answer is None:
             raise CountedError(next(iter(self._reasons.values()), "bad input"))
         return map_values(answer)
 
-    def _bad(self) -> int:
+    def _raise_failed(self, before: Snapshot) -> None:
+        """Raise if the node failed on a message instead of refusing it."""
+        failed = BadInput.INFERENCE.value
+        if self._look().bad.get(failed, 0) > before.bad.get(failed, 0):
+            raise RuntimeError(self._reasons.get(failed, "the node failed on the message"))
+
+    def _look(self) -> Snapshot:
         found = self._node.statistics.snapshot()
         self._reasons |= found.recent_bad
-        return sum(number for kind, number in found.bad.items() if kind not in _NOT_OF_IMAGES)
+        return found
 
     def _receive(self, message: Image) -> None:
         self._answers[message.header.stamp.sec] = message

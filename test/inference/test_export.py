@@ -15,7 +15,6 @@ import torch
 
 from emu_perception.camera import Intrinsics
 from emu_perception.inference import export as exporting
-from emu_perception.inference.deployment import read_metadata
 from emu_perception.inference.engines.base import choose_precision
 from emu_perception.inference.export import FORMATS, ExportError, export
 from emu_perception.inference.methods import deep_ensemble, monte_carlo_dropout
@@ -29,6 +28,7 @@ from emu_perception.inference.model_file import (
     open_model,
     read_spec,
 )
+from emu_perception.inference.onnx_file import read_metadata
 from emu_perception.inference.predictor import Predictor
 
 pytest.importorskip("onnxruntime", reason="the extra [torch] is missing")
@@ -173,8 +173,8 @@ def test_a_differing_file_is_not_kept(
     model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = LoadedModel(model.spec.build().eval(), model.spec, model.path)
-    write = exporting._write
-    monkeypatch.setattr(exporting, "_write", lambda _, *rest: write(other, *rest))
+    write = exporting.write_graph
+    monkeypatch.setattr(exporting, "write_graph", lambda _, *rest: write(other, *rest))
     path = tmp_path / "model.onnx"
     path.write_bytes(b"earlier")
     with pytest.raises(ExportError, match=r"is not written: it differs from PyTorch in .*depth by"):

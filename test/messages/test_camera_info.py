@@ -93,6 +93,9 @@ def test_the_offset_of_a_binned_region_is_in_pixels_of_the_sensor() -> None:
     ("info", "size", "frame", "text"),
     [
         (camera_info(k=np.zeros(9)), SIZE, FRAME, r"uncalibrated \(K\[0\] = 0\).*calibrate"),
+        # Rays of these overflow.
+        (camera_info(k=K.ravel() * 1e-300), SIZE, FRAME, "outside 0.001 to 1e"),
+        (camera_info(k=np.where(K == 62.5, 1e300, K).ravel()), SIZE, FRAME, "outside 0.001 to"),
         (camera_info(), (48, 64), FRAME, "for 128 x 96 pixels.*the image has 64 x 48"),
         (camera_info(binning_x=2, binning_y=2), SIZE, FRAME, "for 64 x 48 pixels"),
         (camera_info(roi=region(0, 0, 20, 10)), SIZE, FRAME, "for 20 x 10 pixels"),

@@ -7,7 +7,7 @@ import onnxruntime
 
 from emu_perception.inference.deployment import CAMERA, PIXELS, network_outputs
 from emu_perception.inference.engines.base import Frame
-from emu_perception.inference.model_file import DeployedModel
+from emu_perception.inference.model_file import DeployedModel, ModelFileError
 from emu_perception.inference.postprocessing import MapSettings, compute_maps
 from emu_perception.inference.resampling import antialiased
 from emu_perception.inference.threads import thread_count
@@ -43,14 +43,19 @@ class ONNXRuntimeEngine:
             raise ValueError(f"the engine 'onnxruntime' on '{kind}' runs fp32, not {precision}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = thread_count()
+        options.log_severity_level = 4  # errors are raised; warnings cite the file without limits
         settings = {"device_id": index or "0"} if kind != "cpu" else {}
         if kind == "tensorrt":
             settings["trt_fp16_enable"] = str(precision == "fp16")
         providers = [(PROVIDERS[kind], settings)]
         if kind != "cpu":
             providers.append((PROVIDERS["cpu"], {}))
-        network, self._outputs = _network(model)
-        self._session = onnxruntime.InferenceSession(network, options, providers=providers)
+        self._model = model
+        try:
+            network, self._outputs = _network(model)
+            self._session = onnxruntime.InferenceSession(network, options, providers=providers)
+        except Exception as error:  # both packages have errors of their own for each cause
+            raise ModelFileError(f"{model.path} cannot be read by ONNX Runtime: {error}") from error
         self._inputs = {each.name for each in self._session.get_inputs()}
 
     def run(
@@ -68,8 +73,15 @@ class ONNXRuntimeEngine:
         if CAMERA in self._inputs:
             assert frame.camera is not None, "a network that takes rays needs a camera"
             given[CAMERA] = frame.camera.array()
-        found = self._session.run(None, given)
-        return dict(zip(self._outputs, found, strict=True))
+        try:
+            found = self._session.run(None, given)
+        except Exception as error:
+            raise ModelFileError(
+                f"{self._model.path}: ONNX Runtime cannot run the network: {error}"
+            ) from error
+        raw = dict(zip(self._outputs, found, strict=True))
+        self._model.check_outputs({k: v.shape for k, v in raw.items()}, frame.network_size)
+        return raw
 
 
 def _network(model: DeployedModel) -> tuple[bytes, list[str]]:

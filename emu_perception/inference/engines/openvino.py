@@ -102,7 +102,7 @@ class _DeployedSource:
     """The network of a deployment file."""
 
     def __init__(self, model: DeployedModel, precision: str) -> None:
-        self._settings = compile_settings(precision)
+        self._model, self._settings = model, compile_settings(precision)
         self._any_size: Any = None
         try:
             whole = core().read_model(model.path)
@@ -125,17 +125,33 @@ class _DeployedSource:
     def compile(self, size: tuple[int, int]) -> Any:
         """See `Source.compile`."""
         fixed = self._network.clone()
-        fixed.reshape({fixed.inputs[0]: [1, 3, *size]})
-        return core().compile_model(fixed, "CPU", self._settings)
+        try:
+            fixed.reshape({fixed.inputs[0]: [1, 3, *size]})
+            shapes = [list(output.get_shape()) for output in fixed.outputs]
+        except RuntimeError as error:
+            raise ModelFileError(
+                f"{self._model.path}: the network cannot run at {size[1]} x {size[0]}: {error}"
+            ) from error
+        # Before it is compiled, which takes memory for the outputs.
+        self._model.check_outputs(dict(zip(self.outputs, shapes, strict=True)), size)
+        return self._compile(fixed)
+
+    def _compile(self, network: openvino.Model) -> Any:
+        try:
+            return core().compile_model(network, "CPU", self._settings)
+        except RuntimeError as error:
+            raise ModelFileError(f"{self._model.path} cannot be compiled: {error}") from error
 
     def run_uncompiled(self, given: Sequence[np.ndarray]) -> Mapping[int, np.ndarray]:
         """See `Source.run_uncompiled`: one form serves all sizes."""
         if self._any_size is None:
-            compiled = core().compile_model(self._network, "CPU", self._settings)
-            self._any_size = compiled.create_infer_request()
+            self._any_size = self._compile(self._network).create_infer_request()
         found: Mapping[int, np.ndarray] = self._any_size.infer(
             list(given), share_inputs=True, share_outputs=True
         )
+        shapes = {name: found[index].shape for index, name in enumerate(self.outputs)}
+        height, width = given[0].shape[-2:]
+        self._model.check_outputs(shapes, (height, width))
         return found
 
     def close(self) -> None:
