@@ -1,8 +1,9 @@
-"""Files that are whole or not there, whatever cuts the writing short."""
+"""Files and folders that are whole or not there, whatever cuts the writing short."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,3 +43,48 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8, whole or not at all."""
     write_bytes(path, text.encode())
+
+
+def begin_folder(path: Path) -> Path:
+    """A place for a new folder, in a hidden folder next to `path`; call `finish_folder` later.
+
+    What a process that was killed left there is deleted.
+    """
+    path = path.resolve()
+    hidden = path.with_name(f".{path.name}.partial")
+    if hidden.exists():
+        shutil.rmtree(hidden)
+    hidden.mkdir(parents=True)
+    return hidden / path.name
+
+
+def finish_folder(partial: Path, path: Path) -> None:
+    """Put a folder of `begin_folder` into its place, synchronised to disk; an earlier folder there
+    is deleted then."""
+    for file in partial.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+    hidden, path = partial.parent, path.resolve()
+    if path.exists():
+        path.rename(hidden / f"{path.name}.before")
+    partial.rename(path)
+    shutil.rmtree(hidden)
+
+
+def discard_folder(partial: Path) -> None:
+    """Delete a folder of `begin_folder`."""
+    shutil.rmtree(partial.parent, ignore_errors=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which replaces `path` unless the block is left by an error."""
+    partial = begin_folder(path)
+    try:
+        partial.mkdir()
+        yield partial
+        finish_folder(partial, path)
+    except BaseException:
+        discard_folder(partial)
+        raise

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from emu_perception.atomic import replacing_folder
 from emu_perception.evaluation.result import write_json
 from emu_perception.images import write_png
 from emu_perception.inference.predictor import Predictor
@@ -22,6 +23,8 @@ from emu_perception.recordings.problems import Problems
 from emu_perception.recordings.reader import BagReader
 from emu_perception.recordings.recording import ImageDecoder, RecordedImage
 from emu_perception.visualization.colors import colorize_scalar
+
+MANIFEST = "manifest.json"
 
 
 def check_folder(folder: Path) -> None:
@@ -41,6 +44,8 @@ def write_frames(
 ) -> Path:
     """Write images, predicted labels, uncertainty pictures and the manifest, which is returned.
 
+    The folder appears once all are written.
+
     Args:
         folder: a new one.
         bag: the open recording.
@@ -50,7 +55,20 @@ def write_frames(
         predictor: gives labels and uncertainties.
         min_gap: seconds between frames, as requested.
     """
-    chosen = list(chosen)
+    with replacing_folder(folder) as partial:
+        _write_all(partial, bag, topic, pool, list(chosen), predictor, min_gap)
+    return folder / MANIFEST
+
+
+def _write_all(
+    folder: Path,
+    bag: BagReader,
+    topic: str,
+    pool: CandidatePool,
+    chosen: list[Candidate],
+    predictor: Predictor,
+    min_gap: float,
+) -> None:
     decoder = ImageDecoder(bag, topic, Problems())  # the first reading counted them
     found = {
         candidate.index: _write_frame(folder, candidate, recorded, predictor)
@@ -78,9 +96,7 @@ def write_frames(
         "unlabelled": 255,
         "frames": entries,
     }
-    path = folder / "manifest.json"
-    write_json(path, manifest)
-    return path
+    write_json(folder / MANIFEST, manifest)
 
 
 def _write_frame(

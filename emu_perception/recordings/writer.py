@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -21,6 +23,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import TypesysError
 from rosbags.typesys.store import Typestore
 
+from emu_perception.atomic import begin_folder, discard_folder, finish_folder
 from emu_perception.recordings.reader import (
     STORAGE_SUFFIXES,
     BagError,
@@ -43,8 +46,16 @@ LATCHED = Qos(
 """The quality of service of what is said once and holds from then on."""
 
 
+STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
+COMPRESSIONS = {"mcap": CompressionMode.STORAGE, "sqlite3": CompressionMode.MESSAGE}
+
+
 class BagWriter:
-    """A new recording, as a context manager; it is complete once the block is left."""
+    """A new recording, as a context manager; it is in its place once the block is left.
+
+    Until then it is in a hidden folder next to it (`.NAME.partial/NAME`), which the next writer of
+    the same name deletes. A full disk leaves neither.
+    """
 
     def __init__(
         self,
@@ -58,31 +69,28 @@ class BagWriter:
         """Args:
             path: the rosbag2 folder to make.
             compress: pack with zstd what is stored.
-            overwrite: replace a bag of that name; anything else of that name is left alone.
+            overwrite: replace a bag of that name at the end; anything else of that name is left
+                alone.
             types: message types beyond the standard ones, such as another bag's.
 
         Raises:
             BagError: the path exists.
         """
         self.path = Path(path)
-        if self.path.exists():
-            if not (overwrite and _is_nothing_but_a_bag(self.path)):
-                raise BagError(f"{self.path} exists already: remove it or write elsewhere")
-            shutil.rmtree(self.path)
+        if self.path.exists() and not (overwrite and _is_nothing_but_a_bag(self.path)):
+            raise BagError(f"{self.path} exists already: remove it or write elsewhere")
+        self._storage, self._compress = storage, compress
+        self._failed = False
         self._types = types or message_types()
         self._connections: dict[str, Connection] = {}
-        # Version 8 is read by every ROS 2 since Humble; 9 only by Jazzy and later.
-        self._writer = Writer(
-            self.path,
-            version=8,
-            storage_plugin=StoragePlugin.MCAP if storage == "mcap" else StoragePlugin.SQLITE3,
-        )
-        if compress:
-            mode = CompressionMode.STORAGE if storage == "mcap" else CompressionMode.MESSAGE
-            self._writer.set_compression(mode, CompressionFormat.ZSTD)
 
     def __enter__(self) -> BagWriter:
         try:
+            self._partial = begin_folder(self.path)
+            # Version 8 is read by every ROS 2 since Humble; 9 only by Jazzy and later.
+            self._writer = Writer(self._partial, version=8, storage_plugin=STORAGES[self._storage])
+            if self._compress:
+                self._writer.set_compression(COMPRESSIONS[self._storage], CompressionFormat.ZSTD)
             self._writer.open()
         except (OSError, WriterError) as error:
             raise BagError(f"{self.path}: cannot write the bag: {error}") from error
@@ -95,7 +103,25 @@ class BagWriter:
         trace: TracebackType | None,
     ) -> None:
         # What was recorded before an error or an interrupt is worth keeping: write the index.
-        self._writer.close()
+        with self._full_disk():
+            if not self._failed:
+                self._writer.close()
+                finish_folder(self._partial, self.path)
+
+    @contextmanager
+    def _full_disk(self) -> Iterator[None]:
+        """Delete a recording that cannot be written any further."""
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            self._failed = True
+            with suppress(Exception):
+                if self._writer.storage is not None:
+                    self._writer.storage.abort()
+            discard_folder(self._partial)
+            raise BagError(
+                f"{self.path}: cannot write the bag, and nothing of it is kept: {error}"
+            ) from error
 
     def write(self, topic: str, message: Any, time_ns: int) -> None:
         """Serialize and add a message made from `message_types()`."""
@@ -106,14 +132,15 @@ class BagWriter:
         """Add a message that is serialized already, as it came from the wire or another bag.
 
         Raises:
-            BagError: the topic holds another type, or the type is unknown.
+            BagError: the topic holds another type, the type is unknown, or the disk is full.
         """
         connection = self._connections.get(topic)
         if connection is None:
             connection = self.add_topic(topic, msgtype)
         if connection.msgtype != msgtype:
             raise BagError(f"{self.path}: {topic} holds {connection.msgtype}, got a {msgtype}")
-        self._writer.write(connection, time_ns, data)
+        with self._full_disk():
+            self._writer.write(connection, time_ns, data)
 
     def add_topic(self, topic: str, msgtype: str, *, latched: bool = False) -> Connection:
         """Declare a topic that may stay empty; others are declared by their first message.

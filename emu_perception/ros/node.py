@@ -46,6 +46,16 @@ if TYPE_CHECKING:
 NODE_NAME = "emu_perception"
 CLASS_NAMES = "class_names"
 DIAGNOSTICS_PERIOD = 1.0
+STOP_SECONDS = 1.0
+"""For the inference that runs when the node is deactivated; compiling for a new size takes longer."""
+
+
+def _free(predictor: Predictor, after: threading.Thread) -> None:
+    """Release a model and its memory once the thread that uses it has ended."""
+    after.join()
+    predictor.close()
+    del predictor
+    gc.collect()
 
 
 class EmuNode(LifecycleNodeMixin, Node):
@@ -75,6 +85,8 @@ class EmuNode(LifecycleNodeMixin, Node):
         self._heights: Heights | None = None
         self._streams: list[CameraStream] = []
         self._worker: Worker | None = None
+        self._left_behind: threading.Thread | None = None
+        """An inference that still compiles although the node was deactivated."""
 
         try:
             self._settings = declare_parameters(self)
@@ -129,7 +141,7 @@ class EmuNode(LifecycleNodeMixin, Node):
         result = super().on_activate(state)
 
         def activate() -> None:
-            self._worker = Worker()
+            self._worker = Worker(after=self._left_behind)
             self._state = "active"
             self._publish_label_info()
             self._listen_if_wanted()
@@ -178,10 +190,15 @@ class EmuNode(LifecycleNodeMixin, Node):
             self._report(BadInput.PARAMETER, result.reason)
         return result
 
+    @property
+    def is_computing(self) -> bool:
+        """Whether an inference that was left behind still runs."""
+        return self._left_behind is not None and self._left_behind.is_alive()
+
     def destroy_node(self) -> None:
         """Stop the worker, free the model, destroy the node."""
         self._stop()
-        if self._predictor is not None:
+        if self._predictor is not None and not self.is_computing:
             self._predictor.close()
         super().destroy_node()
 
@@ -280,7 +297,7 @@ class EmuNode(LifecycleNodeMixin, Node):
             for stream in self._streams:
                 stream.close()
         if self._worker is not None:
-            self._worker.stop()
+            self._left_behind = self._worker.stop(STOP_SECONDS)
             self._worker = None
 
     def _release(self) -> None:
@@ -293,7 +310,11 @@ class EmuNode(LifecycleNodeMixin, Node):
             self._heights.destroy()
             self._heights = None
         predictor, self._predictor = self._predictor, None
-        if predictor is not None:
+        if predictor is not None and self._left_behind is not None and self.is_computing:
+            # Native code runs on: the model is freed when it returns.
+            arguments = predictor, self._left_behind
+            threading.Thread(target=_free, args=arguments, name="free", daemon=True).start()
+        elif predictor is not None:
             predictor.close()
         del predictor
         gc.collect()

@@ -81,6 +81,8 @@ def main(args: list[str] | None = None) -> int:
     loads = node.autostart is not None and node.autostart.is_alive()
     if executor.shutdown(TRANSITION_SECONDS) and not loads:
         node.destroy_node()
+        if node.is_computing:
+            end_now()
         return 0
     # The model still loads. Only what others see is taken away: the participant and its shared
     # memory, which would stay in /dev/shm.

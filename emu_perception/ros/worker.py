@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,9 @@ SMOOTHING = 0.2
 LEAD = 3.0
 """Expected durations of the preparation before the expected end of an inference, at which the next
 image is taken: earlier, it would wait and grow old; later, the network would wait."""
+
+
+POLL_SECONDS = 0.05
 
 
 class Stages(Protocol):
@@ -47,9 +51,13 @@ class Worker:
 
     Each camera has a mailbox for one image. Cameras take turns: the one that was served longest ago
     comes first.
+
+    Args:
+        after: an inference that an earlier worker left behind; a network serves one at a time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, after: threading.Thread | None = None) -> None:
+        self._after = after
         self._changed = threading.Condition()
         self._waiting: dict[Stages, Any] = {}
         self._served: dict[Stages, float] = {}
@@ -57,7 +65,7 @@ class Worker:
         self._inferred: tuple[Stages, Any] | None = None
         self._inferring_since: float | None = None
         self._durations = {"prepare": 0.0, "infer": 0.0}
-        self._stopping = False
+        self._stopping = self._left = False
         self._threads = [
             threading.Thread(target=run, name=name, daemon=True)
             for name, run in (
@@ -78,19 +86,34 @@ class Worker:
         if replaced:
             stages.overtaken()
 
-    def stop(self) -> None:
-        """Finish the stages that run, forget all other images, end the threads."""
+    def stop(self, patience: float = math.inf) -> threading.Thread | None:
+        """Finish the stages that run, forget all other images, end the threads.
+
+        Args:
+            patience: seconds for the inference that runs. One that compiles for a new size of image
+                takes longer: it is left behind, and its image counts as unwanted when it ends.
+
+        Returns:
+            The thread of an inference that was left behind.
+        """
+        end = time.monotonic() + patience
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
-        forgotten = list(self._waiting)
-        forgotten += [kept[0] for kept in (self._prepared, self._inferred) if kept is not None]
-        self._waiting.clear()
-        self._prepared = self._inferred = None
+        preparation, inference, publishing = self._threads
+        preparation.join()
+        publishing.join()
+        inference.join(None if patience == math.inf else max(0.0, end - time.monotonic()))
+        with self._changed:
+            self._left = inference.is_alive()
+            forgotten = list(self._waiting)
+            forgotten += [kept[0] for kept in (self._prepared, self._inferred) if kept is not None]
+            self._waiting.clear()
+            self._prepared = self._inferred = None
         for stages in forgotten:
             stages.unwanted()
+        left = inference if self._left else self._after
+        return left if left is not None and left.is_alive() else None
 
     def _prepare(self) -> None:
         while True:
@@ -127,6 +150,8 @@ class Worker:
         return max(0.0, self._inferring_since + expected - time.monotonic())
 
     def _infer(self) -> None:
+        while self._after is not None and self._after.is_alive() and not self._stopping:
+            self._after.join(POLL_SECONDS)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopping or self._prepared is not None)
@@ -141,7 +166,7 @@ class Worker:
                 self._changed.notify_all()
                 # An answer must not grow old behind another: no more than one waits.
                 self._changed.wait_for(lambda: self._stopping or self._inferred is None)
-                full = self._inferred is not None
+                full = self._inferred is not None or self._left
                 if inferred is not None and not full:
                     self._inferred = stages, inferred
                 self._changed.notify_all()

@@ -150,3 +150,28 @@ def test_no_image_is_lost_uncounted_when_the_worker_stops() -> None:
     assert not stopping.is_alive()
     assert len(camera.published) + camera.count + camera.forgotten == 5
     assert camera.forgotten
+
+
+def test_an_inference_that_compiles_is_left_behind() -> None:
+    first, second = Recorder(), Recorder()
+    first.may["infer"].clear()
+    worker = Worker()
+    worker.offer(first, 0)
+    wait_for(lambda: first.inferred == [0], "the inference")
+    left = worker.stop(0.1)
+    assert left is not None and left.is_alive()
+    # The network serves one at a time, also over two workers that follow.
+    for _ in range(2):
+        worker = Worker(after=left)
+        worker.offer(second, 1)
+        wait_for(lambda: second.prepared, "the preparation")
+        assert worker.stop(0.1) is left
+        second.prepared.clear()
+    assert second.inferred == [] and second.forgotten == 2
+    worker = Worker(after=left)
+    worker.offer(second, 2)
+    assert first.forgotten == 0
+    first.may["infer"].set()
+    wait_for(lambda: second.published == [2], "the next worker's answer")
+    assert first.forgotten == 1 and first.published == []
+    assert worker.stop() is None
