@@ -47,7 +47,7 @@ NODE_NAME = "emu_perception"
 CLASS_NAMES = "class_names"
 DIAGNOSTICS_PERIOD = 1.0
 STOP_SECONDS = 1.0
-"""For the inference that runs when the node is deactivated; compiling for a new size takes longer."""
+"""For the inference that runs when the node is deactivated; compiling takes longer."""
 
 
 def _free(predictor: Predictor, after: threading.Thread) -> None:
