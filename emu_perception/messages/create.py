@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from emu_perception.labels import LabelSet
@@ -24,6 +24,13 @@ def image_message(header: Header, encoding: Encoding, pixels: np.ndarray) -> Ima
     """An Image of `(H, W)` or `(H, W, C)`, without padding between rows."""
     message = Image(header=header, **image_fields(encoding, pixels))
     _fill(message.data, pixels)
+    return message
+
+
+def compressed_image_message(header: Header, form: str, data: bytes) -> CompressedImage:
+    """A CompressedImage; `form` is its field `format`."""
+    message = CompressedImage(header=header, format=form)
+    message.data.frombytes(data)
     return message
 
 

@@ -65,10 +65,17 @@ class Maps:
     ) -> None:
         self.prediction = prediction
         self.style = style
+        self._rendered: dict[str, np.ndarray] = {}
         self._image = image
         self._label_set = label_set
         classes = len(label_set) if label_set else 0
         self._largest_entropy = math.log(classes) if classes > 1 else 1.0
+
+    def render(self, topic: str) -> np.ndarray:
+        """The pixels of an image topic; its compressed sibling shares them."""
+        if topic not in self._rendered:
+            self._rendered[topic] = IMAGE_OUTPUTS[topic].render(self)
+        return self._rendered[topic]
 
     @cached_property
     def image(self) -> np.ndarray:

@@ -12,8 +12,10 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage
 
 from emu_perception.messages.camera_info import CameraFinder, CameraModel
+from emu_perception.messages.compressed import COMPRESSED_OUTPUTS, compress, raw_topics
 from emu_perception.messages.create import (
     camera_info_message,
+    compressed_image_message,
     image_message,
     point_cloud_message,
 )
@@ -180,7 +182,7 @@ class Pipeline:
 
     def _infer(self, prepared: Prepared) -> Inferred:
         available = self._predictor.available_maps
-        needed = needed_maps(prepared.topics, available)
+        needed = needed_maps(raw_topics(prepared.topics), available)
         if prepared.watch:
             needed |= (WATCHED | DOMAIN) & available
         if _limits_depth(prepared.settings, needed):
@@ -278,8 +280,11 @@ class Pipeline:
         """The message for a topic; None where it needs a camera that is not known."""
         header = prepared.frame.message.header
         if topic in IMAGE_OUTPUTS:
-            output = IMAGE_OUTPUTS[topic]
-            return image_message(header, output.encoding, output.render(maps))
+            return image_message(header, IMAGE_OUTPUTS[topic].encoding, maps.render(topic))
+        if topic in COMPRESSED_OUTPUTS:
+            pixels = maps.render(COMPRESSED_OUTPUTS[topic])
+            depth_max = self._predictor.spec.depth_range[1]
+            return compressed_image_message(header, *compress(topic, pixels, depth_max))
         camera, size = prepared.camera, prepared.published_size
         if camera is None:
             if prepared.info is None:
@@ -307,6 +312,8 @@ def _message_size(topic: str) -> int:
     """Bytes per pixel, to publish the largest messages last."""
     if topic == CAMERA_INFO_TOPIC:
         return 0
+    if topic in COMPRESSED_OUTPUTS:  # compressing takes time: after all raw images
+        return max(BYTES_PER_PIXEL.values()) + 1
     output = IMAGE_OUTPUTS.get(topic)
     return POINT_BYTES if output is None else BYTES_PER_PIXEL[output.encoding]
 

@@ -10,8 +10,9 @@ from rclpy.lifecycle import LifecyclePublisher
 from rclpy.lifecycle.node import LifecycleNodeMixin
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
+from emu_perception.messages.compressed import available_siblings
 from emu_perception.messages.create import LabelInfo
 from emu_perception.messages.topics import (
     CAMERA_INFO_TOPIC,
@@ -49,6 +50,8 @@ class OutputPublishers:
         try:
             for topic in available_outputs(available_maps):
                 self._create(Image, topic)
+            for topic in available_siblings(available_maps):
+                self._create(CompressedImage, topic)
             if "depth" in available_maps:
                 self._create(CameraInfo, CAMERA_INFO_TOPIC)
                 self._create(PointCloud2, POINTS_TOPIC)

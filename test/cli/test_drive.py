@@ -7,7 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from emu_perception.cli import app
 from emu_perception.cli.demo.drive import (
     FIRST_STAMP_NS,
     image_stamps,
@@ -38,6 +40,24 @@ def opened(source: Path, converted: Path, seconds: float = 10, rate: float = 10)
     return open_input(
         source, converted, seconds=seconds, rate=rate, progress=lambda done, total: None
     )
+
+
+def test_the_sample_has_images_and_their_camera(tmp_path: Path) -> None:
+    path = tmp_path / "sample"
+    found = CliRunner().invoke(app, ["demo", "--sample", str(path), "--seconds", "0.5"])
+    assert found.exit_code == 0, found.output
+    assert sum(file.stat().st_size for file in path.iterdir()) < 3_000_000
+    with BagReader(path) as bag:
+        source = bag.image_topic()
+        assert (source.name, source.count) == ("/camera/image_raw/compressed", 5)
+        info_topic = bag.camera_info_topic(source.name)
+        assert info_topic is not None and info_topic.count == 5
+        (info, *_) = [bag.decode(m) for m in bag.messages([info_topic.name])]
+        (image, *_) = played(path)
+        camera = camera_model(info, image.shape[:2], "", False)
+        assert camera.intrinsics.fx > 100
+    again = CliRunner().invoke(app, ["demo", "--sample", str(path)])
+    assert again.exit_code == 0  # replaced
 
 
 def test_a_street_drive_is_written_as_it_was_rendered(tmp_path: Path) -> None:

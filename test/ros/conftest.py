@@ -35,6 +35,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
+from emu_perception.messages.compressed import COMPRESSED_OUTPUTS  # noqa: E402
 from emu_perception.messages.create import image_message  # noqa: E402
 from emu_perception.ros.executor import NodeExecutor  # noqa: E402
 from emu_perception.ros.node import EmuNode  # noqa: E402
@@ -44,7 +45,11 @@ PATIENCE = 40.0
 SETTLING = 0.5
 SIZE = (48, 64)
 FRAME = "camera_optical_frame"
-TYPES = {"points": PointCloud2, "depth/camera_info": CameraInfo}
+TYPES = {
+    "points": PointCloud2,
+    "depth/camera_info": CameraInfo,
+    **dict.fromkeys(COMPRESSED_OUTPUTS, CompressedImage),
+}
 STATES = {
     "unconfigured": State.PRIMARY_STATE_UNCONFIGURED,
     "inactive": State.PRIMARY_STATE_INACTIVE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 
 import cv2
@@ -12,6 +13,7 @@ from sensor_msgs.msg import CameraInfo
 
 from emu_perception.inference.predictor import Predictor
 from emu_perception.labels import load_label_set
+from emu_perception.messages.compressed import COMPRESSED_DEPTH_TOPIC, COMPRESSED_OUTPUTS
 from emu_perception.messages.images import rgb_from_image
 from emu_perception.messages.topics import IMAGE_OUTPUTS
 
@@ -59,6 +61,32 @@ def test_every_image_topic_shows_the_predictors_maps(active_node, robot, model_p
     assert np.array_equal(
         pixels(got["semantic/color"]), load_label_set("camvid").palette[expected.labels]
     )
+
+
+def test_compressed_siblings_show_the_same(active_node, robot) -> None:
+    for sibling, topic in COMPRESSED_OUTPUTS.items():
+        # Each alone: its maps are computed although the raw topic has no subscriber.
+        subscriptions = robot.listen(sibling)
+        image = robot.image(seed=7)
+        message = robot.answer(image, sibling)
+        robot.unlisten(subscriptions)
+        assert message.header == image.header, sibling
+        subscriptions = robot.listen(topic)
+        raw = pixels(robot.answer(robot.image(seed=7), topic))
+        robot.unlisten(subscriptions)
+        data = np.frombuffer(message.data, np.uint8)
+        if sibling == COMPRESSED_DEPTH_TOPIC:
+            assert message.format == "32FC1; compressedDepth png"
+            codes = cv2.imdecode(data[12:], cv2.IMREAD_UNCHANGED)
+            _, a, b = struct.unpack("<iff", data[:12].tobytes())
+            assert np.array_equal(codes == 0, np.isnan(raw))
+            valid = codes > 0
+            assert np.allclose(a / (codes[valid] - b), raw[valid], rtol=0.01)
+        else:
+            assert message.format == "rgb8; jpeg compressed bgr8"
+            found = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+            assert np.abs(found.astype(int) - raw).mean() < 30, sibling
+            assert found.shape == raw.shape
 
 
 def test_a_model_without_members_has_no_epistemic_topics(active_node, robot) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
+from emu_perception.messages.compressed import COMPRESSED_OUTPUTS
 from emu_perception.messages.topics import (
     CAMERA_INFO_TOPIC,
     IMAGE_OUTPUTS,
@@ -26,7 +27,8 @@ def test_every_topic_of_the_node_is_allowed_by_name() -> None:
         found = profile.findall(f"topics[@{access}='ALLOW']/topic")
         return {topic.text or "" for topic in found}
 
-    outputs = {*IMAGE_OUTPUTS, CAMERA_INFO_TOPIC, LABEL_INFO_TOPIC, POINTS_TOPIC, "diagnostics"}
+    outputs = {*IMAGE_OUTPUTS, *COMPRESSED_OUTPUTS, CAMERA_INFO_TOPIC, LABEL_INFO_TOPIC}
+    outputs |= {POINTS_TOPIC, "diagnostics"}
     assert outputs <= topics("publish")
     assert {IMAGE_TOPIC, f"{IMAGE_TOPIC}/compressed", CAMERA_INFO_INPUT} <= topics("subscribe")
     names = [e.text or "" for e in policy.iter() if e.tag in ("topic", "service")]

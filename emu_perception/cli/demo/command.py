@@ -9,6 +9,9 @@ import typer
 
 from emu_perception.cli.options import ModelOption, parse_size
 
+SAMPLE_SECONDS = 3.0
+"""Length of the sample recording, about 2 MB."""
+
 
 def demo(
     source: Annotated[
@@ -32,6 +35,10 @@ def demo(
         str | None, typer.Option(help="Topic with the images, if the recording has several.")
     ] = None,
     panels: Annotated[int, typer.Option(min=1, help="Frames to draw.")] = 6,
+    sample: Annotated[
+        Path | None,
+        typer.Option(help="Only write a small recording with camera_info to this folder."),
+    ] = None,
 ) -> None:
     """Play a drive to the node over DDS, record its outputs, and draw them.
 
@@ -39,6 +46,12 @@ def demo(
     another one, which needs PyTorch. Node, player and recorder are separate processes in a separate
     ROS domain.
     """
+    if sample is not None:
+        from emu_perception.cli.demo.drive import write_kept_drive
+
+        write_kept_drive(sample, seconds=min(seconds, SAMPLE_SECONDS), compressed=True)
+        typer.echo(f"{sample}: play it with `ros2 bag play --loop {sample}`")
+        return
     height_width = parse_size(size)
     if render and source is not None:
         raise typer.BadParameter("--render and --input exclude each other")
