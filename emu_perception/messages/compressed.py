@@ -1,8 +1,8 @@
 """Compressed siblings of outputs, as image_transport's plugins name and encode them.
 
-The sibling of a colour picture is `TOPIC/compressed` (compressed_image_transport: JPEG); that of the
-depth is `depth/image/compressedDepth` (compressed_depth_image_transport: inverse depth as a 16 bit
-PNG).
+The sibling of a colour picture is `TOPIC/compressed` (compressed_image_transport: JPEG), that of
+the depth is `depth/image/compressedDepth` (compressed_depth_image_transport: inverse depth as a 16
+bit PNG).
 """
 
 from __future__ import annotations
