@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from emu_perception.cli.options import ModelOption
+
+if TYPE_CHECKING:
+    from emu_perception.benchmark.soak.samples import Check
 
 
 def soak(
@@ -19,6 +22,10 @@ def soak(
         "soak"
     ),
     seed: Annotated[int, typer.Option(min=0, help="Of the robot's actions.")] = 0,
+    cycles: Annotated[
+        int,
+        typer.Option(min=0, help="Instead: so many lifecycle cycles with one image each."),
+    ] = 0,
 ) -> None:
     """Run the node with cameras that crash, subscribers that come and go, size and parameter
     changes, stamps that jump back and lifecycle transitions.
@@ -32,15 +39,40 @@ def soak(
     from emu_perception.inference.model_file import resolve_model_path
 
     path = resolve_model_path(model)
+    if cycles:
+        _run_cycles(path, cycles, out)
+        return
     with Console(stderr=True).status("") as status:
         result = Soak(path, minutes, seed, out / "logs", status.update).run()
     page = write_report(out, result)
     for check in result.checks:
-        verdict = "holds" if check.holds else "DOES NOT HOLD"
-        typer.echo(
-            f"{check.name}: {check.value:.4g} {check.unit} (limit {check.limit:g}): "
-            f"{verdict if check.judged else 'not judged, the run is too short'}"
-        )
+        _print(check)
     typer.echo(page)
     if not result.holds:
         raise typer.Exit(1)
+
+
+def _run_cycles(path: Path, cycles: int, out: Path) -> None:
+    from rich.progress import Progress
+
+    from emu_perception.benchmark.soak.cycles import run_cycles
+    from emu_perception.evaluation.result import write_json
+
+    with Progress(transient=True) as bars:
+        task = bars.add_task("Lifecycle cycles", total=cycles)
+        result = run_cycles(
+            *(path, cycles, out / "logs"), lambda done: bars.update(task, completed=done)
+        )
+    write_json(out / "cycles.json", result.to_dict())
+    _print(result.check)
+    typer.echo(out / "cycles.json")
+    if not result.check.holds:
+        raise typer.Exit(1)
+
+
+def _print(check: Check) -> None:
+    verdict = "holds" if check.holds else "DOES NOT HOLD"
+    typer.echo(
+        f"{check.name}: {check.value:.4g} {check.unit} (limit {check.limit:g}): "
+        f"{verdict if check.judged else 'not judged, the run is too short'}"
+    )

@@ -74,7 +74,7 @@ class SoakRobot(Node):
             (self._reload, 1),
         ]
         action = self._random.choices([a for a, _ in actions], [weight for _, weight in actions])[0]
-        _report({"event": "action", "action": action.__name__.strip("_"), "what": action()})
+        report({"event": "action", "action": action.__name__.strip("_"), "what": action()})
 
     def subscribe(self, topics: Sequence[str]) -> list[str]:
         """Subscribe to these outputs and to no others."""
@@ -100,12 +100,13 @@ class SoakRobot(Node):
         return f"{name} = {value}: {'taken' if result.successful else 'refused'}"
 
     def _restart(self) -> list[str]:
-        return self._transitions("deactivate", "activate")
+        return self.transitions("deactivate", "activate")
 
     def _reload(self) -> list[str]:
-        return self._transitions("deactivate", "cleanup", "configure", "activate")
+        return self.transitions("deactivate", "cleanup", "configure", "activate")
 
-    def _transitions(self, *names: str) -> list[str]:
+    def transitions(self, *names: str) -> list[str]:
+        """Request lifecycle transitions; returns "NAME: done" or "NAME: failed" for each."""
         found = []
         for name in names:
             number = getattr(Transition, f"TRANSITION_{name.upper()}")
@@ -128,10 +129,11 @@ class SoakRobot(Node):
     def _read(self, message: DiagnosticArray) -> None:
         for status in message.status:
             values = {value.key: value.value for value in status.values}
-            _report({"event": "status", "message": status.message, "values": values})
+            report({"event": "status", "message": status.message, "values": values})
 
 
-def _report(event: dict[str, object]) -> None:
+def report(event: dict[str, object]) -> None:
+    """Print an event as a JSON line."""
     print(json.dumps(event), flush=True)
 
 
@@ -160,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         while time.monotonic() < end and rclpy.ok():
             time.sleep(options.every)
             robot.act()
-        _report({"event": "action", "action": "end", "what": robot.subscribe(list(OUTPUTS)[:4])})
+        report({"event": "action", "action": "end", "what": robot.subscribe(list(OUTPUTS)[:4])})
         while rclpy.ok():
             time.sleep(0.1)
 

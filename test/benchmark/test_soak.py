@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from emu_perception.benchmark.soak.cycles import CycleResult
 from emu_perception.benchmark.soak.run import SoakResult
 from emu_perception.benchmark.soak.samples import Sample, judge, take_sample, uncounted
 
@@ -81,3 +82,14 @@ def test_the_report_is_a_page_and_json(tmp_path: Path) -> None:
     values = json.loads((tmp_path / JSON_FILE).read_text(encoding="utf-8"))
     assert values["holds"] is False and len(values["samples"]) == 720
     assert values["checks"][-1]["value"] == 2
+
+
+def test_memory_over_cycles_is_judged() -> None:
+    steady = CycleResult("m", [500 + min(n, 90) for n in range(1000)])
+    assert steady.check.judged and steady.check.holds and steady.check.value == 0
+    growing = CycleResult("m", [500 + 0.03 * n for n in range(1000)])
+    assert not growing.check.holds
+    assert growing.check.value == pytest.approx(0.03 * 900)
+    short = CycleResult("m", [500.0, 900.0])
+    assert short.check.holds and not short.check.judged
+    assert growing.to_dict()["check"]["holds"] is False
