@@ -12,12 +12,16 @@ UV := uv==0.13.8
 EXTRAS := ros,bags,report,train,benchmark,test,docs,dev
 DEMO_EXTRAS := ros,bags
 SMALL := $(VENV)/.installed-demo
+# NumPy and OpenCV as in Ubuntu 24.04, for what a robot runs.
+UBUNTU := .venv-ubuntu2404
+UBUNTU_EXTRAS := ros,bags,report,train,test
+UBUNTU_TESTS ?= test/ros test/messages test/recordings test/test_image_files.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint docs format constraints
+.PHONY: help install demo test test-ubuntu2404 lint docs format constraints
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## (.*)/make \1\t\2/' | expand -t 24
 
 install: $(INSTALLED)  ## Create .venv and install the package with everything it can use
 
@@ -26,6 +30,9 @@ demo: $(if $(wildcard $(INSTALLED)),$(INSTALLED),$(SMALL))  ## Play a rendered d
 
 test: lint docs  ## Lint, check types, build the documentation, run the tests
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile $(PYTEST_ARGS)
+
+test-ubuntu2404: $(UBUNTU)/.installed  ## Run the node's tests with the NumPy and OpenCV of Ubuntu 24.04
+	$(UBUNTU)/bin/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile $(UBUNTU_TESTS) $(PYTEST_ARGS)
 
 lint: $(INSTALLED)  ## Check style, spelling, language and types
 	$(BIN)/ruff check .
@@ -63,4 +70,12 @@ $(INSTALLED) $(SMALL): setup.py package.xml pyproject.toml constraints.txt
 	@if test -x $(BIN)/uv; \
 	  then $(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e .[$(NEEDED)]; \
 	  else $(BIN)/python -m pip install -c constraints.txt -e .[$(NEEDED)]; fi
+	@touch $@
+
+$(UBUNTU)/.installed: setup.py package.xml pyproject.toml constraints-ubuntu2404.txt
+	@$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info[:2] <= (3, 12) or sys.exit( \
+	  "NumPy 1.26 needs Python 3.10 to 3.12, and $(PYTHON) is " + sys.version.split()[0])'
+	@test -x $(UBUNTU)/bin/python || $(PYTHON) -m venv $(UBUNTU)
+	@$(UBUNTU)/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
+	@$(UBUNTU)/bin/uv pip install --python $(UBUNTU)/bin/python -c constraints-ubuntu2404.txt -e .[$(UBUNTU_EXTRAS)]
 	@touch $@
