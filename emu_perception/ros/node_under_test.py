@@ -29,6 +29,11 @@ from emu_perception.ros.statistics import Snapshot
 PATIENCE = 20.0
 """Seconds on a wall clock for a message to be answered or counted."""
 _LABELS, _DEPTH, _POINTS, _CAMERA_INFO = "semantic/labels", "depth/image", "points", "camera_info"
+_IMAGE_FIELDS = ("height", "width", "encoding", "is_bigendian", "step")
+_CAMERA_FIELDS = (
+    *("height", "width", "distortion_model", "d", "k", "r", "p"),
+    *("binning_x", "binning_y"),
+)
 _NOT_OF_IMAGES = {BadInput.SIZE_CHANGE.value, BadInput.CAMERA_INFO.value}
 
 
@@ -127,8 +132,7 @@ class NodeUnderTest:
         if self._compressed:
             message = CompressedImage(format=fields.format)
         else:
-            names = ("height", "width", "encoding", "is_bigendian", "step")
-            message = Image(**{name: getattr(fields, name) for name in names})
+            message = Image(**{name: getattr(fields, name) for name in _IMAGE_FIELDS})
         message.data.frombytes(fields.data)
         self._number += 1
         return self._answer(message)
@@ -142,8 +146,7 @@ class NodeUnderTest:
         Raises:
             CountedError, RuntimeError: as `send`.
         """
-        names = ("height", "width", "distortion_model", "d", "k", "r", "p", "binning_x")
-        info = CameraInfo(**{name: getattr(camera, name) for name in (*names, "binning_y")})
+        info = CameraInfo(**{name: getattr(camera, name) for name in _CAMERA_FIELDS})
         info.header.frame_id = camera.header.frame_id
         for name in ("x_offset", "y_offset", "height", "width"):
             setattr(info.roi, name, getattr(camera.roi, name))
@@ -158,8 +161,7 @@ class NodeUnderTest:
 
         if not self._wait(has_come):
             raise RuntimeError(f"camera_info {self._number} did not reach the node")
-        names = ("height", "width", "encoding", "is_bigendian", "step")
-        image = Image(**{name: getattr(fields, name) for name in names})
+        image = Image(**{name: getattr(fields, name) for name in _IMAGE_FIELDS})
         image.data.frombytes(fields.data)
         image.header.frame_id = FRAME
         before = self._look()
