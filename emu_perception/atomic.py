@@ -58,16 +58,26 @@ def begin_folder(path: Path) -> Path:
     return hidden / path.name
 
 
-def finish_folder(partial: Path, path: Path) -> None:
-    """Put a folder of `begin_folder` into its place, synchronised to disk; an earlier folder there
-    is deleted then."""
+def finish_folder(partial: Path, path: Path, *, replace: bool = False) -> None:
+    """Put a folder of `begin_folder` into its place, synchronised to disk.
+
+    Args:
+        partial: the folder.
+        path: its place.
+        replace: delete an earlier folder there; else only an empty one may be there.
+
+    Raises:
+        OSError: `path` is in use, or the disk fails.
+    """
     for file in partial.rglob("*"):
         if file.is_file():
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
     hidden, path = partial.parent, path.resolve()
-    if path.exists():
+    if path.exists() and replace:
         path.rename(hidden / f"{path.name}.before")
+    elif path.exists():
+        path.rmdir()
     partial.rename(path)
     shutil.rmtree(hidden)
 

@@ -77,7 +77,8 @@ class BagWriter:
             BagError: the path exists.
         """
         self.path = Path(path)
-        if self.path.exists() and not (overwrite and _is_nothing_but_a_bag(self.path)):
+        self._overwrite = overwrite
+        if not self._is_free():
             raise BagError(f"{self.path} exists already: remove it or write elsewhere")
         self._storage, self._compress = storage, compress
         self._failed = False
@@ -104,9 +105,18 @@ class BagWriter:
     ) -> None:
         # What was recorded before an error or an interrupt is worth keeping: write the index.
         with self._full_disk():
-            if not self._failed:
-                self._writer.close()
-                finish_folder(self._partial, self.path)
+            if self._failed:
+                return
+            self._writer.close()
+            if not self._is_free():
+                raise BagError(
+                    f"{self.path} was made by another program: the recording is {self._partial}"
+                )
+            finish_folder(self._partial, self.path, replace=self._overwrite)
+
+    def _is_free(self) -> bool:
+        """Whether the recording may take its place."""
+        return not self.path.exists() or (self._overwrite and _is_nothing_but_a_bag(self.path))
 
     @contextmanager
     def _full_disk(self) -> Iterator[None]:

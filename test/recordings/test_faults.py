@@ -137,3 +137,13 @@ def test_a_full_disk_leaves_the_earlier_recording(
     with pytest.raises(BagError, match="cannot write the bag"):
         write_drive(tmp_path / "new", images=400, storage=storage, compress=compress)
     assert [each.name for each in tmp_path.iterdir()] == ["drive"]
+
+
+def test_what_another_program_wrote_meanwhile_stays(tmp_path: Path) -> None:
+    path = tmp_path / "drive"
+    with pytest.raises(BagError, match="was made by another program"), BagWriter(path) as bag:  # noqa: PT012
+        bag.write("/camera", image_message(picture(0), 0), 0)
+        path.mkdir()
+        (path / "notes.txt").write_text("mine")
+    assert (path / "notes.txt").read_text() == "mine"
+    assert count(tmp_path / ".drive.partial" / "drive") == 1
