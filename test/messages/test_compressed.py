@@ -40,7 +40,7 @@ def decode(data: bytes) -> tuple[np.ndarray, float]:
         np.float32,
         (7, 9),
         elements=st.one_of(
-            st.floats(0.2, 80, width=32), st.sampled_from([np.nan, np.inf, 0.0, -1.0, 200.0])
+            st.floats(0.25, 80, width=32), st.sampled_from([np.nan, np.inf, 0.0, -1.0, 200.0])
         ),
     )
 )
