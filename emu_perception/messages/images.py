@@ -68,6 +68,14 @@ def rgb_from_image(message: Any, max_pixels: float = MAX_PIXELS) -> np.ndarray:
             f"{', '.join(sorted(ENCODINGS))}",
         )
     pixels = _pixels(message, max_pixels)
+    half_rows = encoding in _HALF_SIZE_COLOR and message.height % 2
+    if encoding in _YUV_TO_RGB and (message.width % 2 or half_rows):
+        # OpenCV 4.6 reads beyond the last column instead of refusing it.
+        raise InputError(
+            BadInput.ENCODING,
+            f"a {message.width} x {message.height} image in '{encoding}' cannot be converted to "
+            "RGB: pixels share colours in pairs, an odd size has half a pair",
+        )
     conversion = _CONVERSIONS[encoding][0]
     if conversion is not None:
         try:

@@ -12,9 +12,11 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import rclpy
+from lifecycle_msgs.srv import GetState
 from rclpy.executors import ExternalShutdownException
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
@@ -25,7 +27,7 @@ from emu_perception.ros.executor import NodeExecutor
 from emu_perception.ros.programs import run_program
 from emu_perception.ros.soak_robot import SoakRobot, report
 
-ANSWER_SECONDS = 60.0
+ANSWER_SECONDS = 120.0
 """For an image to be answered; the first one of a cycle may compile."""
 RESEND_SECONDS = 0.2
 """The first images are lost while publisher and subscription discover each other."""
@@ -41,11 +43,30 @@ class CycleRobot(SoakRobot):
 
     def __init__(self, node: str) -> None:
         super().__init__(node, seed=0)
+        self._watched = node
         self._answered = threading.Event()
         self._camera = self.create_publisher(Image, "image", QoSProfile(depth=1))
         for topic in OUTPUTS:
             self.create_subscription(Image, topic, lambda data: self._answered.set(), 1, raw=True)
         self._image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+
+    def wait_for_node(self) -> None:
+        """Wait until the node answers: a request before it has discovered this client is lost.
+
+        Raises:
+            TimeoutError: it did not answer.
+        """
+        client: Any = self.create_client(GetState, f"{self._watched}/get_state")
+        end = time.monotonic() + ANSWER_SECONDS
+        while time.monotonic() < end:
+            done = threading.Event()
+            if client.wait_for_service(RESEND_SECONDS):
+                future = client.call_async(GetState.Request())
+                future.add_done_callback(lambda _, done=done: done.set())
+                if done.wait(1.0):
+                    return
+                client.remove_pending_request(future)
+        raise TimeoutError(f"{self._watched} did not answer within {ANSWER_SECONDS:g} s")
 
     def cycle(self) -> None:
         """One cycle.
@@ -86,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 executor.spin()
 
         threading.Thread(target=spin, daemon=True).start()
+        robot.wait_for_node()
         for number in range(1, options.cycles + 1):
             robot.cycle()
             report({"event": "cycle", "number": number})

@@ -50,7 +50,7 @@ PARAMETERS: dict[str, tuple[Any, ...]] = {
     "depth_colormap": ("turbo_r", "magma"),
     "image_transport": ("no such transport",),  # refused
 }
-SERVICE_SECONDS = 120.0
+SERVICE_SECONDS = 300.0
 """For an answer; a configure compiles."""
 
 

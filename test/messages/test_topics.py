@@ -65,7 +65,7 @@ def test_each_output_needs_what_it_says_and_no_more(topic: str) -> None:
     render_outputs(Prediction(**values), IMAGE, LABELS, [topic])
     for missing in needs:
         less = Prediction(**(values | {missing: None}))
-        with pytest.raises(ValueError, match=r"not asked of the predictor|empty prediction"):
+        with pytest.raises(ValueError, match=r"not requested from the predictor|empty prediction"):
             render_outputs(less, IMAGE, LABELS, [topic])
 
 

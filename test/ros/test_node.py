@@ -64,16 +64,21 @@ def test_every_image_topic_shows_the_predictors_maps(active_node, robot, model_p
 
 
 def test_compressed_siblings_show_the_same(active_node, robot) -> None:
+    robot.listen("semantic/labels")  # keeps the node listening to its camera
     for sibling, topic in COMPRESSED_OUTPUTS.items():
+        answers = []
         # Each alone: its maps are computed although the raw topic has no subscriber.
-        subscriptions = robot.listen(sibling)
-        image = robot.image(seed=7)
-        message = robot.answer(image, sibling)
-        robot.unlisten(subscriptions)
-        assert message.header == image.header, sibling
-        subscriptions = robot.listen(topic)
-        raw = pixels(robot.answer(robot.image(seed=7), topic))
-        robot.unlisten(subscriptions)
+        for each in (sibling, topic):
+            subscriptions = robot.listen(each)
+            wait_for(
+                lambda each=each: each in active_node._streams[0].outputs.wanted(),
+                f"a subscriber of {each}",
+            )
+            image = robot.image(seed=7)
+            answers.append(robot.answer(image, each))
+            assert answers[-1].header == image.header, each
+            robot.unlisten(subscriptions)
+        message, raw = answers[0], pixels(answers[1])
         data = np.frombuffer(message.data, np.uint8)
         if sibling == COMPRESSED_DEPTH_TOPIC:
             assert message.format == "32FC1; compressedDepth png"

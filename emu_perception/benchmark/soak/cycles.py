@@ -26,7 +26,7 @@ JUDGED_CYCLES = 1000
 """Shorter runs are reported and not judged."""
 RISE_LIMIT = 20.0
 """MB of resident memory after the first cycles."""
-CYCLE_SECONDS = 300.0
+CYCLE_SECONDS = 900.0
 """For one cycle; the first imports and compiles."""
 
 
