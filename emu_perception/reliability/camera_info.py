@@ -13,6 +13,7 @@ from emu_perception.images import is_thin
 from emu_perception.inference.predictor import Predictor
 from emu_perception.messages.camera_info import CameraFinder, scale_camera_info
 from emu_perception.messages.errors import InputError
+from emu_perception.messages.topics import DEPTH_TOPIC, POINTS_TOPIC, needed_maps
 from emu_perception.reliability.judge import LONGEST_LINE, Case
 from emu_perception.reliability.messages import MAX_SIDE, NUMBERS, PREDICTED, pick
 
@@ -137,7 +138,9 @@ def node_camera_case(
         if refusal is not None and (len(refusal) > LONGEST_LINE or "\n" in refusal):
             return f"a refusal of {len(refusal)} characters: {refusal[:500]}"
         intrinsics = camera.intrinsics if camera else None
-        expected = predictor.predict(image, intrinsics, maps={"depth"}).depth
+        # The node's maps: with others, rounding may decide on another class and its mask.
+        maps = needed_maps((DEPTH_TOPIC, POINTS_TOPIC), predictor.available_maps)
+        expected = predictor.predict(image, intrinsics, maps=maps).depth
         assert expected is not None
         same = np.allclose(depth, expected, rtol=1e-4, equal_nan=True)
         return None if same else "another depth than the predictor's"
