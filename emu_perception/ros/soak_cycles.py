@@ -50,7 +50,7 @@ class CycleRobot(SoakRobot):
             self.create_subscription(Image, topic, lambda data: self._answered.set(), 1, raw=True)
         self._image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
 
-    def wait_for_node(self) -> None:
+    def wait_until_answering(self) -> None:
         """Wait until the node answers: a request before it has discovered this client is lost.
 
         Raises:
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 executor.spin()
 
         threading.Thread(target=spin, daemon=True).start()
-        robot.wait_for_node()
+        robot.wait_until_answering()
         for number in range(1, options.cycles + 1):
             robot.cycle()
             report({"event": "cycle", "number": number})
