@@ -7,9 +7,10 @@ A new task is one entry of `TASKS`, a loss (`training/multitask/losses.py`), a m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import AfterValidator, Field
 
 from emu_perception.labels import HUMAN_PARTS
 from emu_perception.prediction import UNLABELLED
@@ -66,3 +67,17 @@ TASKS = {
     )
 }
 """By name, in the order of model files and raw outputs."""
+
+
+def _known(name: str) -> str:
+    if name not in TASKS:
+        raise ValueError(f"there is no task '{name}'; the tasks are {', '.join(TASKS)}")
+    return name
+
+
+def _list_names(schema: dict[str, Any]) -> None:
+    schema["enum"] = list(TASKS)
+
+
+Task = Annotated[str, AfterValidator(_known), Field(json_schema_extra=_list_names)]
+"""Name of a task, in model files and configurations."""

@@ -18,7 +18,7 @@ def with_this_package(path: str, image: np.ndarray, focal: float | None) -> dict
     camera = None
     if focal is not None:
         camera = Intrinsics.from_focal_ratio(width, height, focal / width)
-    prediction = Predictor.from_file(path).predict(image, camera)
+    prediction = Predictor.from_pretrained(path).predict(image, camera)
     return {"labels": prediction.labels, "depth": prediction.depth}
 
 

@@ -23,12 +23,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bag", type=Path)
     parser.add_argument("--labels", type=Path, help="folder of label PNGs, the i-th for image i")
-    parser.add_argument(
-        "--model", default="", help="model file or name; default: the default model"
-    )
+    parser.add_argument("--model", default="street", help="model file or name (default: street)")
     arguments = parser.parse_args()
 
-    predictor = Predictor.from_file(arguments.model)
+    predictor = Predictor.from_pretrained(arguments.model)
     depth_range = predictor.spec.depth_range if "depth" in predictor.spec.tasks else None
     evaluator = Evaluator(predictor.label_set, depth_range)
     problems = Problems()  # counts what cannot be read

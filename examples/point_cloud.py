@@ -35,9 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("image", type=Path)
     parser.add_argument("--out", type=Path, default=Path("cloud.ply"))
-    parser.add_argument(
-        "--model", default="", help="model file or name; default: the default model"
-    )
+    parser.add_argument("--model", default="street", help="model file or name (default: street)")
     parser.add_argument("--fov", type=float, default=70, help="horizontal field of view in degrees")
     parser.add_argument("--max-std", type=float, default=5, help="largest deviation in metres")
     arguments = parser.parse_args()
@@ -47,7 +45,7 @@ def main() -> None:
         parser.error(f"{arguments.image} cannot be read as an image")
     image = cv2.cvtColor(stored, cv2.COLOR_BGR2RGB)
     camera = Intrinsics.from_field_of_view(image.shape[1], image.shape[0], arguments.fov)
-    predictor = Predictor.from_file(arguments.model)
+    predictor = Predictor.from_pretrained(arguments.model)
     prediction = predictor.predict(image, camera).with_depth_std_up_to(arguments.max_std)
     assert prediction.labels is not None and prediction.depth is not None
 

@@ -18,9 +18,7 @@ def main() -> None:
     """Print the fraction, the median depth and the mean deviation of each class."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("image", type=Path)
-    parser.add_argument(
-        "--model", default="", help="model file or name; default: the default model"
-    )
+    parser.add_argument("--model", default="street", help="model file or name (default: street)")
     parser.add_argument("--fov", type=float, help="horizontal field of view in degrees")
     arguments = parser.parse_args()
 
@@ -33,7 +31,7 @@ def main() -> None:
     if arguments.fov is not None:
         camera = Intrinsics.from_field_of_view(width, height, arguments.fov)
 
-    predictor = Predictor.from_file(arguments.model)
+    predictor = Predictor.from_pretrained(arguments.model)
     prediction = predictor.predict(image, camera)
     assert prediction.labels is not None and prediction.depth is not None
     assert prediction.depth_std is not None and predictor.label_set is not None

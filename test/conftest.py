@@ -17,11 +17,8 @@ import pytest
 import torch
 from skips import pytest_addoption, pytest_sessionfinish  # noqa: F401  (hooks)
 
-from emu_perception.inference.model_file import (
-    LoadedModel,
-    ModelSpec,
-    save_model,
-)
+from emu_perception.inference.model_file import LoadedModel, save_model
+from emu_perception.inference.model_spec import ModelSpec
 from emu_perception.labels import load_label_set
 
 # A shell's background job ignores Ctrl-C, and so would the processes that tests interrupt.

@@ -26,11 +26,8 @@ import numpy as np
 
 from emu_perception.camera import Intrinsics
 from emu_perception.inference.methods import deep_ensemble, monte_carlo_dropout
-from emu_perception.inference.model_file import (
-    Calibration,
-    LoadedModel,
-    load_model,
-)
+from emu_perception.inference.model_file import LoadedModel, load_model
+from emu_perception.inference.model_spec import Calibration
 from emu_perception.inference.predictor import Predictor
 from emu_perception.resources import find_resource
 from emu_perception.training import run

@@ -81,7 +81,7 @@ def test_yaml_blocks_are_valid(code: str, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("CAMVID", "/data/camvid")
     values = yaml.safe_load(code)
     if "/**" in values:
-        settings = pytest.importorskip("emu_perception.ros.parameters").Settings
+        settings = pytest.importorskip("emu_perception.ros.settings").Settings
         given = values["/**"]["ros__parameters"]
         assert given.keys() <= {field.name for field in dataclasses.fields(settings)}
     elif "classes" in values:
@@ -144,13 +144,13 @@ def test_the_node_page_lists_every_topic_parameter_and_launch_argument() -> None
     pytest.importorskip("rclpy")
     from emu_perception.messages.compressed import COMPRESSED_OUTPUTS
     from emu_perception.messages.topics import IMAGE_OUTPUTS
-    from emu_perception.ros.parameters import parameter_table
+    from emu_perception.ros.settings import parameter_table
 
     page = (ROOT / "docs" / "ros_node.md").read_text(encoding="utf-8")
     for topic in (*IMAGE_OUTPUTS, *COMPRESSED_OUTPUTS):
         assert f"`{topic}`" in page
     for row in parameter_table().splitlines():
-        assert row in page, "docs/ros_node.md is behind emu_perception/ros/parameters.py"
+        assert row in page, "docs/ros_node.md is behind emu_perception/ros/settings.py"
     launch = (ROOT / "launch" / "emu_perception.launch.py").read_text(encoding="utf-8")
     for argument in re.findall(r'^    "(\w+)": [("]', launch, re.MULTILINE):
         assert f"`{argument}`" in page

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from emu_perception import Intrinsics, Predictor
-from emu_perception.inference.model_file import resolve_model_path
+from emu_perception.inference.model_names import resolve_model_path
 from emu_perception.recordings import BagWriter
 from emu_perception.recordings.image_messages import image_message
 
@@ -63,7 +63,7 @@ def test_point_cloud(image: Path, model_file: Path, tmp_path: Path) -> None:
     fields = [(n, "<f4") for n in "xyz"] + [(n, "u1") for n in ("r", "g", "b", "label")]
     vertices = np.frombuffer(body, np.dtype(fields))
     pixels = cv2.cvtColor(cv2.imread(str(image)), cv2.COLOR_BGR2RGB)
-    expected = Predictor.from_file(model_file).predict(
+    expected = Predictor.from_pretrained(model_file).predict(
         pixels, Intrinsics.from_field_of_view(64, 32, 70)
     )
     assert expected.depth is not None and expected.labels is not None
@@ -77,7 +77,7 @@ def test_point_cloud(image: Path, model_file: Path, tmp_path: Path) -> None:
 
 def test_evaluate_bag(model_file: Path, tmp_path: Path) -> None:
     (tmp_path / "labels").mkdir()
-    predictor = Predictor.from_file(model_file)
+    predictor = Predictor.from_pretrained(model_file)
     with BagWriter(tmp_path / "drive") as bag:
         for i in range(3):
             pixels = np.random.default_rng(i).integers(0, 256, (32, 64, 3), np.uint8)

@@ -77,7 +77,7 @@ def test_two_processes_share_a_cold_cache(
     code = (
         "import sys, numpy as np\n"
         "from emu_perception.inference.predictor import Predictor\n"
-        f"predictor = Predictor.from_file({str(path)!r}, 'cpu', engine='openvino')\n"
+        f"predictor = Predictor.from_pretrained({str(path)!r}, 'cpu', engine='openvino')\n"
         "print('ready', flush=True)\n"
         "sys.stdin.readline()\n"
         "found = predictor.predict(np.full((64, 64, 3), 90, np.uint8))\n"

@@ -108,3 +108,10 @@ def test_importing_loads_neither_torch_nor_ros(module: str) -> None:
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
+
+
+def test_no_file_is_long() -> None:
+    roots = (PACKAGE, PACKAGE.parent / "test", PACKAGE.parent / "examples")
+    files = [path for root in roots for path in root.rglob("*.py")]
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    assert not {str(path): count for path, count in lines.items() if count > 400}

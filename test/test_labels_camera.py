@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emu_perception.camera import Intrinsics
-from emu_perception.inference.model_file import Camera
+from emu_perception.inference.model_spec import Camera
 from emu_perception.labels import LabelSet, load_label_set
 
 

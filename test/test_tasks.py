@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import get_args
 
 import numpy as np
+import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from emu_perception.data.batch import Batch, collate
 from emu_perception.data.sample import Sample
-from emu_perception.inference.model_file import Task
 from emu_perception.networks.raw_outputs import RawOutputs
 from emu_perception.prediction import Prediction
-from emu_perception.tasks import TASKS
+from emu_perception.tasks import TASKS, Task
 
 
 def test_typed_fields_are_those_of_the_table() -> None:
-    assert get_args(Task) == tuple(TASKS)
+    schema = TypeAdapter(Task).json_schema()
+    assert schema["enum"] == list(TASKS)
+    with pytest.raises(ValidationError, match="no task .lanes.; the tasks are semantic, depth"):
+        TypeAdapter(Task).validate_python("lanes")
     assert RawOutputs._fields == tuple({"semantic": "logits"}.get(name, name) for name in TASKS)
     labels = {task.field for task in TASKS.values()}
     assert labels <= {field.name for field in fields(Sample)}

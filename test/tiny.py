@@ -56,3 +56,20 @@ def values(data: Path, out: Path, /, **changes: Any) -> dict[str, Any]:
 
 def config(data: Path, out: Path, /, **changes: Any) -> TrainConfig:
     return TrainConfig.model_validate(values(data, out, **changes))
+
+
+def study_values(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    """Values of a study of two seeds on such data, with one row."""
+    base = values(data, out, trainer={"epochs": 1})
+    del base["output"]
+    split = base["data"]["train"][0]
+    return {
+        "output": str(out),
+        "seeds": [0, 1],
+        "base": base,
+        "tests": {"test": split},
+        "calibration": {**split, "split": "train"},
+        "columns": {"mIoU": "test.semantic.miou", "AbsRel": "test.depth.absrel"},
+        "rows": [{"name": "baseline"}],
+        **changes,
+    }

@@ -10,13 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from emu_perception.inference.engines.base import DEPLOYED, choose_precision
-from emu_perception.inference.model_file import (
-    DeployedModel,
-    LoadedModel,
-    ModelSpec,
-    load_model,
-    open_model,
-)
+from emu_perception.inference.model_file import DeployedModel, LoadedModel, load_model, open_model
+from emu_perception.inference.model_spec import ModelSpec
 from emu_perception.labels import load_label_set
 
 LABELS = "nyuv2_40"

@@ -68,7 +68,8 @@ def deployments_to_check(
     """
     from emu_perception.benchmark.cases import Case
     from emu_perception.inference.export import export
-    from emu_perception.inference.model_file import LoadedModel, resolve_model_path
+    from emu_perception.inference.model_file import LoadedModel
+    from emu_perception.inference.model_names import resolve_model_path
 
     with tempfile.TemporaryDirectory() as folder:
         random = Path(folder) / "mit_b0.onnx"
@@ -93,7 +94,7 @@ def main(model: str, height: str, width: str, frames: str, threads: str) -> None
     from emu_perception.benchmark.measure import resident_bytes
     from emu_perception.inference.predictor import Predictor
 
-    predictor = Predictor.from_file(model, device="cpu")
+    predictor = Predictor.from_pretrained(model, device="cpu")
     image = example_image((int(height), int(width)))
     predictor.predict(image)
     first = time.monotonic()  # the same clock in all processes of a machine

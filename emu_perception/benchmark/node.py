@@ -90,7 +90,7 @@ def benchmark_node(
             "extra `ros`"
         )
     load_before = os.getloadavg()[0]
-    predictor = Predictor.from_file(model)
+    predictor = Predictor.from_pretrained(model)
     outputs = tuple(t for t in OUTPUTS if IMAGE_OUTPUTS[t].needs <= predictor.available_maps)
     maps = frozenset().union(*(IMAGE_OUTPUTS[t].needs for t in outputs))
 

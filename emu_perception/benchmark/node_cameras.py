@@ -109,7 +109,7 @@ def benchmark_cameras(
         raise ProcessError("ROS 2 is missing: install the package with its extra `ros`")
     load_before = os.getloadavg()[0]
     names = tuple(f"camera_{number + 1}" for number in range(count))
-    predictor = Predictor.from_file(model)
+    predictor = Predictor.from_pretrained(model)
     outputs = tuple(t for t in OUTPUTS if IMAGE_OUTPUTS[t].needs <= predictor.available_maps)
     maps = frozenset().union(*(IMAGE_OUTPUTS[t].needs for t in outputs))
     remember_image_size(model, size)

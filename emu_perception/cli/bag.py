@@ -82,7 +82,8 @@ def evaluate(
     from emu_perception.cli.cameras import CameraChoice
     from emu_perception.evaluation.frames import FrameLog
     from emu_perception.evaluation.report import Report, summary_lines, write_report
-    from emu_perception.inference.model_file import read_spec, resolve_model_path
+    from emu_perception.inference.model_file import read_spec
+    from emu_perception.inference.model_names import resolve_model_path
     from emu_perception.inference.predictor import Predictor
     from emu_perception.recordings.evaluate import evaluate_frames
     from emu_perception.recordings.frames import FrameReader, PublishedMaps
@@ -126,7 +127,7 @@ def evaluate(
             "calibrated on": spec.calibration.fitted_on or "nothing",
         }
         if not published:
-            predictor = Predictor.from_file(model, device, precision, engine)
+            predictor = Predictor.from_pretrained(model, device, precision, engine)
             device_name = f"{predictor.device}, {predictor.engine}, {predictor.precision}"
             about["device"] = device_name
         with FrameLog(report) as log, _reasons(problems):
@@ -197,7 +198,7 @@ def annotate(
     _refuse_inside("--out", out, bag)
     with BagReader(bag) as reader, _reasons(problems):
         source = reader.image_topic(topic)
-        predictor = Predictor.from_file(model, device, precision, engine)
+        predictor = Predictor.from_pretrained(model, device, precision, engine)
         writer = BagWriter(out, compress=compress)
         annotator = Annotator(
             *(reader, writer, predictor, problems),
@@ -247,7 +248,7 @@ def mine(
     with BagReader(bag) as reader, _reasons(problems):
         decoder = ImageDecoder(reader, topic, problems)
         source = decoder.source
-        predictor = Predictor.from_file(model, device, precision, engine)
+        predictor = Predictor.from_pretrained(model, device, precision, engine)
         with Progress(console=Console(), transient=True) as bars:
             task = bars.add_task("Scoring", total=source.count)
             pool = score_frames(

@@ -209,7 +209,8 @@ def node(
     from emu_perception.benchmark.node_tables import cameras_table, node_table
     from emu_perception.benchmark.tables import claims_markdown
     from emu_perception.evaluation.result import write_json
-    from emu_perception.inference.model_file import LoadedModel, resolve_model_path, save_model
+    from emu_perception.inference.model_file import LoadedModel, save_model
+    from emu_perception.inference.model_names import resolve_model_path
 
     console = Console()
     if json_file is not None:

@@ -110,7 +110,7 @@ def evaluate(
     )
     from emu_perception.experiments.table import markdown as table_markdown
     from emu_perception.experiments.table_config import TableConfig, TableRow
-    from emu_perception.inference.model_file import default_model_path
+    from emu_perception.inference.model_names import DEFAULT_MODEL
     from emu_perception.training.config_file import load_config
 
     if table is not None:
@@ -121,7 +121,7 @@ def evaluate(
     elif dataset is None:
         raise typer.BadParameter("give --dataset, or --table")
     else:
-        model = model or [default_model_path().name]
+        model = model or [DEFAULT_MODEL]
         row = TableRow(
             name=Path(model[0]).stem,
             models=model,

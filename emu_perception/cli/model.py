@@ -25,11 +25,8 @@ def info(
     from rich.text import Text
 
     from emu_perception.inference.deployment import SUFFIX
-    from emu_perception.inference.model_file import (
-        is_half,
-        read_spec,
-        resolve_model_path,
-    )
+    from emu_perception.inference.model_file import is_half, read_spec
+    from emu_perception.inference.model_names import resolve_model_path
     from emu_perception.text import printable
 
     path = resolve_model_path(file)
@@ -147,11 +144,7 @@ def dropout(
     Its calibration is left out: that of the network without sampling does not hold for it.
     """
     from emu_perception.inference.methods import monte_carlo_dropout
-    from emu_perception.inference.model_file import (
-        is_half,
-        load_model,
-        save_model,
-    )
+    from emu_perception.inference.model_file import is_half, load_model, save_model
 
     loaded = load_model(file)
     trained = loaded.spec.arguments.get("dropout", 0.0)

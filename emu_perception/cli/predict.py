@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from emu_perception.camera import Intrinsics
-    from emu_perception.inference.model_file import ModelSpec
+    from emu_perception.inference.model_spec import ModelSpec
     from emu_perception.prediction import Prediction
 
 DEPTH_UNITS_PER_METRE = 256
@@ -75,7 +75,7 @@ def predict(
     for file in sources.files:
         if (out / f"{file.stem}.png").resolve() in given:
             raise ValueError(f"{out / file.stem}.png is one of the images: choose another --out")
-    predictor = Predictor.from_file(model, device, precision, engine)
+    predictor = Predictor.from_pretrained(model, device, precision, engine)
     scales = None if max_depth is None else Scales(max_depth, max_depth / 4)
     out.mkdir(parents=True, exist_ok=True)
     assumed = False

@@ -36,7 +36,7 @@ def soak(
 
     from emu_perception.benchmark.soak.report import write_report
     from emu_perception.benchmark.soak.run import Soak
-    from emu_perception.inference.model_file import resolve_model_path
+    from emu_perception.inference.model_names import resolve_model_path
 
     path = resolve_model_path(model)
     if cycles:

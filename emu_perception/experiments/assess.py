@@ -24,11 +24,8 @@ from emu_perception.evaluation.median import scaled_to_median
 from emu_perception.evaluation.merging import Merging, resolved
 from emu_perception.inference.batch import Request, predict_each
 from emu_perception.inference.methods import uncalibrated
-from emu_perception.inference.model_file import (
-    Fit,
-    LoadedModel,
-    ModelSpec,
-)
+from emu_perception.inference.model_file import LoadedModel
+from emu_perception.inference.model_spec import Fit, ModelSpec
 from emu_perception.inference.predictor import Predictor
 from emu_perception.prediction import UNLABELLED, Prediction
 from emu_perception.training.data_config import DatasetConfig

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import Field, ValidationError, model_validator
 
 from emu_perception.evaluation.relative_gain import FIGURES
-from emu_perception.inference.model_file import Task
+from emu_perception.tasks import Task
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.config_file import explain, merged
 from emu_perception.training.data_config import DatasetConfig

@@ -26,7 +26,8 @@ from emu_perception.inference.methods import (
     monte_carlo_dropout,
     uncalibrated,
 )
-from emu_perception.inference.model_file import Calibration, LoadedModel
+from emu_perception.inference.model_file import LoadedModel
+from emu_perception.inference.model_spec import Calibration
 from emu_perception.inference.predictor import Predictor
 from emu_perception.markdown import markdown_table
 from emu_perception.training.data_config import DatasetConfig

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from emu_perception.tasks import TASKS
 
 if TYPE_CHECKING:
-    from emu_perception.inference.model_file import ModelSpec, Traits
+    from emu_perception.inference.model_spec import ModelSpec, Traits
 
 PIXELS = "network_pixels"
 """`(1, 3, h, w)` float32, 0–255: the image at the network's size."""

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from emu_perception.inference.model_file import (
-    Calibration,
-    LoadedModel,
-    load_model,
-)
+from emu_perception.inference.model_file import LoadedModel, load_model
+from emu_perception.inference.model_spec import Calibration
 from emu_perception.networks.architectures import WITH_MEMBERS
 from emu_perception.networks.ensembles import DeepEnsemble
 

@@ -21,14 +21,9 @@ from emu_perception.inference.engines.base import (
     choose_precision,
     make_engine,
 )
-from emu_perception.inference.model_file import (
-    DeployedModel,
-    LoadedModel,
-    ModelFileError,
-    ModelSpec,
-    Traits,
-    open_model,
-)
+from emu_perception.inference.model_file import DeployedModel, LoadedModel, open_model
+from emu_perception.inference.model_names import ModelFileError
+from emu_perception.inference.model_spec import ModelSpec, Traits
 from emu_perception.inference.postprocessing import MapSettings
 from emu_perception.labels import LabelSet
 from emu_perception.prediction import Prediction
@@ -82,20 +77,24 @@ class Predictor:
         self._engine = make_engine(self.engine, model, self.device, self.precision)
 
     @classmethod
-    def from_file(
+    def from_pretrained(
         cls,
-        path: str | Path,
+        name: str | Path,
         device: str = "auto",
         precision: str = "auto",
         engine: str = "auto",
     ) -> Predictor:
-        """Load a model file, by path or by a shipped model's name; empty means the default.
+        """Load a shipped model by its name, such as `street`, or a model file by its path.
+
+        Args:
+            name: see `resolve_model_path`; empty means the default model.
+            device: see `Predictor`, as are `precision` and `engine`.
 
         Raises:
             ModelFileError: the file is missing, damaged or of another kind.
             ValueError: an unknown or unavailable device, precision or engine.
         """
-        return cls(open_model(path), device, precision, engine)
+        return cls(open_model(name), device, precision, engine)
 
     @property
     def label_set(self) -> LabelSet | None:

@@ -138,7 +138,7 @@ class MiningStudy(StudyConfig):
             partial = drive.with_name(f"{drive.name}.partial-{os.getpid()}")
             write_drive(partial, dataset, self.rate)
             partial.rename(drive)
-        predictor = Predictor.from_file(model, "auto", engine="pytorch")
+        predictor = Predictor.from_pretrained(model, "auto", engine="pytorch")
         with BagReader(drive) as bag:
             scored = score_frames(ImageDecoder(bag, None, Problems()), predictor)
         predictor.close()

@@ -9,7 +9,7 @@ import numpy as np
 from emu_perception.camera import Intrinsics
 from emu_perception.evaluation import Evaluation, Evaluator
 from emu_perception.evaluation.frames import Frame, FrameLog
-from emu_perception.inference.model_file import ModelSpec
+from emu_perception.inference.model_spec import ModelSpec
 from emu_perception.prediction import Prediction
 from emu_perception.recordings.problems import Problems
 

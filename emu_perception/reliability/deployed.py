@@ -15,13 +15,8 @@ from numpy.random import Generator as Rng
 
 from emu_perception.inference.export import write_graph
 from emu_perception.inference.model_checks import DIGEST
-from emu_perception.inference.model_file import (
-    HEADER_KEY,
-    LoadedModel,
-    ModelSpec,
-    open_model,
-    save_model,
-)
+from emu_perception.inference.model_file import HEADER_KEY, LoadedModel, open_model, save_model
+from emu_perception.inference.model_spec import ModelSpec
 from emu_perception.inference.onnx_file import graph_digest, read_metadata
 from emu_perception.inference.predictor import Predictor
 from emu_perception.labels import load_label_set

@@ -23,7 +23,8 @@ from emu_perception.inference.engines.cache import (
     recall_image_size,
     remember_image_size,
 )
-from emu_perception.inference.model_file import HEADER_KEY, LoadedModel, ModelSpec, load_model
+from emu_perception.inference.model_file import HEADER_KEY, LoadedModel, load_model
+from emu_perception.inference.model_spec import ModelSpec
 from emu_perception.labels import load_label_set
 from emu_perception.recordings import BagError, BagReader
 from emu_perception.recordings.problems import Problems

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from emu_perception.ros.parameters import Settings
+from emu_perception.ros.settings import Settings
 from emu_perception.ros.statistics import Snapshot
 
 LOST_FRACTION = 0.2

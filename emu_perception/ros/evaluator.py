@@ -31,7 +31,8 @@ from std_msgs.msg import Header
 
 from emu_perception.evaluation.frames import FrameLog
 from emu_perception.evaluation.report import SUMMARY, Report, write_report
-from emu_perception.inference.model_file import read_spec, resolve_model_path
+from emu_perception.inference.model_file import read_spec
+from emu_perception.inference.model_names import resolve_model_path
 from emu_perception.messages.images import (
     map_values,
     rgb_from_compressed,

@@ -11,7 +11,7 @@ from std_msgs.msg import Header
 
 from emu_perception.messages.errors import BadInput, InputError
 from emu_perception.messages.point_cloud import height_from_mounting, height_from_pose
-from emu_perception.ros.parameters import Settings
+from emu_perception.ros.settings import Settings
 
 
 class Heights:

@@ -219,12 +219,12 @@ class EmuNode(LifecycleNodeMixin, Node):
     def _load_model(self) -> Predictor:
         # Only now: importing torch takes seconds, in which the node already answers.
         from emu_perception.inference.engines.cache import recall_image_size
-        from emu_perception.inference.model_file import ModelFileError
+        from emu_perception.inference.model_names import ModelFileError
         from emu_perception.inference.predictor import Predictor
 
         settings = self._settings
         try:
-            predictor = Predictor.from_file(
+            predictor = Predictor.from_pretrained(
                 settings.model, settings.device, settings.precision, settings.engine
             )
         except ModelFileError as error:

@@ -32,8 +32,8 @@ from emu_perception.messages.topics import (
 from emu_perception.prediction import DEPTH_MAPS, Prediction
 from emu_perception.ros.heights import Heights
 from emu_perception.ros.image_input import Frame, ImageInput
-from emu_perception.ros.parameters import Settings
 from emu_perception.ros.publishers import OutputPublishers
+from emu_perception.ros.settings import Settings
 from emu_perception.ros.statistics import Answer, Statistics
 
 if TYPE_CHECKING:

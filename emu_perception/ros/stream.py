@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from emu_perception.messages.errors import BadInput
 from emu_perception.ros.heights import Heights
 from emu_perception.ros.image_input import Frame, ImageInput
-from emu_perception.ros.parameters import Settings
 from emu_perception.ros.pipeline import Pipeline
 from emu_perception.ros.publishers import OutputPublishers
+from emu_perception.ros.settings import Settings
 from emu_perception.ros.statistics import Statistics
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch.nn as nn
 
 from emu_perception.inference.methods import load_models
-from emu_perception.inference.model_file import ModelSpec
+from emu_perception.inference.model_spec import ModelSpec
 from emu_perception.networks.multitask import MultiTaskNetwork
 from emu_perception.networks.segdepthformer import SegDepthFormer
 from emu_perception.training.config import TrainConfig

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from emu_perception.inference.model_file import Task
 from emu_perception.networks.architectures import architectures
+from emu_perception.tasks import Task
 from emu_perception.training.data_config import DataConfig
 from emu_perception.training.loss_config import DistillationConfig, LossConfig, MultiTaskConfig
 from emu_perception.training.settings import Strict

@@ -8,10 +8,14 @@ that grows towards the bottom of the image lies on a plane as well, overhead.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from emu_perception.networks.rays import pixel_rays
 
 MIN_PIXELS = 200
 """Fewest pixels of road for fitting its plane."""
@@ -60,3 +64,40 @@ def fit_ground_plane(depth: Tensor, road: Tensor, rays: Tensor) -> GroundPlane:
         return GroundPlane(images, depth.new_zeros(0), depth.new_zeros(0, 3))
     stacked = torch.stack(residuals), torch.stack(planes)
     return GroundPlane(images, *(each.to(depth.dtype) for each in stacked))
+
+
+def ground_loss(
+    depth: Tensor,
+    road: Tensor,
+    intrinsics: Tensor,
+    known: Tensor,
+    camera_height: tuple[float, float] | None,
+    camera_tilt: float,
+) -> Tensor:
+    """How far off a plane the road is, and how far off the camera's height and level.
+
+    Args:
+        depth: `(B, H, W)` metres.
+        road: bool `(B, H, W)`.
+        intrinsics: `(B, 4)` fx, fy, cx, cy in pixels.
+        known: bool `(B,)`, where they are.
+        camera_height: metres above the road and their standard deviation; None: not used.
+        camera_tilt: standard deviation of the camera's roll and pitch, degrees.
+
+    Returns:
+        Scalar, averaged over the images with enough road; 0 without any.
+    """
+    height, width = depth.shape[-2:]
+    unit = depth.new_tensor([[1.0, 1.0, 0.0, 0.0]])  # any rays will do for the plane itself
+    camera = torch.where(known[:, None], intrinsics.nan_to_num(0.0), unit)
+    found = fit_ground_plane(depth, road, pixel_rays(camera, height, width))
+    loss = found.residual.sum()
+    if camera_height is not None:
+        expected, deviation = camera_height
+        tilt = math.tan(math.radians(camera_tilt))
+        level = found.inverse.new_tensor([0.0, 1.0, 0.0])
+        spread = found.inverse.new_tensor([tilt, deviation / expected, tilt])
+        off = (expected * found.inverse - level) / spread
+        error = F.huber_loss(off, torch.zeros_like(off), reduction="none")
+        loss = loss + (error.sum(1) * known[found.images]).sum()
+    return loss / max(1, len(found.images))

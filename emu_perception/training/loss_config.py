@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveFloat
 
 from emu_perception.data.photometric import ColourJitter
-from emu_perception.inference.model_file import Task
+from emu_perception.tasks import Task
 from emu_perception.training.settings import Strict
 
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 from torch import Tensor
 
 from emu_perception.data import Batch
 from emu_perception.data.sample import DataError
 from emu_perception.inference.engines.activation import Normalization
-from emu_perception.inference.model_file import ModelSpec
+from emu_perception.inference.model_spec import ModelSpec
 from emu_perception.labels import HUMAN_PARTS
 from emu_perception.networks.depth_unit import DepthUnit, Metres
 from emu_perception.networks.raw_outputs import RawOutputs
-from emu_perception.networks.rays import pixel_rays
 from emu_perception.prediction import UNLABELLED
 from emu_perception.tasks import TASKS
 from emu_perception.training import (
@@ -27,7 +24,7 @@ from emu_perception.training import (
     losses,
 )
 from emu_perception.training.config import TrainConfig
-from emu_perception.training.ground_plane import fit_ground_plane
+from emu_perception.training.ground_plane import ground_loss
 from emu_perception.training.targets import Outputs, activate
 from emu_perception.training.weighting import build_weighting, negative_losses
 
@@ -226,27 +223,15 @@ class SupervisedModule(L.LightningModule):
         return min(1.0, max(0.0, (self._progress() - begin) / max(end - begin, 1e-9)))
 
     def _ground(self, mean: Tensor, batch: Batch) -> Tensor:
-        """How far off a plane the road of images without depth is, and how far off its height."""
+        """Loss of the road's plane in images without depth labels."""
         settings = self.config.loss
         assert self.spec.label_set is not None
         road = batch["labels"] == self.spec.label_set.index(settings.ground_class)
         road = road & ~batch["has_depth"][:, None, None]
-        height, width = mean.shape[-2:]
         known = batch["has_intrinsics"]
-        unit = mean.new_tensor([[1.0, 1.0, 0.0, 0.0]])  # any rays will do for the plane itself
-        intrinsics = torch.where(known[:, None], batch["intrinsics"].nan_to_num(0.0), unit)
         metres = mean * self.metres_per_unit(batch)
-        found = fit_ground_plane(metres, road, pixel_rays(intrinsics, height, width))
-        loss = found.residual.sum()
-        if settings.camera_height is not None:
-            expected, deviation = settings.camera_height
-            tilt = math.tan(math.radians(settings.camera_tilt))
-            level = found.inverse.new_tensor([0.0, 1.0, 0.0])
-            spread = found.inverse.new_tensor([tilt, deviation / expected, tilt])
-            off = (expected * found.inverse - level) / spread
-            error = F.huber_loss(off, torch.zeros_like(off), reduction="none")
-            loss = loss + (error.sum(1) * known[found.images]).sum()
-        return loss / max(1, len(found.images))
+        camera = (settings.camera_height, settings.camera_tilt)
+        return ground_loss(metres, road, batch["intrinsics"], known, *camera)
 
     def on_train_epoch_start(self) -> None:
         share = self.config.trainer.freeze_norms_from

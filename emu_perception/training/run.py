@@ -17,13 +17,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from emu_perception.atomic import write_text
 from emu_perception.inference.methods import deep_ensemble
-from emu_perception.inference.model_file import (
-    Camera,
-    ModelFileError,
-    ModelSpec,
-    load_model,
-    save_model,
-)
+from emu_perception.inference.model_file import load_model, save_model
+from emu_perception.inference.model_names import ModelFileError
+from emu_perception.inference.model_spec import Camera, ModelSpec
 from emu_perception.labels import LabelSet
 from emu_perception.networks.pretrained import (
     IMAGENET_WHEELS,

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 import torch.nn as nn
 
-from emu_perception.inference.model_file import LoadedModel, ModelSpec, load_model
+from emu_perception.inference.model_file import LoadedModel, load_model
+from emu_perception.inference.model_spec import ModelSpec
 from emu_perception.networks.pretrained import widen_input
 
 CLASSIFIER = ".predict."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from emu_perception.benchmark.claims import check_claims
 from emu_perception.benchmark.deployment import Deployment, measure_deployment
 from emu_perception.benchmark.matrix import Matrix
-from emu_perception.inference.model_file import resolve_model_path
+from emu_perception.inference.model_names import resolve_model_path
 
 
 def test_the_default_model_runs_without_torch_in_little_memory() -> None:

@@ -21,7 +21,8 @@ from emu_perception.benchmark.tables import (
     machine_line,
     markdown,
 )
-from emu_perception.inference.model_file import ModelSpec, save_model
+from emu_perception.inference.model_file import save_model
+from emu_perception.inference.model_spec import ModelSpec
 from emu_perception.labels import load_label_set
 from emu_perception.networks.segdepthformer import SegDepthFormer
 

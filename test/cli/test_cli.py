@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from emu_perception import cli
-from emu_perception.inference.model_file import ModelSpec
+from emu_perception.inference.model_spec import ModelSpec
 from emu_perception.labels import load_label_set
 
 

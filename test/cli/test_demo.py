@@ -14,7 +14,8 @@ import pytest
 from emu_perception import cli
 from emu_perception.cli.demo import run
 from emu_perception.cli.demo.drive import write_street_drive
-from emu_perception.inference.model_file import LoadedModel, ModelSpec
+from emu_perception.inference.model_file import LoadedModel
+from emu_perception.inference.model_spec import ModelSpec
 from emu_perception.labels import load_label_set
 from emu_perception.messages.images import map_values
 from emu_perception.processes import ProcessError

@@ -18,7 +18,7 @@ HINT = "Depth scales with the focal length"
 
 @pytest.fixture(scope="module")
 def model_file(write_model: Callable[..., Path]) -> Path:
-    from emu_perception.inference.model_file import Camera
+    from emu_perception.inference.model_spec import Camera
 
     return write_model(
         input_size=(64, 96), camera=Camera(canonical_focal_length=50.0, assumed_focal_ratio=0.9)
@@ -79,7 +79,7 @@ def test_raw_maps_are_saved_in_their_units(
     out = tmp_path / "out"
     arguments = ("--model", model_file, "--out", out, "--save", "npz", "--save", "png")
     assert emu("predict", folder / "1.png", *arguments, "--fov", 60, "--engine", "pytorch") == 0
-    predictor = Predictor.from_file(model_file, engine="pytorch")
+    predictor = Predictor.from_pretrained(model_file, engine="pytorch")
     image = cv2.cvtColor(cv2.imread(str(folder / "1.png")), cv2.COLOR_BGR2RGB)
     expected = predictor.predict(image, Intrinsics.from_field_of_view(64, 48, 60))
     with np.load(out / "1.npz") as maps:

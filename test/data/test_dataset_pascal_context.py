@@ -139,7 +139,7 @@ def test_five_tasks_from_training_to_figures(folder: Path, tmp_path: Path) -> No
         trainer={"epochs": 1},
     )
     file = run.train(config, progress=False)
-    predictor = Predictor.from_file(file, "cpu", engine="pytorch")
+    predictor = Predictor.from_pretrained(file, "cpu", engine="pytorch")
     image = np.zeros((64, 96, 3), np.uint8)
     found = predictor.predict(image)
     assert found.human_parts.dtype == np.uint8 and found.human_parts.shape == (64, 96)

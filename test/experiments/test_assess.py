@@ -20,14 +20,8 @@ from emu_perception.evaluation.result import write_json
 from emu_perception.experiments import assess
 from emu_perception.experiments.table import compare
 from emu_perception.experiments.table_config import TableConfig
-from emu_perception.inference.model_file import (
-    Calibration,
-    Camera,
-    Fit,
-    LoadedModel,
-    load_model,
-    save_model,
-)
+from emu_perception.inference.model_file import LoadedModel, load_model, save_model
+from emu_perception.inference.model_spec import Calibration, Camera, Fit
 from emu_perception.inference.predictor import Predictor
 from emu_perception.labels import load_label_set
 from emu_perception.training.data_config import DatasetConfig

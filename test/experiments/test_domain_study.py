@@ -80,7 +80,7 @@ def test_fitted_stored_compared_and_predicted(
     counts = {row["group"]: row["count"] for row in found["images"].values()}
     assert counts == {"inside": 8, "outside": 6}
 
-    predictor = Predictor.from_file(fitted, "cpu", engine="pytorch")
+    predictor = Predictor.from_pretrained(fitted, "cpu", engine="pytorch")
     distances = {
         kind: [
             predictor.predict(cv2.imread(str(path))[..., ::-1].copy()).domain_distance

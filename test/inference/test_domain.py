@@ -116,7 +116,7 @@ def test_deployment_files_give_it(model: LoadedModel, deployed: Path, engine: st
     pytest.importorskip(engine)
     image = np.random.default_rng(2).integers(0, 256, (64, 64, 3), np.uint8)
     expected = Predictor(model, "cpu", "fp32", "pytorch").predict(image).domain_distance
-    found = Predictor.from_file(deployed, "cpu", "fp32", engine).predict(image)
+    found = Predictor.from_pretrained(deployed, "cpu", "fp32", engine).predict(image)
     assert found.depth is not None
     assert found.domain_distance == pytest.approx(expected, rel=1e-3)
 

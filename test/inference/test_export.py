@@ -20,14 +20,14 @@ from emu_perception.inference.export import FORMATS, ExportError, export
 from emu_perception.inference.methods import deep_ensemble, monte_carlo_dropout
 from emu_perception.inference.model_file import (
     HEADER_KEY,
-    Camera,
     DeployedModel,
     LoadedModel,
-    ModelFileError,
     load_model,
     open_model,
     read_spec,
 )
+from emu_perception.inference.model_names import ModelFileError
+from emu_perception.inference.model_spec import Camera
 from emu_perception.inference.onnx_file import read_metadata
 from emu_perception.inference.predictor import Predictor
 
@@ -77,7 +77,7 @@ def test_engines_at_other_sizes_and_cameras(
     engine: str, deployed: Path, model: LoadedModel
 ) -> None:
     reference = Predictor(model, device="cpu", engine="pytorch")
-    predictor = Predictor.from_file(deployed, "cpu", engine=engine)
+    predictor = Predictor.from_pretrained(deployed, "cpu", engine=engine)
     assert predictor.engine == engine
     assert predictor.available_maps == reference.available_maps
     generator = np.random.default_rng(3)
@@ -108,7 +108,7 @@ sys.modules["torch"] = sys.modules["onnx"] = sys.modules["safetensors"] = None
 import numpy as np
 import emu_perception.inference
 from emu_perception.inference.predictor import Predictor
-prediction = Predictor.from_file({str(deployed)!r}).predict(np.zeros((48, 64, 3), np.uint8))
+prediction = Predictor.from_pretrained({str(deployed)!r}).predict(np.zeros((48, 64, 3), np.uint8))
 assert prediction.depth.shape == (48, 64)
 import emu_perception.cli.predict, emu_perception.cli.bag, emu_perception.cli.demo.command
 import emu_perception.recordings.evaluate, emu_perception.recordings.mine

@@ -13,13 +13,8 @@ from emu_perception.inference.methods import (
     monte_carlo_dropout,
     uncalibrated,
 )
-from emu_perception.inference.model_file import (
-    Calibration,
-    LoadedModel,
-    ModelSpec,
-    load_model,
-    save_model,
-)
+from emu_perception.inference.model_file import LoadedModel, load_model, save_model
+from emu_perception.inference.model_spec import Calibration, ModelSpec
 from emu_perception.labels import load_label_set
 
 

@@ -16,13 +16,12 @@ from emu_perception.inference.model_checks import parse_description
 from emu_perception.inference.model_file import (
     HEADER_KEY,
     LoadedModel,
-    ModelFileError,
     load_model,
     open_model,
     read_spec,
-    resolve_model_path,
     save_model,
 )
+from emu_perception.inference.model_names import ModelFileError, resolve_model_path
 from emu_perception.inference.predictor import Predictor
 from emu_perception.text import LINE_LIMIT
 

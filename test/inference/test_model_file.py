@@ -10,18 +10,15 @@ from safetensors.torch import save_file
 
 from emu_perception.inference.model_file import (
     HEADER_KEY,
-    Camera,
     LoadedModel,
-    ModelFileError,
-    ModelSpec,
-    Traits,
     is_half,
     load_model,
     open_model,
     read_spec,
-    resolve_model_path,
     save_model,
 )
+from emu_perception.inference.model_names import ModelFileError, resolve_model_path
+from emu_perception.inference.model_spec import Camera, ModelSpec, Traits
 from emu_perception.inference.predictor import Predictor
 from emu_perception.labels import load_label_set
 
@@ -189,7 +186,21 @@ def test_impossible_descriptions(changes: dict, message: str) -> None:
 
 def test_shipped_models_are_found_by_name() -> None:
     shipped = resolve_model_path("")
+    assert resolve_model_path("street") == shipped
+    assert resolve_model_path("street", weights=True).suffix == ".safetensors"
     assert resolve_model_path(shipped.name) == resolve_model_path(shipped.stem) == shipped
     assert shipped.stat().st_size <= 20e6
     described = read_spec(shipped)
     assert described.license and described.data and described.metrics
+    with pytest.raises(ModelFileError) as caught:
+        resolve_model_path("steet")
+    message = str(caught.value)
+    assert "'steet'" in message and f"street, {shipped.stem}" in message and "\n" not in message
+
+
+def test_a_predictor_comes_from_a_name_or_a_path() -> None:
+    import emu_perception
+
+    by_name = emu_perception.Predictor.from_pretrained("street", "cpu")
+    assert by_name.path == emu_perception.Predictor.from_pretrained("").path
+    assert emu_perception.load_model("street").path == by_name.path.with_suffix(".safetensors")

@@ -13,12 +13,8 @@ import pytest
 
 from emu_perception.inference import onnx_file
 from emu_perception.inference.model_checks import DIGEST
-from emu_perception.inference.model_file import (
-    HEADER_KEY,
-    ModelFileError,
-    open_model,
-    resolve_model_path,
-)
+from emu_perception.inference.model_file import HEADER_KEY, open_model
+from emu_perception.inference.model_names import ModelFileError, resolve_model_path
 from emu_perception.inference.onnx_file import check_graph, graph_digest, read_metadata
 from emu_perception.inference.predictor import Predictor
 from emu_perception.text import LINE_LIMIT
@@ -64,7 +60,7 @@ def changed(sound: Path, tmp_path: Path) -> Callable[[Change], Path]:
 def refusal(path: Path, engine: str = "openvino") -> str:
     """The one line with which a file is refused."""
     with pytest.raises(ModelFileError) as caught:
-        Predictor.from_file(path, "cpu", "fp32", engine).warm_up(64, 64)
+        Predictor.from_pretrained(path, "cpu", "fp32", engine).warm_up(64, 64)
     text = str(caught.value)
     assert "\n" not in text and len(text) <= LINE_LIMIT
     return text
@@ -77,7 +73,7 @@ def weight(model: Any) -> Any:
 def test_the_digest_is_that_of_all_but_the_metadata(sound: Path) -> None:
     assert json.loads(read_metadata(sound)[HEADER_KEY])[DIGEST] == graph_digest(sound)
     for engine in ENGINES:
-        predictor = Predictor.from_file(sound, "cpu", "fp32", engine)
+        predictor = Predictor.from_pretrained(sound, "cpu", "fp32", engine)
         assert predictor.predict(np.zeros((64, 64, 3), np.uint8)).depth is not None
 
 

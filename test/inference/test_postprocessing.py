@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from emu_perception.inference.engines.activation import activation_maps, activations, finish_maps
-from emu_perception.inference.model_file import Calibration, ModelSpec
+from emu_perception.inference.model_spec import Calibration, ModelSpec
 from emu_perception.inference.postprocessing import MapSettings, compute_maps
 from emu_perception.inference.predictor import map_settings
 from emu_perception.inference.resampling import antialiased

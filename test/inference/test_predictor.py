@@ -12,12 +12,8 @@ from hypothesis import strategies as st
 
 from emu_perception.camera import Intrinsics
 from emu_perception.images import is_thin
-from emu_perception.inference.model_file import (
-    Calibration,
-    Camera,
-    LoadedModel,
-    ModelSpec,
-)
+from emu_perception.inference.model_file import LoadedModel
+from emu_perception.inference.model_spec import Calibration, Camera, ModelSpec
 from emu_perception.inference.predictor import Predictor
 from emu_perception.labels import load_label_set
 from emu_perception.networks.segdepthformer import SegDepthFormer

@@ -10,14 +10,8 @@ import torch
 from emu_perception.camera import Intrinsics
 from emu_perception.data.photometric import ColourJitter
 from emu_perception.inference.methods import deep_ensemble
-from emu_perception.inference.model_file import (
-    Calibration,
-    Camera,
-    LoadedModel,
-    ModelSpec,
-    load_model,
-    save_model,
-)
+from emu_perception.inference.model_file import LoadedModel, load_model, save_model
+from emu_perception.inference.model_spec import Calibration, Camera, ModelSpec
 from emu_perception.inference.predictor import Predictor
 from emu_perception.labels import load_label_set
 from emu_perception.networks.architectures import build_network

@@ -18,7 +18,7 @@ from emu_perception.messages.images import (
     rgb_from_compressed,
     rgb_from_image,
 )
-from emu_perception.ros.parameters import MAX_IMAGE_PIXELS
+from emu_perception.ros.settings import MAX_IMAGE_PIXELS
 from emu_perception.ros.statistics import Statistics
 from emu_perception.text import LINE_LIMIT
 

@@ -13,11 +13,8 @@ from hypothesis import strategies as st
 
 from emu_perception.camera import Intrinsics
 from emu_perception.inference.methods import deep_ensemble
-from emu_perception.inference.model_file import (
-    Camera,
-    LoadedModel,
-    ModelSpec,
-)
+from emu_perception.inference.model_file import LoadedModel
+from emu_perception.inference.model_spec import Camera, ModelSpec
 from emu_perception.inference.predictor import Predictor
 from emu_perception.labels import load_label_set
 from emu_perception.networks.pretrained import load_imagenet

@@ -65,7 +65,7 @@ def test_outputs_are_added_to_what_was_there(tmp_path: Path, model_file: Path) -
     drive = write_drive(tmp_path / "drive")
     status, output = annotate(drive, "--out", tmp_path / "new", "--model", model_file)
     assert status == 0, output
-    predictor = Predictor.from_file(model_file, engine="pytorch")
+    predictor = Predictor.from_pretrained(model_file, engine="pytorch")
     with BagReader(drive) as before, BagReader(tmp_path / "new") as after:
         originals = [t.name for t in before.topics]
         assert list(after.messages(originals)) == list(before.messages())

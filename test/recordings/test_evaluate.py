@@ -57,7 +57,7 @@ def test_figures_are_those_of_the_images_one_by_one(tmp_path: Path, model_file: 
         *("--report", tmp_path / "report"),
     )
     assert status == 0, output
-    predictor = Predictor.from_file(model_file, engine="pytorch")
+    predictor = Predictor.from_pretrained(model_file, engine="pytorch")
     evaluator = Evaluator(predictor.label_set)
     for i, truth in enumerate(labels):
         maps = predictor.available_maps

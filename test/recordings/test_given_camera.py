@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from emu_perception.camera import Intrinsics
 from emu_perception.cli import app
-from emu_perception.inference.model_file import Camera
+from emu_perception.inference.model_spec import Camera
 from emu_perception.inference.predictor import Predictor
 from emu_perception.messages.images import map_values
 from emu_perception.recordings import BagReader, BagWriter
@@ -59,7 +59,7 @@ def test_a_given_focal_length_scales_the_depth(
     out = tmp_path / "out"
     arguments = ("--only", "depth/image", "--focal-length", 80, "--out", out)
     assert emu("bag", "annotate", drive, "--model", model_file, *arguments)[0] == 0
-    predictor = Predictor.from_file(model_file, engine="pytorch")
+    predictor = Predictor.from_pretrained(model_file, engine="pytorch")
     expected = predictor.predict(picture(0), Intrinsics.from_focal_ratio(64, 32, 80 / 64))
     with BagReader(out) as reader:
         depth = map_values(reader.decode(next(reader.messages(["/depth/image"]))))

@@ -113,7 +113,7 @@ def test_frames_are_written_for_labelling(
     members = architecture == "deep_ensemble"
     names = ["semantic_epistemic", "depth_epistemic_std"]
     kinds = names if members else ["semantic_uncertainty", "depth_std"]
-    predictor = Predictor.from_file(model_file, engine="pytorch")
+    predictor = Predictor.from_pretrained(model_file, engine="pytorch")
     for frame in frames:
         assert frame["topic"] == "/camera"
         assert list(frame["uncertainty_pictures"]) == kinds

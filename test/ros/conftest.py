@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from emu_perception.inference.model_file import Camera
+from emu_perception.inference.model_spec import Camera
 from emu_perception.processes import claim_domain
 from emu_perception.resources import find_resource
 

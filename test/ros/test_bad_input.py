@@ -16,7 +16,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from emu_perception.messages.errors import BadInput
 from emu_perception.ros import statistics
 from emu_perception.ros.node import EmuNode
-from emu_perception.ros.parameters import ParameterError, Settings
+from emu_perception.ros.parameters import ParameterError
+from emu_perception.ros.settings import Settings
 from emu_perception.ros.statistics import LOG_INTERVAL, Answer, Statistics
 
 from .conftest import SIZE, Robot, StartNode, wait_for

@@ -16,7 +16,8 @@ from emu_perception.inference.predictor import Predictor
 from emu_perception.messages.errors import BadInput
 from emu_perception.ros.diagnostics import WARN, NodeState, diagnose
 from emu_perception.ros.image_input import CAMERA_INFO_SECONDS, DISCOVERY_SECONDS
-from emu_perception.ros.parameters import ParameterError, Settings
+from emu_perception.ros.parameters import ParameterError
+from emu_perception.ros.settings import Settings
 from emu_perception.ros.statistics import Statistics
 
 from .conftest import Robot, StartNode, wait_for
@@ -156,13 +157,13 @@ def test_several_cameras_share_one_model(
     start_node: StartNode, robot: Robot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads: list[Any] = []
-    load = Predictor.from_file
+    load = Predictor.from_pretrained
 
     def count(*arguments: Any, **options: Any) -> Predictor:
         loads.append(arguments)
         return load(*arguments, **options)
 
-    monkeypatch.setattr(Predictor, "from_file", staticmethod(count))
+    monkeypatch.setattr(Predictor, "from_pretrained", staticmethod(count))
     node = start_node(cameras=list(NAMES))
     wait_for(lambda: node.state == "active", "the node to become active")
     assert len(loads) == 1

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from emu_perception.inference.model_file import ModelSpec, save_model
+from emu_perception.inference.model_file import save_model
+from emu_perception.inference.model_spec import ModelSpec
 from emu_perception.labels import load_label_set
 
 from .conftest import SIZE, wait_for

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from emu_perception.ros.diagnostics import OK, WARN, NodeState, diagnose
-from emu_perception.ros.parameters import Settings
+from emu_perception.ros.settings import Settings
 from emu_perception.ros.statistics import Answer, Snapshot
 
 

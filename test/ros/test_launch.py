@@ -23,7 +23,8 @@ from emu_perception.labels import load_label_set
 from emu_perception.messages.topics import IMAGE_OUTPUTS, POINTS_TOPIC
 from emu_perception.resources import find_resource
 from emu_perception.ros.bag_player import parse as player_options
-from emu_perception.ros.parameters import Settings, declare_parameters
+from emu_perception.ros.parameters import declare_parameters
+from emu_perception.ros.settings import Settings
 from emu_perception.transport import PROFILE_VARIABLE, PROFILES
 
 from .launch_stand_ins import (

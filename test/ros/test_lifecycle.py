@@ -126,7 +126,7 @@ def test_cleanup_while_subscribed_takes_the_outputs_away(
 def test_the_state_can_be_asked_for_while_the_model_loads(
     start_node: StartNode, robot: Robot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = Predictor.from_file
+    load = Predictor.from_pretrained
     loading, go_on = threading.Event(), threading.Event()
 
     def load_slowly(*arguments: Any, **options: Any) -> Predictor:
@@ -134,7 +134,7 @@ def test_the_state_can_be_asked_for_while_the_model_loads(
         assert go_on.wait(PATIENCE)
         return load(*arguments, **options)
 
-    monkeypatch.setattr(Predictor, "from_file", staticmethod(load_slowly))
+    monkeypatch.setattr(Predictor, "from_pretrained", staticmethod(load_slowly))
     start_node(autostart=False)
     client = robot.node.create_client(ChangeState, "emu_perception/change_state")
     assert client.wait_for_service(PATIENCE)
@@ -263,13 +263,13 @@ def test_what_the_load_takes_cannot_change_while_it_lasts(
     start_node: StartNode, robot: Robot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers: list[Any] = []
-    load = Predictor.from_file
+    load = Predictor.from_pretrained
 
     def change(*arguments: Any, **options: Any) -> Predictor:
         answers.extend(node.set_parameters([Parameter("device", value="cuda")]))
         return load(*arguments, **options)
 
-    monkeypatch.setattr(Predictor, "from_file", staticmethod(change))
+    monkeypatch.setattr(Predictor, "from_pretrained", staticmethod(change))
     node = start_node(autostart=False)
     assert robot.change_state("configure")
     assert [answer.successful for answer in answers] == [False]

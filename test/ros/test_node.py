@@ -45,7 +45,7 @@ def test_every_image_topic_shows_the_predictors_maps(active_node, robot, model_p
         assert message.encoding == IMAGE_OUTPUTS[topic].encoding, topic
         assert (message.height, message.width) == SIZE, topic
         assert message.is_bigendian == (sys.byteorder == "big")
-    expected = Predictor.from_file(model_path, "cpu", engine="pytorch").predict(
+    expected = Predictor.from_pretrained(model_path, "cpu", engine="pytorch").predict(
         rgb_from_image(image)
     )
     labels = pixels(got["semantic/labels"])

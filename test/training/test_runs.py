@@ -77,7 +77,10 @@ def test_a_run_gives_a_model_file_that_predicts(data: Path, tmp_path: Path) -> N
     assert spec.label_set.name == "nyuv2_13" and spec.metrics["training"]["steps"] == 6
     assert {"loss", "miou", "rmse"} <= spec.metrics["nyuv2 all"].keys()
     image = np.zeros((72, 96, 3), np.uint8)
-    assert Predictor.from_file(file, "cpu", engine="pytorch").predict(image).depth.shape == (72, 96)
+    assert Predictor.from_pretrained(file, "cpu", engine="pytorch").predict(image).depth.shape == (
+        72,
+        96,
+    )
     curves = list((tmp_path / "run" / "curves").glob("events*"))
     assert len(curves) == 1 and b"dead_depth_pixels" in curves[0].read_bytes()
     assert b"PNG" in curves[0].read_bytes()
@@ -247,7 +250,7 @@ def test_a_student_learns_from_a_frozen_teacher(
         distillation={"teacher": [str(ensemble)]},
     )
     file = run.train(config, progress=False)
-    assert Predictor.from_file(file, "cpu", engine="pytorch").available_maps >= (
+    assert Predictor.from_pretrained(file, "cpu", engine="pytorch").available_maps >= (
         {"semantic_epistemic", "depth_epistemic"} if split else {"depth"}
     )
     assert all(torch.equal(v, taught[k]) for k, v in weights(ensemble).items())

@@ -18,7 +18,8 @@ import tiny
 from emu_perception.data import Batch
 from emu_perception.data.photometric import ColourJitter
 from emu_perception.data.sample import DataError
-from emu_perception.inference.model_file import Camera, LoadedModel
+from emu_perception.inference.model_file import LoadedModel
+from emu_perception.inference.model_spec import Camera
 from emu_perception.networks.rays import pixel_rays
 from emu_perception.training import run
 from emu_perception.training.builders import build_module

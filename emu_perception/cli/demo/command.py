@@ -63,7 +63,8 @@ def demo(
     from emu_perception.cli.demo import pictures as report
     from emu_perception.cli.demo.run import run_demo
     from emu_perception.evaluation.result import write_json
-    from emu_perception.inference.model_file import read_spec, resolve_model_path
+    from emu_perception.inference.model_file import read_spec
+    from emu_perception.inference.model_names import resolve_model_path
 
     model_path = resolve_model_path(model)
     spec = read_spec(model_path)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from emu_perception.camera import Intrinsics
 from emu_perception.inference.deployment import FEATURES
-from emu_perception.inference.model_file import ModelSpec
+from emu_perception.inference.model_spec import ModelSpec
 from emu_perception.inference.postprocessing import MapSettings
 from emu_perception.networks.decoder import resize
 from emu_perception.networks.rays import ray_channels

@@ -7,7 +7,8 @@ import onnxruntime
 
 from emu_perception.inference.deployment import CAMERA, PIXELS, network_outputs
 from emu_perception.inference.engines.base import Frame
-from emu_perception.inference.model_file import DeployedModel, ModelFileError
+from emu_perception.inference.model_file import DeployedModel
+from emu_perception.inference.model_names import ModelFileError
 from emu_perception.inference.postprocessing import MapSettings, compute_maps
 from emu_perception.inference.resampling import antialiased
 from emu_perception.inference.threads import thread_count

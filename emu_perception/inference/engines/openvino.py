@@ -22,7 +22,8 @@ from emu_perception.inference.engines.openvino_core import (
     core,
     give_back_memory,
 )
-from emu_perception.inference.model_file import DeployedModel, LoadedModel, ModelFileError
+from emu_perception.inference.model_file import DeployedModel, LoadedModel
+from emu_perception.inference.model_names import ModelFileError
 from emu_perception.inference.postprocessing import MapSettings, compute_maps
 from emu_perception.inference.resampling import antialiased
 from emu_perception.interrupt import interruptible

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from emu_perception.data import Batch
-from emu_perception.inference.model_file import ModelSpec
+from emu_perception.inference.model_spec import ModelSpec
 from emu_perception.networks.discriminator import Discriminator
 from emu_perception.networks.raw_outputs import DenseOutputs
 from emu_perception.training.config import TrainConfig

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from emu_perception.inference.model_file import Task
 from emu_perception.prediction import UNLABELLED
+from emu_perception.tasks import Task
 from emu_perception.training import losses
 
 TaskLoss: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]

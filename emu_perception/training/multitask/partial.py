@@ -11,7 +11,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from emu_perception.data import Batch
-from emu_perception.inference.model_file import ModelSpec
+from emu_perception.inference.model_spec import ModelSpec
 from emu_perception.networks.decoder import resize
 from emu_perception.networks.raw_outputs import DenseOutputs
 from emu_perception.networks.segdepthformer import input_channels

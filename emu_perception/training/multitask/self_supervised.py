@@ -10,7 +10,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from emu_perception.data import Batch
-from emu_perception.inference.model_file import ModelSpec
+from emu_perception.inference.model_spec import ModelSpec
 from emu_perception.networks.pose import PoseNetwork
 from emu_perception.networks.raw_outputs import DenseOutputs
 from emu_perception.training.config import TrainConfig

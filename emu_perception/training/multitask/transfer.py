@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from emu_perception.data import Batch
-from emu_perception.inference.model_file import ModelSpec, load_model
+from emu_perception.inference.model_file import load_model
+from emu_perception.inference.model_spec import ModelSpec
 from emu_perception.networks.raw_outputs import DenseOutputs
 from emu_perception.networks.xtasc import XTasCNet
 from emu_perception.training.config import TrainConfig

@@ -16,13 +16,9 @@ from emu_perception.inference.engines.cache import (
     recall_image_size,
     remember_image_size,
 )
-from emu_perception.inference.model_file import (
-    Calibration,
-    LoadedModel,
-    ModelFileError,
-    ModelSpec,
-    save_model,
-)
+from emu_perception.inference.model_file import LoadedModel, save_model
+from emu_perception.inference.model_names import ModelFileError
+from emu_perception.inference.model_spec import Calibration, ModelSpec
 from emu_perception.inference.predictor import Predictor
 from emu_perception.networks.decoder import SeparateDecoders, separate_decoders
 
@@ -199,16 +195,16 @@ def test_where_a_form_was_kept_no_network_is_built(
     image = np.random.default_rng(1).integers(0, 256, (64, 96, 3), np.uint8)
     path = tmp_path / "model.safetensors"
     save_model(path, model.network, model.spec)
-    first = Predictor.from_file(path, device="cpu", engine="openvino").predict(image)
+    first = Predictor.from_pretrained(path, device="cpu", engine="openvino").predict(image)
     with monkeypatch.context() as patch:
         patch.setattr(ModelSpec, "build", lambda spec: pytest.fail("built"))
-        second = Predictor.from_file(path, device="cpu", engine="openvino").predict(image)
+        second = Predictor.from_pretrained(path, device="cpu", engine="openvino").predict(image)
     assert np.array_equal(first.depth, second.depth, equal_nan=True)
     # Weights that fit nothing are refused before the first image: they were never compiled.
     other = model.spec.model_copy(update={"backbone": "mit_b1"})
     save_model(path, model.network, other)
     with pytest.raises(ModelFileError, match="do not fit"):
-        Predictor.from_file(path, device="cpu", engine="openvino")
+        Predictor.from_pretrained(path, device="cpu", engine="openvino")
 
 
 def test_image_sizes_are_remembered_by_model(folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from emu_perception.inference.engines.base import choose_engine, choose_precision
-from emu_perception.inference.model_file import LoadedModel, ModelSpec
+from emu_perception.inference.model_file import LoadedModel
+from emu_perception.inference.model_spec import ModelSpec
 from emu_perception.inference.predictor import Predictor
 from emu_perception.labels import load_label_set
 

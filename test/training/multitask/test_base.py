@@ -17,11 +17,8 @@ import tiny
 
 from emu_perception.cli import app
 from emu_perception.experiments import assess, table
-from emu_perception.inference.model_file import (
-    LoadedModel,
-    ModelSpec,
-    load_model,
-)
+from emu_perception.inference.model_file import LoadedModel, load_model
+from emu_perception.inference.model_spec import ModelSpec
 from emu_perception.inference.predictor import Predictor
 from emu_perception.networks.architectures import register_architecture
 from emu_perception.networks.densemtl import DenseMTL

@@ -13,12 +13,8 @@ from typer.testing import CliRunner
 
 pytest.importorskip("lightning")
 from emu_perception.cli import app
-from emu_perception.inference.model_file import (
-    LoadedModel,
-    ModelSpec,
-    load_model,
-    save_model,
-)
+from emu_perception.inference.model_file import LoadedModel, load_model, save_model
+from emu_perception.inference.model_spec import ModelSpec
 from emu_perception.inference.predictor import Predictor
 from emu_perception.labels import load_label_set
 from emu_perception.resources import find_resource
@@ -114,7 +110,7 @@ def test_student_of_an_ensemble(trained: Path, scenes: Path, tmp_path: Path) -> 
     nn.init.normal_(other.network.decoders["depth"].outputs["0"].weight)
     save_model(tmp_path / "other.safetensors", other.network, other.spec)
     ensemble = run.write_ensemble([trained, tmp_path / "other.safetensors"], tmp_path / "both")
-    together = Predictor.from_file(ensemble, "cpu", engine="pytorch")
+    together = Predictor.from_pretrained(ensemble, "cpu", engine="pytorch")
     found = together.predict(np.full((64, 96, 3), 90, np.uint8))
     assert (found.depth_epistemic > 0).any() and found.normals.shape == (64, 96, 3)
     together.close()
