@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,9 +13,33 @@ DEPTH_MAPS = frozenset({"depth", "depth_variance", "depth_epistemic"})
 UNLABELLED = 255
 """Class id of pixels without a label: void in ground truth, too uncertain in a prediction."""
 
+_Holder = TypeVar("_Holder", bound="MapHolder")
+
 
 @dataclass(frozen=True)
-class Prediction:
+class MapHolder:
+    """A dataclass with a field per task of this package; maps of other tasks are in `others`."""
+
+    others: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    """Maps of tasks that are registered elsewhere, by field; see `tasks.register_task`."""
+
+    def get(self, name: str) -> Any:
+        """A map by the name of its field; None where it is missing."""
+        return self.others.get(name) if name not in _names(self) else getattr(self, name)
+
+    def having(self: _Holder, maps: Mapping[str, Any]) -> _Holder:
+        """The same with other maps, by the name of their field; None removes one."""
+        own = {name: value for name, value in maps.items() if name in _names(self)}
+        others = {n: v for n, v in {**self.others, **maps}.items() if n not in own}
+        return replace(self, **own, others={n: v for n, v in others.items() if v is not None})
+
+
+def _names(holder: MapHolder) -> Iterable[str]:
+    return [each.name for each in fields(holder)]
+
+
+@dataclass(frozen=True)
+class Prediction(MapHolder):
     """Dense maps of one RGB image, `(H, W)` unless noted, with H and W of the predictor's input.
 
     A map is None where the model lacks the task or the caller did not request it.
@@ -33,6 +59,7 @@ class Prediction:
         edges: float32 in [0, 1], probability of a class boundary.
         human_parts: uint8, index in `labels.HUMAN_PARTS`; 0 = no part of a person.
         saliency: float32 in [0, 1], probability of a salient object.
+        others: maps of tasks that are registered elsewhere, by field; see `tasks.register_task`.
         domain_distance: distance of the image from the model's training domain; 1 = the alarm's
             threshold. None for models without statistics of their domain.
     """
@@ -54,8 +81,8 @@ class Prediction:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the maps."""
-        others = (self.normals, self.edges, self.human_parts, self.saliency)
-        for value in (self.labels, self.depth, *others):
+        own = (self.normals, self.edges, self.human_parts, self.saliency)
+        for value in (self.labels, self.depth, *own, *self.others.values()):
             if value is not None:
                 return value.shape[0], value.shape[1]
         raise ValueError("an empty prediction has no size")

@@ -1,7 +1,8 @@
-"""Every dense task once: its labels, its network channels and how its maps are read.
+"""Every dense task once: its labels, its network channels, its maps, its figure and its topic.
 
-A new task is one entry of `TASKS`, a loss (`training/multitask/losses.py`), a metric
-(`evaluation/evaluator.py`) and, to be published, an output (`messages/topics.py`).
+A new task is one `register_task`, a loss (`training.multitask.losses.register_loss`), a validation
+metric (`training.validation.register_validation`) and a scorer (`evaluation.scorers`
+`.register_scorer`). Networks, data, engines, exports and topics follow from the task's kind.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from emu_perception.labels import HUMAN_PARTS
 from emu_perception.prediction import UNLABELLED
 
 Kind = Literal["classes", "binary", "depth", "direction"]
-"""`classes` and `binary` maps are scores before a softmax; a `depth` map is a mean before a ReLU; a
-`direction` is a vector of any length."""
+"""Activation of the raw map: `classes` and `binary` maps are scores before a softmax, a `depth` map
+is a mean before a ReLU, a `direction` is a vector of any length."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,17 @@ class DenseTask:
     name: str
     kind: Kind
     field: str
-    """The field of `Sample` and `Batch` that holds its labels."""
+    """Name of its labels in `Sample` and `Batch`, and of its map in `Prediction`."""
     channels: int | None
     """Channels of a network's raw map, without a variance; None: one per class of the label set."""
+    figure: str
+    """Key in `Evaluation` of the figure that it is judged by."""
+    more_is_better: bool
+    """Whether a larger figure is better."""
+    topic: str
+    """Relative name of the image topic with its map."""
+    meaning: str
+    """Values of the published map, for the documentation."""
 
     @property
     def scores(self) -> bool:
@@ -42,12 +51,17 @@ class DenseTask:
         return np.uint8 if self.scores else np.float32
 
     @property
+    def map_type(self) -> type[np.generic]:
+        """NumPy type of the predicted map: ids, or numbers such as the probability of an edge."""
+        return np.uint8 if self.kind == "classes" else np.float32
+
+    @property
     def unknown(self) -> int:
         """The label of a pixel without one."""
         return UNLABELLED if self.scores else 0
 
     def label_shape(self, height: int, width: int) -> tuple[int, ...]:
-        """Shape of the labels of an image."""
+        """Shape of the labels, and of the predicted map, of an image."""
         return (height, width, 3) if self.kind == "direction" else (height, width)
 
     def channel_count(self, classes: int | None) -> int:
@@ -55,18 +69,67 @@ class DenseTask:
         return (classes or 0) if self.channels is None else self.channels
 
 
-TASKS = {
+TASKS: dict[str, DenseTask] = {
     task.name: task
     for task in (
-        DenseTask("semantic", "classes", "labels", None),
-        DenseTask("depth", "depth", "depth", 1),
-        DenseTask("normals", "direction", "normals", 3),
-        DenseTask("edges", "binary", "edges", 2),
-        DenseTask("human_parts", "classes", "human_parts", len(HUMAN_PARTS)),
-        DenseTask("saliency", "binary", "saliency", 2),
+        DenseTask(
+            *("semantic", "classes", "labels", None, "semantic.miou", True),
+            *("semantic/labels", "class id, 255 = unlabelled"),
+        ),
+        DenseTask(
+            *("depth", "depth", "depth", 1, "depth.rmse", False),
+            *("depth/image", "metres along the optical axis, NaN = invalid"),
+        ),
+        DenseTask(
+            *("normals", "direction", "normals", 3, "normals.mean_angular_error", False),
+            *("normals", "unit vectors in the optical frame, towards the camera"),
+        ),
+        DenseTask(
+            *("edges", "binary", "edges", 2, "edges.f1", True),
+            *("edges", "probability of a class boundary"),
+        ),
+        DenseTask(
+            *("human_parts", "classes", "human_parts", len(HUMAN_PARTS), "human_parts.miou", True),
+            *("human_parts", "id of the part of a person, 0 = none"),
+        ),
+        DenseTask(
+            *("saliency", "binary", "saliency", 2, "saliency.max_f", True),
+            *("saliency", "probability of a salient object"),
+        ),
     )
 }
-"""By name, in the order of model files and raw outputs."""
+"""By name, in the order of model files and raw outputs.
+
+Edges are judged by the F1 of the edge pixels; DenseMTL's tables have `edges.f1_mean`, which is
+larger and moves less."""
+WITH_UNCERTAINTY = ("semantic", "depth")
+"""Tasks whose maps come with uncertainties; each of the others has one map, named as its field."""
+
+
+def register_task(task: DenseTask) -> None:
+    """Add a task to `TASKS`.
+
+    Raises:
+        ValueError: there is one of this name, or its kind comes with uncertainties.
+    """
+    if task.name in TASKS:
+        raise ValueError(f"the task '{task.name}' exists already")
+    if task.kind == "depth" or task.channels is None:
+        raise ValueError(
+            f"task '{task.name}': only semantic and depth predict distances or the classes of the "
+            "label set; use the kind classes, binary or direction with a number of channels"
+        )
+    TASKS[task.name] = task
+
+
+def other_tasks() -> dict[str, DenseTask]:
+    """The tasks without uncertainties, by name."""
+    return {name: task for name, task in TASKS.items() if name not in WITH_UNCERTAINTY}
+
+
+def byte_maps() -> frozenset[str]:
+    """Names of the `Prediction` fields that hold ids."""
+    return frozenset(task.field for task in TASKS.values() if task.map_type is np.uint8)
 
 
 def _known(name: str) -> str:

@@ -143,11 +143,11 @@ def test_every_command_option_and_key_is_on_a_reference_page() -> None:
 def test_the_node_page_lists_every_topic_parameter_and_launch_argument() -> None:
     pytest.importorskip("rclpy")
     from emu_perception.messages.compressed import COMPRESSED_OUTPUTS
-    from emu_perception.messages.topics import IMAGE_OUTPUTS
+    from emu_perception.messages.topics import image_outputs
     from emu_perception.ros.settings import parameter_table
 
     page = (ROOT / "docs" / "ros_node.md").read_text(encoding="utf-8")
-    for topic in (*IMAGE_OUTPUTS, *COMPRESSED_OUTPUTS):
+    for topic in (*image_outputs(), *COMPRESSED_OUTPUTS):
         assert f"`{topic}`" in page
     for row in parameter_table().splitlines():
         assert row in page, "docs/ros_node.md is behind emu_perception/ros/settings.py"

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emu_perception.inference.engines.activation import DepthActivation, SemanticActivation
-from emu_perception.networks.raw_outputs import RawOutputs
 from emu_perception.training.targets import pool_members
 from emu_perception.uncertainty import MIN_VARIANCE, activate_depth, depth_maps, semantic_maps
 
@@ -120,7 +119,7 @@ def test_activations_equal_the_reference(members: int, temperature: float) -> No
 @pytest.mark.parametrize("members", [1, 3])
 def test_training_targets_equal_the_reference(members: int) -> None:
     logits, depth = raw_maps(members, 4, 2), raw_maps(members, 2, 3)
-    found = pool_members(RawOutputs(logits, depth), (20, 28))
+    found = pool_members({"semantic": logits, "depth": depth}, (20, 28))
     semantic = semantic_maps(full_size(logits))
     moments = depth_maps(*activate_depth(full_size(depth), dim=2))
     pairs = [

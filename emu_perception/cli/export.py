@@ -42,6 +42,7 @@ def export(
     from emu_perception.inference.export import FORMATS, ExportError
     from emu_perception.inference.export import export as write
     from emu_perception.inference.model_file import load_model, read_spec
+    from emu_perception.tasks import byte_maps
 
     formats = {suffix: name for name, suffix in FORMATS.items()}
     loaded = load_model(model)
@@ -51,7 +52,7 @@ def export(
     differences = write(loaded, path, formats[path.suffix], _images(images))
     typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB. Largest differences from PyTorch:")
     for name, difference in differences.items():
-        labels = name.endswith(("labels", "human_parts"))
+        labels = name.endswith(tuple(byte_maps()))
         unit = "of the pixels" if labels else "of the largest value"
         typer.echo(f"  {name}: {difference:.1e}{'' if name.startswith('bf16') else f' {unit}'}")
     if path.suffix == ".onnx":

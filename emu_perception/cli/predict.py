@@ -127,20 +127,15 @@ def _maps(prediction: Prediction, spec: ModelSpec) -> dict[str, np.ndarray]:
     """All maps in their published units, by name."""
     import numpy as np
 
+    from emu_perception.tasks import other_tasks
+
     maps = {
         name: value
-        for name in (
-            "labels",
-            "confidence",
-            "depth",
-            "depth_std",
-            "normals",
-            "edges",
-            "human_parts",
-            "saliency",
-        )
-        if (value := getattr(prediction, name)) is not None
+        for name in ("labels", "confidence", "depth", *(t.field for t in other_tasks().values()))
+        if (value := prediction.get(name)) is not None
     }
+    if prediction.depth_std is not None:
+        maps["depth_std"] = prediction.depth_std
     if prediction.semantic_entropy is not None and spec.label_set is not None:
         most = np.float32(np.log(max(len(spec.label_set), 2)))
         maps["semantic_uncertainty"] = prediction.semantic_entropy / most

@@ -21,9 +21,13 @@ from emu_perception.tasks import TASKS
 IMAGENET_MEAN_RGB = (124, 116, 104)
 """The ImageNet mean in 0–255: what padding is filled with, so that it is 0 after normalisation."""
 
-_NEAREST_FIELDS = {task.field: task.unknown for task in TASKS.values()} | {"odd": UNLABELLED}
-"""Fields resampled by nearest neighbour (no class or depth that is not in the data), and their
-fill."""
+
+def _label_maps(sample: Sample) -> dict[str, tuple[np.ndarray, int]]:
+    """Maps resampled by nearest neighbour (no class or depth that is not in the data), and their
+    fill."""
+    fills = {task.field: task.unknown for task in TASKS.values()} | {"odd": UNLABELLED}
+    found = {name: (sample.get(name), fill) for name, fill in fills.items()}
+    return {name: pair for name, pair in found.items() if pair[0] is not None}
 
 
 def _nearest(values: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -49,13 +53,11 @@ def resize(sample: Sample, height: int, width: int) -> Sample:
     smaller = height * width < sample.size[0] * sample.size[1]
     how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
     changes = _of_images(sample, lambda x: cv2.resize(x, (width, height), interpolation=how))
-    for field in _NEAREST_FIELDS:
-        value = getattr(sample, field)
-        if value is not None:
-            changes[field] = _nearest(value, height, width)
+    for name, (values, _) in _label_maps(sample).items():
+        changes[name] = _nearest(values, height, width)
     if sample.intrinsics is not None:
         changes["intrinsics"] = sample.intrinsics.resized(width, height)
-    return replace(sample, **changes)
+    return sample.having(changes)
 
 
 def crop(
@@ -84,30 +86,27 @@ def crop(
         return out
 
     changes = _of_images(sample, lambda x: cut(x, fill))
-    for field, padding in _NEAREST_FIELDS.items():
-        value = getattr(sample, field)
-        if value is not None:
-            changes[field] = cut(value, padding)
+    for name, (values, fill_value) in _label_maps(sample).items():
+        changes[name] = cut(values, fill_value)
     if sample.intrinsics is not None:
         changes["intrinsics"] = sample.intrinsics.cropped(left, top, width, height)
-    return replace(sample, **changes)
+    return sample.having(changes)
 
 
 def flip(sample: Sample) -> Sample:
-    """The sample mirrored left to right; the x component of normals changes its sign."""
+    """The sample mirrored left to right; the x component of directions changes its sign."""
     changes = _of_images(sample, lambda x: np.ascontiguousarray(x[:, ::-1]))
-    for field in _NEAREST_FIELDS:
-        value = getattr(sample, field)
-        if value is not None:
-            changes[field] = np.ascontiguousarray(value[:, ::-1])
-    if sample.normals is not None:
-        changes["normals"] *= np.array([-1, 1, 1], np.float32)
+    for name, (values, _) in _label_maps(sample).items():
+        changes[name] = np.ascontiguousarray(values[:, ::-1])
+    for task in TASKS.values():
+        if task.kind == "direction" and task.field in changes:
+            changes[task.field] *= np.array([-1, 1, 1], np.float32)
     if sample.motions is not None:
         mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
         changes["motions"] = mirror @ sample.motions @ mirror
     if sample.intrinsics is not None:
         changes["intrinsics"] = sample.intrinsics.flipped()
-    return replace(sample, **changes)
+    return sample.having(changes)
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def collate(samples: Sequence[Sample], tasks: Sequence[str]) -> Batch:
     }
     for task in map(TASKS.__getitem__, tasks):
         field = task.field
-        maps = [getattr(sample, field) for sample in samples]
+        maps = [sample.get(field) for sample in samples]
         batch[f"has_{field}"] = torch.tensor([m is not None for m in maps])
         filled = [_empty(task, height, width) if m is None else m for m in maps]
         if task.kind == "direction":

@@ -40,7 +40,7 @@ def count_contents(
     with ThreadPoolExecutor() as pool:  # decoding releases the interpreter lock
         for done, sample in enumerate(pool.map(dataset.__getitem__, range(len(dataset))), start=1):
             for task in labelled:
-                labelled[task] += getattr(sample, TASKS[task].field) is not None
+                labelled[task] += sample.get(TASKS[task].field) is not None
             cameras += sample.intrinsics is not None
             sizes.add(sample.size)
             if sample.labels is not None:

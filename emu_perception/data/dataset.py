@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from emu_perception.data.sample import (
     Sample,
 )
 from emu_perception.labels import LabelSet
+from emu_perception.prediction import MapHolder
 from emu_perception.tasks import TASKS
 
 
@@ -105,7 +106,7 @@ class Dataset(torch.utils.data.Dataset[Sample], ABC):
 
 
 @dataclass(frozen=True)
-class Item:
+class Item(MapHolder):
     """The files of one sample; None = the data set has no such file for it."""
 
     name: str
@@ -123,7 +124,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Readers:
+class Readers(MapHolder):
     """How a data set's files become arrays. Functions of module level or partials: they go to
     worker processes. Each raises DataError naming the file."""
 
@@ -139,7 +140,8 @@ class Readers:
     """Given the item and its image's height and width."""
 
 
-_FIELDS = (*(task.field for task in TASKS.values()), "intrinsics", "neighbours")
+def _fields() -> tuple[str, ...]:
+    return (*(task.field for task in TASKS.values()), "intrinsics", "neighbours")
 
 
 def read_item_labels(item: Item, table: LabelTable) -> np.ndarray:
@@ -170,7 +172,7 @@ class FileDataset(Dataset):
         self.tasks = tuple(
             name
             for name, task in TASKS.items()
-            if any(getattr(item, task.field) is not None for item in items)
+            if any(item.get(task.field) is not None for item in items)
         )
 
     def __len__(self) -> int:
@@ -190,8 +192,8 @@ class FileDataset(Dataset):
             path = item.neighbours[0]
             read: Any = tuple(self.readers.image(each) for each in item.neighbours)
         else:
-            path = (item.camera or item.image) if field == "intrinsics" else getattr(item, field)
-            reader = getattr(self.readers, field)
+            path = (item.camera or item.image) if field == "intrinsics" else item.get(field)
+            reader = self.readers.get(field)
             if path is None or reader is None:
                 return sample
             read = reader(item, sample.size) if field == "intrinsics" else reader(item)
@@ -199,16 +201,16 @@ class FileDataset(Dataset):
                 return sample
         value: dict[str, Any] = {field: read}
         try:
-            only = Sample(sample.name, sample.clip, sample.image, **value)
+            only = Sample(sample.name, sample.clip, sample.image).having(value)
             only.check(len(self.label_set) + len(self.label_groups) if self.label_set else None)
         except DataError as error:
             raise DataError.at(path, error.what) from None
-        return replace(sample, **value)
+        return sample.having(value)
 
     def __getitem__(self, index: int) -> Sample:
         item = self.items[index]
         sample = Sample(item.name, item.clip, self.readers.image(item.image))
-        for field in _FIELDS:
+        for field in _fields():
             sample = self._read(item, sample, field)
         return sample
 
@@ -218,7 +220,7 @@ class FileDataset(Dataset):
         except DataError as error:
             return [Problem.of(error, item.image)]
         found = []
-        for field in _FIELDS:
+        for field in _fields():
             try:
                 self._read(item, sample, field)
             except DataError as error:

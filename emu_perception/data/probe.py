@@ -83,7 +83,7 @@ def _lack(sample: Sample, task: str, camera: bool) -> str | None:
     """None: it teaches the task. Empty: it has no label of it, which tells nothing of others."""
     if camera and sample.intrinsics is None:
         return "its images have no camera, without which metres mean nothing here"
-    value = getattr(sample, TASKS[task].field)
+    value = sample.get(TASKS[task].field)
     if task == "normals" and sample.depth is not None:
         if value is None and sample.intrinsics is None:
             return "its images have no camera to derive normals from depth with"
@@ -92,5 +92,7 @@ def _lack(sample: Sample, task: str, camera: bool) -> str | None:
             return f"depth is known at {share:.1%} of the pixels, too few to fit normals to"
     if value is None:
         return ""
+    if TASKS[task].kind == "direction":
+        return None
     known = value > 0 if task == "depth" else value != UNLABELLED
-    return None if task == "normals" or known.any() else "no pixel has a label"
+    return None if known.any() else "no pixel has a label"

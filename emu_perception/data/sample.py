@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from emu_perception.camera import Intrinsics
-from emu_perception.prediction import UNLABELLED
+from emu_perception.prediction import UNLABELLED, MapHolder
 from emu_perception.tasks import TASKS
 
 
@@ -29,7 +28,7 @@ class DataError(ValueError):
 
 
 @dataclass(frozen=True)
-class Sample:
+class Sample(MapHolder):
     """One image and what is known about it. A task that the image has no labels for is None."""
 
     name: str
@@ -74,12 +73,11 @@ class Sample:
     @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks this sample has labels for."""
-        return tuple(t for t, task in TASKS.items() if getattr(self, task.field) is not None)
+        return tuple(t for t, task in TASKS.items() if self.get(task.field) is not None)
 
     def without(self, *tasks: str) -> Sample:
         """The same sample with the labels of some tasks taken away."""
-        taken: dict[str, Any] = {TASKS[task].field: None for task in tasks}
-        return replace(self, **taken)
+        return self.having({TASKS[task].field: None for task in tasks})
 
     def check(self, class_count: int | None = None) -> None:
         """Check types, shapes and values.
@@ -95,7 +93,7 @@ class Sample:
         for task in TASKS.values():
             expected[task.field] = (task.label_type, task.label_shape(height, width))
         for field, (dtype, shape) in expected.items():
-            value = getattr(self, field)
+            value = self.get(field)
             if value is not None and (value.dtype != dtype or value.shape != shape):
                 raise DataError(
                     f"sample '{self.name}': {field} is {value.dtype} {value.shape}, "

@@ -12,7 +12,7 @@ Stationary Observations", 1989).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
 
@@ -29,20 +29,19 @@ GROUPED = frozenset(
         *("valid", "known", "errors", "within", "gaussian"),
         *("variance_histogram", "oracle_histogram"),
         *("pavpu.image_sums", "pavpu.image_counts"),
-        *("angles", "edge_counts", "part_counts", "saliency"),
     )
 )
-"""The sums that the headline figures are made of."""
+"""The sums that the headline figures of classes and depth are made of."""
 
 Headline = Callable[[Sums], dict[str, float | None]]
 
 
-def coarse_sums(sums: Mapping[str, np.ndarray]) -> Sums:
-    """Return the part of a frame's sums that `GroupedSums` stores."""
+def coarse_sums(sums: Mapping[str, np.ndarray], names: Collection[str] = GROUPED) -> Sums:
+    """Return the part of a frame's sums that `GroupedSums` stores: those of these names."""
     return {
         name: coarsened(value, COARSENING) if name.endswith("histogram") else value
         for name, value in sums.items()
-        if name in GROUPED
+        if name in names
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,19 +11,12 @@ from emu_perception.evaluation import bootstrap
 from emu_perception.evaluation.boundary import boundary_proximity, near_boundary
 from emu_perception.evaluation.depth import chosen_classes, depth_sums, depth_values, where_class
 from emu_perception.evaluation.depth import headline as depth_headline
-from emu_perception.evaluation.edges import edges_sums, edges_values
-from emu_perception.evaluation.edges import headline as edges_headline
-from emu_perception.evaluation.human_parts import headline as parts_headline
-from emu_perception.evaluation.human_parts import parts_sums, parts_values
-from emu_perception.evaluation.normals import headline as normals_headline
-from emu_perception.evaluation.normals import normals_sums, normals_values
 from emu_perception.evaluation.out_of_distribution import (
     out_of_distribution_sums,
     out_of_distribution_values,
 )
 from emu_perception.evaluation.result import Evaluation, explain_missing
-from emu_perception.evaluation.saliency import headline as saliency_headline
-from emu_perception.evaluation.saliency import saliency_sums, saliency_values
+from emu_perception.evaluation.scorers import find_scorer
 from emu_perception.evaluation.semantic import headline as semantic_headline
 from emu_perception.evaluation.semantic import semantic_sums, semantic_values
 from emu_perception.evaluation.sums import Sums, add, ratio
@@ -31,6 +24,7 @@ from emu_perception.evaluation.task_sums import TaskSums
 from emu_perception.evaluation.units import Units
 from emu_perception.labels import LabelSet
 from emu_perception.prediction import Prediction
+from emu_perception.tasks import TASKS, other_tasks
 
 
 class Evaluator:
@@ -47,10 +41,7 @@ class Evaluator:
         label_set: LabelSet | None = None,
         depth_range: tuple[float, float] | None = None,
         *,
-        normals: bool = False,
-        edges: bool = False,
-        human_parts: bool = False,
-        saliency: bool = False,
+        tasks: Collection[str] = (),
         void_as_inaccurate: bool = False,
         boundary_width: float = 0.005,
         rivals: bool = True,
@@ -60,10 +51,8 @@ class Evaluator:
         Args:
             label_set: of predictions and truth; None leaves the semantic task out.
             depth_range: metres; true depths outside are unknown. None leaves depth out.
-            normals: score surface normals.
-            edges: score edges; needs scikit-image and SciPy.
-            human_parts: score parts of persons.
-            saliency: score salient objects.
+            tasks: further ones to score, of `tasks.other_tasks`; "edges" needs scikit-image and
+                SciPy.
             void_as_inaccurate: count pixels without ground truth as inaccurate in
                 p(accurate|certain), p(uncertain|inaccurate) and PAvPU.
             boundary_width: what `ece_boundary` calls near, as a fraction of the image diagonal.
@@ -72,18 +61,13 @@ class Evaluator:
             depth_classes: names of classes; depth at the pixels predicted as one of them is also
                 scored by itself. By default the vehicles that the label set has.
         """
-        others = normals or edges or human_parts or saliency
-        if label_set is None and depth_range is None and not others:
-            raise ValueError(
-                "nothing to evaluate: give a label set, a depth range, normals, edges, "
-                "human_parts or saliency"
-            )
+        if label_set is None and depth_range is None and not tasks:
+            raise ValueError("nothing to evaluate: give a label set, a depth range or tasks")
         if depth_range is not None and not 0 <= depth_range[0] < depth_range[1]:
             raise ValueError(f"the depth range must rise from 0 m or more, got {depth_range}")
         self.label_set = label_set
         self.depth_range = depth_range
-        self.normals, self.edges = normals, edges
-        self.human_parts, self.saliency = human_parts, saliency
+        self._scorers = {name: find_scorer(name) for name in other_tasks() if name in tasks}
         self.void_as_inaccurate = void_as_inaccurate
         self.boundary_width = boundary_width
         self.rivals = rivals
@@ -94,10 +78,10 @@ class Evaluator:
             "semantic": TaskSums(semantic_headline),
             "depth": TaskSums(depth_headline),
             "depth_of_classes": TaskSums(depth_headline),
-            "normals": TaskSums(normals_headline),
-            "edges": TaskSums(edges_headline),
-            "human_parts": TaskSums(parts_headline),
-            "saliency": TaskSums(saliency_headline),
+            **{
+                name: TaskSums(scorer.headline, scorer.headline_sums)
+                for name, scorer in self._scorers.items()
+            },
         }
         self._out_of_distribution: Sums = {}
         self._general: Sums = {}
@@ -109,10 +93,7 @@ class Evaluator:
         labels: np.ndarray | None = None,
         depth: np.ndarray | None = None,
         *,
-        normals: np.ndarray | None = None,
-        edges: np.ndarray | None = None,
-        human_parts: np.ndarray | None = None,
-        saliency: np.ndarray | None = None,
+        others: Mapping[str, np.ndarray | None] | None = None,
         out_of_distribution: np.ndarray | None = None,
         clip: Hashable | None = None,
         seconds: float | None = None,
@@ -123,10 +104,7 @@ class Evaluator:
             prediction: what the predictor returned.
             labels: `(H, W)` integers, true class ids of the label set, 255 = unlabelled.
             depth: `(H, W)` float, metres; 0, NaN or out of range = unknown.
-            normals: `(H, W, 3)` unit vectors; (0, 0, 0) = unknown.
-            edges: `(H, W)` uint8, 1 = edge, 0 = none, 255 = unknown.
-            human_parts: `(H, W)` uint8, index in `labels.HUMAN_PARTS`, 255 = unknown.
-            saliency: `(H, W)` uint8, 1 = salient object, 0 = none, 255 = unknown.
+            others: true maps of `tasks` by field, as in `Sample`.
             out_of_distribution: `(H, W)` bool, or integers with 255 = ignore.
             clip: name of the sequence that the frame belongs to. Neighbouring frames of a video
                 resemble one another; naming the clips keeps the intervals from being too narrow.
@@ -140,17 +118,13 @@ class Evaluator:
             ValueError: sizes differ, or labels hold ids that the label set lacks.
         """
         sums = self._task_sums(prediction, labels, depth)
-        if self.normals and normals is not None and prediction.normals is not None:
-            truth = _same_size("normals", normals, prediction, (3,))
-            sums["normals"] = normals_sums(prediction.normals, truth)
-        if self.edges and edges is not None and prediction.edges is not None:
-            sums["edges"] = edges_sums(prediction.edges, _same_size("edges", edges, prediction))
-        if self.human_parts and human_parts is not None and prediction.human_parts is not None:
-            truth = _same_size("human parts", human_parts, prediction)
-            sums["human_parts"] = parts_sums(prediction.human_parts, truth)
-        if self.saliency and saliency is not None and prediction.saliency is not None:
-            truth = _same_size("saliency", saliency, prediction)
-            sums["saliency"] = saliency_sums(prediction.saliency, truth)
+        for name, scorer in self._scorers.items():
+            field = TASKS[name].field
+            predicted, truth = prediction.get(field), (others or {}).get(field)
+            if predicted is not None and truth is not None:
+                channels = (3,) if TASKS[name].kind == "direction" else ()
+                what = field.replace("_", " ")
+                sums[name] = scorer.sums(predicted, _same_size(what, truth, prediction, channels))
         unknown: Sums = {}
         if out_of_distribution is not None:
             mask = _same_size("out-of-distribution mask", out_of_distribution, prediction)
@@ -199,8 +173,8 @@ class Evaluator:
             replicates: bootstrap draws for the intervals; 0 leaves the intervals out.
             seed: of the draws.
         """
-        semantic, depth, of_classes, normals, edges, parts, saliency = (
-            task.total for task in self._tasks.values()
+        semantic, depth, of_classes = (
+            self._tasks[name].total for name in ("semantic", "depth", "depth_of_classes")
         )
         names = self.label_set.names if self.label_set else ()
         values: dict[str, Any] = {
@@ -216,10 +190,12 @@ class Evaluator:
             "domain": _domain_values(self._general),
             "depth": depth_values(depth) if depth else None,
             "depth_of_classes": depth_values(of_classes) if of_classes else None,
-            "normals": normals_values(normals) if normals else None,
-            "edges": edges_values(edges) if edges else None,
-            "human_parts": parts_values(parts) if parts else None,
-            "saliency": saliency_values(saliency) if saliency else None,
+            **{
+                name: self._scorers[name].values(self._tasks[name].total)
+                if name in self._scorers and self._tasks[name].total
+                else None
+                for name in other_tasks()
+            },
             "out_of_distribution": out_of_distribution_values(self._out_of_distribution) or None,
             "settings": self._settings(),
         }
@@ -314,10 +290,7 @@ class Evaluator:
             "label_set": self.label_set.name if self.label_set else None,
             "classes": list(self.label_set.names) if self.label_set else None,
             "depth_range": list(self.depth_range) if self.depth_range else None,
-            "normals": self.normals,
-            "edges": self.edges,
-            "human_parts": self.human_parts,
-            "saliency": self.saliency,
+            **{name: name in self._scorers for name in other_tasks()},
             "void_as_inaccurate": self.void_as_inaccurate,
             "boundary_width": self.boundary_width,
             "rivals": self.rivals,

@@ -4,17 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-FIGURES = {
-    "semantic": ("semantic.miou", True),
-    "depth": ("depth.rmse", False),
-    "normals": ("normals.mean_angular_error", False),
-    "edges": ("edges.f1", True),
-    "human_parts": ("human_parts.miou", True),
-    "saliency": ("saliency.max_f", True),
-}
-"""The figure of `Evaluation` that each task is judged by, and whether more is better. Edges count
-by the F1 of the edge pixels; DenseMTL's tables have `edges.f1_mean`, larger and less moved."""
-
+from emu_perception.tasks import TASKS
 
 _LESS_IS_BETTER = frozenset(
     (
@@ -26,8 +16,8 @@ _LESS_IS_BETTER = frozenset(
 
 
 def _more_is_better(name: str) -> bool:
-    if name in FIGURES:
-        return FIGURES[name][1]
+    if name in TASKS:
+        return TASKS[name].more_is_better
     return name.rpartition(".")[2] not in _LESS_IS_BETTER
 
 
@@ -38,7 +28,7 @@ def relative_gain(figures: Mapping[str, float], reference: Mapping[str, float]) 
     absolute and relative error of inverse depth this is XTasC-Net's (arXiv 2111.14122, Eq. 17).
 
     Args:
-        figures: of the multi-task network, by task of `FIGURES`, or by dotted key of `Evaluation`.
+        figures: of the multi-task network, by task, or by dotted key of `Evaluation`.
         reference: of the single-task networks, by the same keys.
 
     Returns:
@@ -47,10 +37,10 @@ def relative_gain(figures: Mapping[str, float], reference: Mapping[str, float]) 
     Raises:
         ValueError: the keys differ, there are none, or a reference is not positive.
     """
-    known = all(name in FIGURES or name.partition(".")[0] in FIGURES for name in figures)
+    known = all(name.partition(".")[0] in TASKS for name in figures)
     if not figures or figures.keys() != reference.keys() or not known:
         raise ValueError(
-            f"the relative gain compares the same tasks, of {', '.join(FIGURES)}: got "
+            f"the relative gain compares the same tasks, of {', '.join(TASKS)}: got "
             f"{', '.join(figures) or 'none'} against {', '.join(reference) or 'none'}"
         )
     gains = []

@@ -25,7 +25,7 @@ are None where an input was missing, and `missing` has the reason.
 - `domain.` `mean_distance` of the images from the training domain (1 = the alarm's threshold),
   `above_threshold` (fraction of the images).
 - `normals.` `mean_angular_error`, `median_angular_error`, `rms_angular_error` (degrees),
-  `within_11.25`, `within_22.5`, `within_30` (shares).
+  `within_11.25`, `within_22.5`, `within_30` (fractions).
 - `edges.` `f1`, `precision`, `recall` of edge pixels at a probability of 0.5; `best_f1` and
   `best_threshold`, one threshold for the set; `ods_f`, the F-measure of thinned boundaries matched
   one to one within 0.75 % of the image's diagonal, at the best threshold for the set.
@@ -64,6 +64,7 @@ import numpy as np
 from emu_perception.atomic import write_text
 from emu_perception.evaluation.depth import NEEDS as DEPTH_NEEDS
 from emu_perception.evaluation.semantic import NEEDS as SEMANTIC_NEEDS
+from emu_perception.tasks import other_tasks
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def explain_missing(
         missing["depth_of_classes"] = "no frame came with true depth and predicted classes for it"
     if values["domain"] is None:
         missing["domain"] = "the model has no statistics of its training domain"
-    for task in ("normals", "edges", "human_parts", "saliency"):
+    for task in other_tasks():
         if values[task] is None:
             missing[task] = f"no frame came with both predicted and true {task}"
     if values["out_of_distribution"] is None:

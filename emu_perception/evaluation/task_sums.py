@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 
 import numpy as np
 
@@ -14,8 +15,10 @@ from emu_perception.evaluation.units import BLOCKS, Units
 class TaskSums:
     """Sums of one task: over everything, and by group for the intervals."""
 
-    def __init__(self, headline: bootstrap.Headline) -> None:
-        self.headline = headline
+    def __init__(
+        self, headline: bootstrap.Headline, grouped: Collection[str] = bootstrap.GROUPED
+    ) -> None:
+        self.headline, self.grouped = headline, frozenset(grouped)
         self.total: Sums = {}
         self.groups = bootstrap.GroupedSums()
         self.blocks = bootstrap.BlockedSums()
@@ -23,7 +26,7 @@ class TaskSums:
 
     def add(self, sums: Sums, group: int, place: int) -> dict[str, float | None]:
         """Add one frame, placed by `Units.take`, and return its own headline figures."""
-        coarse = bootstrap.coarse_sums(sums)
+        coarse = bootstrap.coarse_sums(sums, self.grouped)
         figures = self.headline(coarse)
         if "ause" in figures:
             area = figures["ause"]

@@ -28,6 +28,7 @@ from emu_perception.inference.model_file import LoadedModel
 from emu_perception.inference.model_spec import Fit, ModelSpec
 from emu_perception.inference.predictor import Predictor
 from emu_perception.prediction import UNLABELLED, Prediction
+from emu_perception.tasks import other_tasks
 from emu_perception.training.data_config import DatasetConfig
 from emu_perception.training.data_module import open_dataset
 from emu_perception.training.settings import Strict
@@ -128,10 +129,7 @@ def score(
     evaluator = Evaluator(
         label_set,
         depth_range,
-        normals="normals" in tasks,
-        edges="edges" in tasks,
-        human_parts="human_parts" in tasks,
-        saliency="saliency" in tasks,
+        tasks=[task for task in other_tasks() if task in tasks],
         void_as_inaccurate=void_as_inaccurate,
         depth_classes=depth_classes,
     )
@@ -156,10 +154,7 @@ def score(
             prediction,
             labels=labels,
             depth=depth,
-            normals=sample.normals,
-            edges=sample.edges,
-            human_parts=sample.human_parts,
-            saliency=sample.saliency,
+            others={task.field: sample.get(task.field) for task in other_tasks().values()},
             clip=sample.clip,
             seconds=answer.seconds,
             out_of_distribution=sample.odd,

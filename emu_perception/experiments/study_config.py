@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import Field, ValidationError, model_validator
 
-from emu_perception.evaluation.relative_gain import FIGURES
-from emu_perception.tasks import Task
+from emu_perception.tasks import TASKS, Task
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.config_file import explain, merged
 from emu_perception.training.data_config import DatasetConfig
@@ -102,7 +101,7 @@ class Gain(Strict):
     against: dict[Task, str] = Field(min_length=1)
     """Task -> the row that was trained for it alone."""
     test: str
-    """Name in `tests` of the data for the figures of `relative_gain.FIGURES`."""
+    """Name in `tests` of the data for the figures of `tasks.TASKS`."""
     figures: dict[Task, str | list[str]] = Field(default_factory=dict)
     """Other figures of tasks, such as `edges: edges.ods_f` for PASCAL-Context; several count as
     much each, as in Eq. 17 of XTasC-Net."""
@@ -111,7 +110,7 @@ class Gain(Strict):
 
     def keys(self, task: Task) -> list[str]:
         """The figures that a task is judged by, as keys of `Evaluation`."""
-        chosen = self.figures.get(task, FIGURES[task][0])
+        chosen = self.figures.get(task, TASKS[task].figure)
         return [chosen] if isinstance(chosen, str) else chosen
 
 

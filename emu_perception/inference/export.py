@@ -40,6 +40,7 @@ from emu_perception.inference.onnx_file import graph_digest
 from emu_perception.inference.predictor import DOMAIN, Predictor, map_settings
 from emu_perception.inference.prelude import FOCAL, MAP_SHAPE, prelude
 from emu_perception.networks.decoder import separate_decoders
+from emu_perception.tasks import byte_maps
 
 FORMATS = {"onnx": ".onnx", "tensorrt": ".engine"}
 """Suffixes by name."""
@@ -58,7 +59,6 @@ CHECKS: tuple[tuple[tuple[float, float], float | None, float], ...] = (
 )
 """Height and width of the image by the network's, focal length / image width (None: unknown camera)
 and size of the maps by the image's, of each check."""
-BYTE_MAPS = ("labels", "human_parts")
 
 Maps = dict[str, np.ndarray]
 Run = Callable[[np.ndarray, np.ndarray, tuple[int, int]], Maps]
@@ -161,7 +161,7 @@ def export(
             wrong = [
                 f"{name} by {value:.2g}"
                 for name, value in found.items()
-                if not value <= (1 - AGREEMENT if name in BYTE_MAPS else TOLERANCE)
+                if not value <= (1 - AGREEMENT if name in byte_maps() else TOLERANCE)
             ]
             if wrong:
                 raise ExportError(
@@ -214,7 +214,7 @@ def compare(model: LoadedModel, deployed: DeployedModel) -> dict[str, float]:
         for run in runs:
             found = run(image, camera, size)
             for name in exported_maps(model):
-                difference = _difference(name, found[name], getattr(expected, name))
+                difference = _difference(name, found[name], expected.get(name))
                 differences[name] = max(differences.get(name, 0.0), difference)
     return differences
 
@@ -272,7 +272,8 @@ def _predictor(deployed: DeployedModel) -> Run:
 
     def run(image: np.ndarray, camera: np.ndarray, size: tuple[int, int]) -> Maps:
         intrinsics = None if not camera.any() else _intrinsics(image, camera)
-        return vars(predictor.predict(image, intrinsics, output_size=size))
+        found = predictor.predict(image, intrinsics, output_size=size)
+        return {name: found.get(name) for name in predictor.available_maps}
 
     return run
 
@@ -281,7 +282,7 @@ def _difference(name: str, found: np.ndarray, expected: np.ndarray) -> float:
     """Difference as a fraction of the largest value; infinite if shapes, types or NaN differ."""
     if found.shape != expected.shape or found.dtype != expected.dtype:
         return math.inf
-    if name in BYTE_MAPS:
+    if name in byte_maps():
         return float((found != expected).mean())
     valid = np.isfinite(expected)
     both = valid & np.isfinite(found)

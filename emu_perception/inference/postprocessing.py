@@ -19,6 +19,7 @@ from emu_perception.inference.deployment import FEATURES
 from emu_perception.inference.resampling import Upsampled
 from emu_perception.inference.threads import for_each
 from emu_perception.prediction import DEPTH_MAPS, UNLABELLED
+from emu_perception.tasks import TASKS, other_tasks
 
 BAND_BYTES = 1 << 19
 """Size of the largest array of a band: it stays in a core's cache."""
@@ -27,8 +28,6 @@ MIN_VARIANCE = 1e-6
 SEMANTIC = frozenset(
     {"labels", "confidence", "semantic_entropy", "semantic_epistemic", "probabilities"}
 )
-OTHERS = frozenset({"normals", "edges", "human_parts", "saliency"})
-BYTE_MAPS = frozenset({"labels", "human_parts"})
 
 
 @dataclass(frozen=True)
@@ -67,12 +66,14 @@ def compute_maps(
     """The wanted maps of one image, and its features where they are wanted.
 
     Args:
-        raw: by task, `(1, K, h, w)` or `(M, 1, K, h, w)` float32, as `networks.outputs.RawOutputs`.
+        raw: by task, `(1, K, h, w)` or `(M, 1, K, h, w)` float32, as
+            `networks.raw_outputs.RawOutputs`.
         size: height and width of the maps.
         wanted: names of `Prediction` fields that these raw outputs can fill, and `FEATURES`.
 
     Returns:
-        By name, `(H, W)`; `probabilities` is `(C, H, W)`, `normals` `(H, W, 3)`, `FEATURES` `(E,)`.
+        By name, `(H, W)`; `probabilities` is `(C, H, W)`, directions are `(H, W, 3)`, `FEATURES` is
+        `(E,)`.
     """
     pooled = {n: raw[n].flatten() for n in (FEATURES,) if n in wanted and n in raw}
     wanted = wanted - {FEATURES}
@@ -100,7 +101,7 @@ class _Work:
         tasks = {
             "semantic": bool(wanted & SEMANTIC) or self._masks_classes,
             "depth": bool(wanted & DEPTH_MAPS),
-            **{task: task in wanted for task in OTHERS},
+            **{name: task.field in wanted for name, task in other_tasks().items()},
         }
         self._full: dict[str, tuple[Upsampled, int]] = {}
         largest = 1
@@ -133,12 +134,8 @@ class _Work:
                 found.update(self._semantic(raw))
             elif task == "depth":
                 found.update(self._depth(raw, found.get("labels")))
-            elif task == "normals":
-                found[task] = _normals(raw)
-            elif task == "human_parts":
-                found[task] = _human_parts(raw)
             else:
-                found[task] = (1 / (1 + _exp(raw[:, 0] - raw[:, 1]))).mean(0)
+                found[TASKS[task].field] = _OF_KIND[TASKS[task].kind](raw)
         if self._settings.min_confidence > 0 and "confidence" in found:
             doubtful = found["confidence"] < self._settings.min_confidence
             found["confidence"][doubtful] = 0
@@ -242,10 +239,10 @@ def _members(raw: np.ndarray) -> np.ndarray:
 
 
 def _empty(name: str, size: tuple[int, int], classes: int) -> np.ndarray:
-    if name == "normals":
-        return np.empty((*size, 3), np.float32)
-    shape = (classes, *size) if name == "probabilities" else size
-    return np.empty(shape, np.uint8 if name in BYTE_MAPS else np.float32)
+    for task in TASKS.values():
+        if task.field == name:
+            return np.empty(task.label_shape(*size), task.map_type)
+    return np.empty((classes, *size) if name == "probabilities" else size, np.float32)
 
 
 def _first_equal(values: np.ndarray, largest: np.ndarray) -> np.ndarray:
@@ -286,7 +283,7 @@ def _softplus(values: np.ndarray) -> np.ndarray:
     return np.maximum(values, 0) + np.where(power < 0.01, series, cv2.log(1 + power))
 
 
-def _normals(raw: np.ndarray) -> np.ndarray:
+def _direction(raw: np.ndarray) -> np.ndarray:
     """`(M, 3, R, W)` to the members' mean direction `(R, W, 3)`."""
     unit = raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-12)
     mean = unit.mean(0)
@@ -294,7 +291,8 @@ def _normals(raw: np.ndarray) -> np.ndarray:
     return mean.transpose(1, 2, 0)
 
 
-def _human_parts(raw: np.ndarray) -> np.ndarray:
+def _classes(raw: np.ndarray) -> np.ndarray:
+    """`(M, C, R, W)` scores to ids `(R, W)`."""
     scores = raw[0]
     if len(raw) > 1:
         scores = np.zeros_like(raw[0])
@@ -302,3 +300,11 @@ def _human_parts(raw: np.ndarray) -> np.ndarray:
             weights, total, _ = _softmax(logits, logits.max(0))
             scores += weights / total
     return _first_equal(scores, scores.max(0))
+
+
+def _binary(raw: np.ndarray) -> np.ndarray:
+    """`(M, 2, R, W)` scores to the members' mean probability of the second class `(R, W)`."""
+    return (1 / (1 + _exp(raw[:, 0] - raw[:, 1]))).mean(0)
+
+
+_OF_KIND = {"direction": _direction, "classes": _classes, "binary": _binary}

@@ -27,12 +27,11 @@ from emu_perception.inference.model_spec import ModelSpec, Traits
 from emu_perception.inference.postprocessing import MapSettings
 from emu_perception.labels import LabelSet
 from emu_perception.prediction import Prediction
+from emu_perception.tasks import other_tasks
 
 STRIDE = 32
 """Networks take heights and widths that are multiples of their coarsest feature scale."""
 SEMANTIC_MAPS = frozenset({"labels", "confidence", "semantic_entropy"})
-OTHER_MAPS = {"normals", "edges", "human_parts", "saliency"}
-"""Each named as its task."""
 DOMAIN = "domain_distance"
 EPISTEMIC_MAPS = {"semantic": "semantic_epistemic", "depth": "depth_epistemic"}
 
@@ -116,7 +115,7 @@ class Predictor:
             maps |= SEMANTIC_MAPS | {"probabilities"}
         if "depth" in spec.tasks:
             maps |= {"depth", "depth_variance"} if traits.depth_variance else {"depth"}
-        maps |= OTHER_MAPS & set(spec.tasks)
+        maps |= {task.field for name, task in other_tasks().items() if name in spec.tasks}
         if traits.epistemic:
             maps |= {m for task, m in EPISTEMIC_MAPS.items() if task in spec.tasks}
         return maps
@@ -176,8 +175,8 @@ class Predictor:
         found = {name: _on_host(value) for name, value in maps.items()}
         features = found.pop(FEATURES, None)
         if features is None or self._domain is None:
-            return Prediction(**found)
-        return Prediction(**found, domain_distance=float(self._domain(features)))
+            return Prediction().having(found)
+        return Prediction(domain_distance=float(self._domain(features))).having(found)
 
     def features(
         self, image: np.ndarray, intrinsics: Intrinsics | None = None

@@ -17,15 +17,16 @@ import numpy as np
 from emu_perception.labels import LabelSet
 from emu_perception.messages.point_cloud import organized_cloud
 from emu_perception.prediction import Prediction
+from emu_perception.tasks import TASKS, DenseTask, other_tasks
 from emu_perception.visualization.colors import (
     colorize_labels,
     colorize_scalar,
     overlay,
 )
 
-Encoding = Literal["mono8", "32FC1", "rgb8"]
-LABELS_TOPIC = "semantic/labels"
-DEPTH_TOPIC = "depth/image"
+Encoding = Literal["mono8", "32FC1", "32FC3", "rgb8"]
+LABELS_TOPIC = TASKS["semantic"].topic
+DEPTH_TOPIC = TASKS["depth"].topic
 POINTS_TOPIC = "points"
 CAMERA_INFO_TOPIC = "depth/camera_info"
 LABEL_INFO_TOPIC = "semantic/label_info"
@@ -74,7 +75,7 @@ class Maps:
     def render(self, topic: str) -> np.ndarray:
         """The pixels of an image topic; its compressed sibling shares them."""
         if topic not in self._rendered:
-            self._rendered[topic] = IMAGE_OUTPUTS[topic].render(self)
+            self._rendered[topic] = image_outputs()[topic].render(self)
         return self._rendered[topic]
 
     @cached_property
@@ -156,7 +157,7 @@ class Output:
 
 IMAGE_OUTPUTS: dict[str, Output] = {
     LABELS_TOPIC: Output(
-        "mono8", frozenset({"labels"}), lambda m: m.labels, "class id, 255 = unlabelled"
+        "mono8", frozenset({"labels"}), lambda m: m.labels, TASKS["semantic"].meaning
     ),
     "semantic/confidence": Output(
         "mono8",
@@ -180,7 +181,7 @@ IMAGE_OUTPUTS: dict[str, Output] = {
         "32FC1",
         frozenset({"depth"}),
         lambda m: m.depth,
-        "metres along the optical axis, NaN = invalid",
+        TASKS["depth"].meaning,
     ),
     "depth/uncertainty": Output(
         "32FC1",
@@ -222,7 +223,23 @@ IMAGE_OUTPUTS: dict[str, Output] = {
         "depth/uncertainty in colours",
     ),
 }
-"""Every image topic by its relative name."""
+"""Image topics of classes and depth, by their relative names."""
+_ENCODINGS: dict[str, Encoding] = {"classes": "mono8", "binary": "32FC1", "direction": "32FC3"}
+
+
+def image_outputs() -> dict[str, Output]:
+    """Every image topic by its relative name: `IMAGE_OUTPUTS` and one for each other task."""
+
+    def output(task: DenseTask) -> Output:
+        return Output(
+            _ENCODINGS[task.kind],
+            frozenset({task.field}),
+            lambda maps: _present(maps.prediction.get(task.field)),
+            task.meaning,
+        )
+
+    return IMAGE_OUTPUTS | {task.topic: output(task) for task in other_tasks().values()}
+
 
 POINT_MAPS = frozenset({"depth", "depth_variance", "labels", "semantic_entropy"})
 """`Prediction` fields that the point cloud carries where the model has them."""
@@ -230,17 +247,18 @@ POINT_MAPS = frozenset({"depth", "depth_variance", "labels", "semantic_entropy"}
 
 def available_outputs(available_maps: Collection[str]) -> dict[str, Output]:
     """The image topics that a model with these maps can fill."""
-    return {t: o for t, o in IMAGE_OUTPUTS.items() if o.needs <= frozenset(available_maps)}
+    return {t: o for t, o in image_outputs().items() if o.needs <= frozenset(available_maps)}
 
 
 def needed_maps(topics: Collection[str], available_maps: Collection[str]) -> frozenset[str]:
     """The `Prediction` fields that image topics and the point cloud are made of."""
     needed: frozenset[str] = frozenset()
+    outputs = image_outputs()
     for topic in topics:
         if topic == POINTS_TOPIC:
             needed |= POINT_MAPS
-        elif topic in IMAGE_OUTPUTS:
-            needed |= IMAGE_OUTPUTS[topic].needs
+        elif topic in outputs:
+            needed |= outputs[topic].needs
     return needed & frozenset(available_maps)
 
 
@@ -274,10 +292,11 @@ def render_outputs(
     Raises:
         ValueError: a topic is unknown, or the prediction lacks what one of them shows.
     """
-    unknown = set(topics) - IMAGE_OUTPUTS.keys()
+    outputs = image_outputs()
+    unknown = set(topics) - outputs.keys()
     if unknown:
         raise ValueError(
-            f"unknown outputs: {', '.join(sorted(unknown))}; there are {', '.join(IMAGE_OUTPUTS)}"
+            f"unknown outputs: {', '.join(sorted(unknown))}; there are {', '.join(outputs)}"
         )
     maps = Maps(prediction, image, label_set, style or Style())
-    return {t: (IMAGE_OUTPUTS[t].encoding, IMAGE_OUTPUTS[t].render(maps)) for t in topics}
+    return {t: (outputs[t].encoding, outputs[t].render(maps)) for t in topics}

@@ -32,9 +32,7 @@ from emu_perception.networks.segdepthformer import (
 
 def stack_members(members: Sequence[RawOutputs]) -> RawOutputs:
     """Raw outputs `(B, C, h, w)` of each member to `(M, B, C, h, w)`."""
-    return RawOutputs(
-        *(None if maps[0] is None else torch.stack(maps) for maps in zip(*members, strict=True))
-    )
+    return {task: torch.stack([member[task] for member in members]) for task in members[0]}
 
 
 class DeepEnsemble(nn.Module):
@@ -113,7 +111,7 @@ class BatchedEnsemble(nn.Module):
             dict(zip(self.tasks, decoders([scale[i] for scale in features]), strict=True))
             for i, decoders in enumerate(self.decoders)
         ]
-        return stack_members([RawOutputs(o.get("semantic"), o.get("depth")) for o in outputs])
+        return stack_members(outputs)
 
     def _encode(
         self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], image: Tensor
@@ -177,8 +175,7 @@ class DeepSubEnsemble(nn.Module):
         found = []
         for decoders in chosen:
             assert isinstance(decoders, nn.ModuleDict)
-            raw = {task: decoder(features) for task, decoder in decoders.items()}
-            found.append(RawOutputs(raw.get("semantic"), raw.get("depth")))
+            found.append({task: decoder(features) for task, decoder in decoders.items()})
         return stack_members(found) if member is None else found[0]
 
     @torch.no_grad()
@@ -221,11 +218,10 @@ class FoldedSubEnsemble(nn.Module):
         """Compute the same as `DeepSubEnsemble.forward` with all members."""
         outputs = self.decoders(self.encoder(image))
         members = len(outputs) // len(self.tasks)
-        raw = {
+        return {
             task: torch.stack(outputs[i * members : (i + 1) * members])
             for i, task in enumerate(self.tasks)
         }
-        return RawOutputs(raw.get("semantic"), raw.get("depth"))
 
 
 class MonteCarloDropout(SegDepthFormer):
@@ -317,4 +313,4 @@ def _repeat(image: Tensor, count: int) -> Tensor:
 
 def _unstack(raw: RawOutputs, members: int) -> RawOutputs:
     """`(M B, C, h, w)` to `(M, B, C, h, w)`."""
-    return RawOutputs(*(None if x is None else x.unflatten(0, (members, -1)) for x in raw))
+    return {task: maps.unflatten(0, (members, -1)) for task, maps in raw.items()}

@@ -77,11 +77,11 @@ class MultiTaskNetwork(nn.Module, ABC):
 
     def raw_outputs(self, maps: dict[str, Tensor]) -> RawOutputs:
         """Maps of `dense` as every network gives them."""
-        depth = maps.get("depth")
-        if depth is not None:
-            depth = torch.cat([self.unit.decode(depth[:, :1].float()), depth[:, 1:].float()], 1)
-        others = {task: maps.get(task) for task in TASKS if task not in ("semantic", "depth")}
-        return RawOutputs(maps.get("semantic"), depth, **others)
+        found = {task: maps[task] for task in self.tasks if task in maps}
+        if "depth" in found:
+            depth = found["depth"].float()
+            found["depth"] = torch.cat([self.unit.decode(depth[:, :1]), depth[:, 1:]], 1)
+        return found
 
     @torch.no_grad()
     def initialise_depth_mean(self, mean_depth: float) -> None:

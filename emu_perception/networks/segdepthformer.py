@@ -96,8 +96,7 @@ class SegDepthFormer(nn.Module):
     def forward(self, image: Tensor) -> RawOutputs:
         """Normalised `(B, 3, H, W)`, with rays `(B, 5, H, W)`, H and W multiples of 32, to raw maps
         at 1/4."""
-        raw = self.dense(image).scales[0]
-        return RawOutputs(raw.get("semantic"), raw.get("depth"))
+        return self.dense(image).scales[0]
 
     def dense(self, image: Tensor) -> DenseOutputs:
         """The same with the encoder's last features; depth is in metres."""
@@ -191,5 +190,4 @@ class FoldedSegDepthFormer(nn.Module):
 
     def forward(self, image: Tensor) -> RawOutputs:
         """Compute the same as `SegDepthFormer.forward`."""
-        raw = dict(zip(self.tasks, self.decoders(self.encoder(image)), strict=True))
-        return RawOutputs(raw.get("semantic"), raw.get("depth"))
+        return dict(zip(self.tasks, self.decoders(self.encoder(image)), strict=True))

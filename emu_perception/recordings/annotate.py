@@ -10,12 +10,12 @@ from emu_perception.inference.batch import Request, predict_each
 from emu_perception.inference.predictor import Predictor
 from emu_perception.messages.topics import (
     CAMERA_INFO_TOPIC,
-    IMAGE_OUTPUTS,
     LABEL_INFO_TOPIC,
     POINTS_TOPIC,
     Maps,
     Style,
     available_outputs,
+    image_outputs,
     needed_maps,
     point_cloud,
 )
@@ -175,8 +175,8 @@ class Annotator:
 
     def _render(self, name: str, maps: Maps, recorded: RecordedImage) -> Any | None:
         """The message for an output; None for one that comes once or needs an unknown camera."""
-        if name in IMAGE_OUTPUTS:
-            output = IMAGE_OUTPUTS[name]
+        output = image_outputs().get(name)
+        if output is not None:
             return image_message(recorded.header, output.encoding, output.render(maps))
         if name == LABEL_INFO_TOPIC or recorded.camera is None:
             return None

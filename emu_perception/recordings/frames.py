@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from emu_perception.camera import Intrinsics
 from emu_perception.labels import LabelSet
 from emu_perception.messages.images import map_values
-from emu_perception.messages.topics import IMAGE_OUTPUTS, LABEL_INFO_TOPIC
+from emu_perception.messages.topics import LABEL_INFO_TOPIC, image_outputs
 from emu_perception.recordings.image_messages import header_stamp_ns
 from emu_perception.recordings.matching import Matched, StampMatcher
 from emu_perception.recordings.problems import Problems
@@ -56,7 +56,7 @@ class PublishedMaps:
         found = {t.name: t for t in bag.topics if t.msgtype == IMAGE and t.count}
         self.topics = {prefix + name: name for name in MAP_TOPICS if prefix + name in found}
         """Full name -> relative name."""
-        self.outputs = {prefix + name for name in IMAGE_OUTPUTS}
+        self.outputs = {prefix + name for name in image_outputs()}
         """Full names of all image topics of a model."""
         self.classes = len(label_set) if label_set else 0
         if not self.topics:

@@ -24,8 +24,8 @@ from emu_perception.messages.images import rgb_from_compressed, rgb_from_image
 from emu_perception.messages.point_cloud import limit_height
 from emu_perception.messages.topics import (
     CAMERA_INFO_TOPIC,
-    IMAGE_OUTPUTS,
     Maps,
+    image_outputs,
     needed_maps,
     point_cloud,
 )
@@ -45,7 +45,7 @@ DOMAIN = frozenset({"domain_distance"})
 """`Prediction` field that an alarm goes by, with every answer: it costs nothing."""
 MEAN_STRIDE = 4
 """Pixels between those that a mean is taken over."""
-BYTES_PER_PIXEL = {"mono8": 1, "rgb8": 3, "32FC1": 4}
+BYTES_PER_PIXEL = {"mono8": 1, "rgb8": 3, "32FC1": 4, "32FC3": 12}
 POINT_BYTES = 28
 JUMP = 0.5
 """Seconds that stamps must go back to count as a jump; less is two cameras out of step."""
@@ -279,8 +279,9 @@ class Pipeline:
     def _render(self, topic: str, maps: Maps, prepared: Prepared) -> Any | None:
         """The message for a topic; None where it needs a camera that is not known."""
         header = prepared.frame.message.header
-        if topic in IMAGE_OUTPUTS:
-            return image_message(header, IMAGE_OUTPUTS[topic].encoding, maps.render(topic))
+        output = image_outputs().get(topic)
+        if output is not None:
+            return image_message(header, output.encoding, maps.render(topic))
         if topic in COMPRESSED_OUTPUTS:
             pixels = maps.render(COMPRESSED_OUTPUTS[topic])
             depth_max = self._predictor.spec.depth_range[1]
@@ -314,7 +315,7 @@ def _message_size(topic: str) -> int:
         return 0
     if topic in COMPRESSED_OUTPUTS:  # compressing takes time: after all raw images
         return max(BYTES_PER_PIXEL.values()) + 1
-    output = IMAGE_OUTPUTS.get(topic)
+    output = image_outputs().get(topic)
     return POINT_BYTES if output is None else BYTES_PER_PIXEL[output.encoding]
 
 

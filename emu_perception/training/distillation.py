@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn as nn
 from torch import Tensor
 
 from emu_perception.data import Batch
 from emu_perception.inference.model_spec import ModelSpec
 from emu_perception.networks.multitask import MultiTaskNetwork
+from emu_perception.tasks import TASKS
 from emu_perception.training import losses
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.modules import SupervisedModule
@@ -29,9 +29,6 @@ class DistillationModule(SupervisedModule):
         missing = set(spec.tasks) - set(teacher.spec.tasks)
         if missing:
             raise ValueError(f"the teacher lacks the task {', '.join(sorted(missing))}")
-        untaught = {"human_parts", "saliency"} & set(spec.tasks)
-        if untaught:
-            raise ValueError(f"a teacher cannot teach {', '.join(sorted(untaught))}")
         self.teacher = teacher
         # A student is taught by its last maps: those of coarser scales have no part.
         self.leaves_parameters_unused = isinstance(network, MultiTaskNetwork)
@@ -49,15 +46,10 @@ class DistillationModule(SupervisedModule):
             assert targets.probabilities is not None
             divergence = losses.kl_divergence(targets.probabilities, outputs.logits)
             found["kl"] = weights.kl_weight * divergence
-        everywhere = torch.ones_like(seen[:, 0], dtype=torch.bool)
-        if outputs.normals is not None:
-            assert targets.normals is not None
-            distance = losses.cosine_distance(targets.normals, outputs.normals, everywhere)
-            found["teacher_normals"] = weights.kl_weight * distance
-        if outputs.edges is not None:
-            assert targets.edges is not None
-            distance = losses.binary_divergence(targets.edges, outputs.edges, everywhere)
-            found["teacher_edges"] = weights.kl_weight * distance
+        for task, predicted in outputs.others.items():
+            teacher = targets.others[task]
+            distance = losses.activated_from_teacher(TASKS[task].kind, predicted, teacher)
+            found[f"teacher_{task}"] = weights.kl_weight * distance
         settings = self.config.distillation
         if settings is not None and settings.missing_depth_weight and outputs.mean is not None:
             missing = self._missing_depth(outputs.mean, targets, batch)
@@ -75,9 +67,9 @@ class DistillationModule(SupervisedModule):
         if outputs.mutual_information is not None:
             information = (outputs.mutual_information, targets.mutual_information)
             pairs["mutual_information"] = information
-        for name, (student, teacher) in pairs.items():
-            if student is not None and teacher is not None:
-                loss = losses.root_mean_squared_log_error(teacher, student)
+        for name, (student, taught) in pairs.items():
+            if student is not None and taught is not None:
+                loss = losses.root_mean_squared_log_error(taught, student)
                 found[f"rmsle_{name}"] = weights.rmsle_weight * loss
         return found
 

@@ -25,7 +25,7 @@ class LossConfig(Strict):
     normals_weight: float = Field(1.0, ge=0)
     edges_weight: float = Field(1.0, ge=0)
     kl_weight: float = Field(10.0, ge=0)
-    """w2; also of the distance from the teacher's normals and edges."""
+    """w2; also of the distance from the teacher's maps of tasks other than depth."""
     rmsle_weight: float = Field(1.0, ge=0)
     """w3."""
     beta: float = Field(0.0, ge=0, le=1)
@@ -45,6 +45,10 @@ class LossConfig(Strict):
     camera is known."""
     camera_tilt: float = Field(3.0, gt=0)
     """Degrees, mean 0: the deviation of that plane's roll and pitch, where its height counts."""
+
+    def of_task(self, task: str) -> float:
+        """The weight of a task's loss; 1 for tasks without a setting."""
+        return float(getattr(self, f"{task}_weight", 1.0))
 
 
 class WeightingConfig(Strict):

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from emu_perception.prediction import UNLABELLED
+from emu_perception.tasks import Kind
 from emu_perception.uncertainty import MIN_VARIANCE
 
 
@@ -175,6 +176,34 @@ def binary_divergence(target: Tensor, probability: Tensor, valid: Tensor) -> Ten
     entropy = torch.xlogy(target, target) + torch.xlogy(1 - target, 1 - target)
     cross = target * torch.log(one) + (1 - target) * torch.log(zero)
     return _masked_mean(entropy - cross, valid)
+
+
+def activated(kind: Kind, predicted: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Mean distance of an activated map from its labels over the valid pixels.
+
+    Cross-entropy of classes, KL divergence of two, 1 - cos of directions.
+
+    Args:
+        kind: of the task.
+        predicted: as in `targets.Outputs.others`.
+        target: as in `Batch`.
+        valid: bool `(B, H, W)`.
+    """
+    if kind == "classes":
+        return cross_entropy(predicted, target.masked_fill(~valid, UNLABELLED))
+    if kind == "direction":
+        return cosine_distance(predicted, target, valid)
+    return binary_divergence(target.masked_fill(~valid, 0).float(), predicted, valid)
+
+
+def activated_from_teacher(kind: Kind, predicted: Tensor, teacher: Tensor) -> Tensor:
+    """Mean distance of an activated map from a teacher's, `targets.Targets.others`, over all
+    pixels: KL divergence of classes, 1 - cos of directions."""
+    if kind == "classes":
+        return kl_divergence(teacher, predicted)
+    everywhere = torch.ones_like(predicted[:, 0] if kind == "direction" else predicted).bool()
+    distance = cosine_distance if kind == "direction" else binary_divergence
+    return distance(teacher, predicted, everywhere)
 
 
 def root_mean_squared_log_error(teacher: Tensor, student: Tensor) -> Tensor:

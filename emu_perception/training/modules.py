@@ -14,10 +14,8 @@ from emu_perception.data import Batch
 from emu_perception.data.sample import DataError
 from emu_perception.inference.engines.activation import Normalization
 from emu_perception.inference.model_spec import ModelSpec
-from emu_perception.labels import HUMAN_PARTS
 from emu_perception.networks.depth_unit import DepthUnit, Metres
 from emu_perception.networks.raw_outputs import RawOutputs
-from emu_perception.prediction import UNLABELLED
 from emu_perception.tasks import TASKS
 from emu_perception.training import (
     balancing,  # noqa: F401  (registers weightings)
@@ -26,6 +24,7 @@ from emu_perception.training import (
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.ground_plane import ground_loss
 from emu_perception.training.targets import Outputs, activate
+from emu_perception.training.validation import class_iou, find_validation
 from emu_perception.training.weighting import build_weighting, negative_losses
 
 CLASS_IOU = "validation/iou/"
@@ -37,10 +36,9 @@ _TASK_OF_TERM = {
     "depth_gaussian": "depth",
     "depth_mse": "depth",
     "depth_huber": "depth",
-    "normals": "normals",
-    "edges": "edges",
 }
-"""The terms of the labels, which the weighting of tasks is about."""
+"""The terms of the labels, which the weighting of tasks is about; those of other tasks have their
+names."""
 
 
 def fuses_optimizer(precision: str) -> bool:
@@ -68,6 +66,8 @@ class SupervisedModule(L.LightningModule):
         self.classes = len(spec.label_set) if spec.label_set and "semantic" in spec.tasks else None
         self.label_groups: tuple[tuple[int, ...], ...] = ()
         """Coarse labels of the training data: see `Dataset.label_groups`."""
+        self._metrics = {task: find_validation(task) for task in spec.tasks}
+        self._channels = {task: TASKS[task].channel_count(self.classes) for task in spec.tasks}
         self._sums: dict[str, Tensor] = {}
         self._class_weights: Tensor | None
         names = spec.label_set.names if spec.label_set else ()
@@ -152,14 +152,7 @@ class SupervisedModule(L.LightningModule):
 
     def factor(self, task: str) -> float | Tensor:
         """Weight of a loss in the unit of a task's loss."""
-        weights = self.config.loss
-        own = {
-            "semantic": weights.semantic_weight,
-            "depth": weights.depth_weight,
-            "normals": weights.normals_weight,
-            "edges": weights.edges_weight,
-        }
-        return own.get(task, 1.0) * self.weighting.factor(task)
+        return self.config.loss.of_task(task) * self.weighting.factor(task)
 
     def labelled(self, batch: Batch) -> Tensor:
         """bool `(K,)`: for which of the weighting's tasks a batch has labels at all."""
@@ -200,14 +193,11 @@ class SupervisedModule(L.LightningModule):
                 found["depth_gradient"] = weights.gradient_weight * edges
             if weights.ground_weight and outputs.logits is not None:
                 found["ground"] = weights.ground_weight * self._ground(outputs.mean, batch)
-        if outputs.normals is not None:
-            args = (outputs.normals, batch["normals"], batch["normals_valid"])
-            found["normals"] = weights.normals_weight * losses.cosine_distance(*args)
-        if outputs.edges is not None:
-            known = batch["edges_valid"]
-            truth = batch["edges"].masked_fill(~known, 0).float()
-            loss = losses.binary_divergence(truth, outputs.edges, known)
-            found["edges"] = weights.edges_weight * loss
+        for task, predicted in outputs.others.items():
+            field = TASKS[task].field
+            target, valid = batch[field], batch[f"{field}_valid"]  # type: ignore[literal-required]
+            loss = losses.activated(TASKS[task].kind, predicted, target, valid)
+            found[task] = weights.of_task(task) * loss
         return found
 
     def _progress(self) -> float:
@@ -234,8 +224,8 @@ class SupervisedModule(L.LightningModule):
         return ground_loss(metres, road, batch["intrinsics"], known, *camera)
 
     def on_train_epoch_start(self) -> None:
-        share = self.config.trainer.freeze_norms_from
-        if share is not None and self.current_epoch >= share * self.config.trainer.epochs:
+        start = self.config.trainer.freeze_norms_from
+        if start is not None and self.current_epoch >= start * self.config.trainer.epochs:
             for module in self.network.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
@@ -247,11 +237,12 @@ class SupervisedModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         outputs = self.outputs(batch)
         terms = self.terms(outputs, batch)
-        of_tasks = {_TASK_OF_TERM[k]: term for k, term in terms.items() if k in _TASK_OF_TERM}
+        tasks = {**_TASK_OF_TERM, **{task: task for task in outputs.others}}
+        of_tasks = {tasks[name]: term for name, term in terms.items() if name in tasks}
         shared = list(self.network.get_submodule("encoder").parameters())
         total = self.weighting(of_tasks, shared, self.labelled(batch))
         for name, term in terms.items():
-            if name not in _TASK_OF_TERM:
+            if name not in tasks:
                 total = total + term
         size = len(batch["image"])
         self.log("train/loss", total, prog_bar=True, batch_size=size)
@@ -270,83 +261,40 @@ class SupervisedModule(L.LightningModule):
         return outputs, torch.stack(list(self.label_terms(outputs, batch).values())).sum()
 
     def on_validation_epoch_start(self) -> None:
-        counts = {"semantic": self.classes or 1, "human_parts": len(HUMAN_PARTS)}
-        confusions = {k: torch.zeros(n, n, dtype=torch.int64) for k, n in counts.items()}
-        # Squared errors and pixels; angles and pixels; pixels hit, missed and wrong.
-        sizes = {"depth": 2, "normals": 2, "edges": 3, "saliency": 3}
-        zeros = {k: torch.zeros(n, dtype=torch.float64) for k, n in sizes.items()}
-        if self.device.type == "mps":  # knows no float64
-            zeros = {k: v.float() for k, v in zeros.items()}
-        self._sums = {k: v.to(self.device) for k, v in (confusions | zeros).items()}
+        # MPS has no float64.
+        kind = torch.float32 if self.device.type == "mps" else torch.float64
+        self._sums = {
+            task: torch.zeros(metric.shape(self._channels[task]), dtype=kind, device=self.device)
+            for task, metric in self._metrics.items()
+        }
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         outputs, total = self.examine(batch)
         size = len(batch["image"])
         self.log("validation/loss", total, prog_bar=True, batch_size=size, sync_dist=True)
-        if outputs.logits is not None:
-            self._count_classes("semantic", outputs.logits, batch["labels"])
-        if outputs.human_parts is not None:
-            self._count_classes("human_parts", outputs.human_parts, batch["human_parts"])
-        if outputs.mean is not None:
-            target, valid = self.depth_target(batch)
-            errors = ((outputs.mean - target) * self.metres_per_unit(batch))[valid]
-            self._sums["depth"] += torch.stack([(errors**2).sum(), valid.sum()])
-        if outputs.normals is not None:
-            cosine = (outputs.normals * batch["normals"]).sum(1)[batch["normals_valid"]]
-            angles = torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
-            self._sums["normals"] += torch.stack([angles.sum(), batch["normals_valid"].sum()])
-        if outputs.edges is not None:
-            self._count_hits("edges", outputs.edges, batch["edges"])
-        if outputs.saliency is not None:
-            self._count_hits("saliency", outputs.saliency, batch["saliency"])
-
-    def _count_classes(self, task: str, scores: Tensor, truth: Tensor) -> None:
-        """Add to the pixels by true and predicted class."""
-        classes = len(self._sums[task])
-        known = truth < classes  # neither unlabelled nor coarse
-        index = truth[known] * classes + scores.argmax(1)[known]
-        counts = torch.bincount(index, minlength=classes**2)
-        self._sums[task] += counts.view(classes, classes)
-
-    def _count_hits(self, task: str, probability: Tensor, truth: Tensor) -> None:
-        """Add to the pixels hit, missed and wrong at a probability of 0.5."""
-        known = truth != UNLABELLED
-        there, said = truth[known] == 1, probability[known] >= 0.5
-        parts = (there & said, there & ~said, ~there & said)
-        self._sums[task] += torch.stack([part.sum() for part in parts])
+        maps = {"semantic": outputs.logits, "depth": outputs.mean, **outputs.others}
+        for task, metric in self._metrics.items():
+            predicted, field = maps.get(task), TASKS[task].field
+            if predicted is None:
+                continue
+            target, valid = batch[field], batch[f"{field}_valid"]  # type: ignore[literal-required]
+            if task == "depth":
+                target, valid = self.depth_target(batch)
+                predicted = (predicted - target) * self.metres_per_unit(batch)
+                target = torch.zeros_like(target)
+            self._sums[task] += metric.count(predicted, target, valid)
 
     def on_validation_epoch_end(self) -> None:
         gather: Any = self.all_gather
         sums = {k: gather(v).reshape(-1, *v.shape).sum(0) for k, v in self._sums.items()}
-        squares, pixels = sums["depth"]
-        angles, with_normals = sums["normals"]
-        figures = {}
-        for task, name in (("semantic", "miou"), ("human_parts", "human_parts_miou")):
-            hits = sums[task].diagonal().float()
-            union = sums[task].sum(0) + sums[task].sum(1) - hits
-            if union.sum():
-                figures[f"validation/{name}"] = (hits / union)[union > 0].mean()
-        if pixels:
-            figures["validation/rmse"] = torch.sqrt(squares / pixels)
-        if with_normals:
-            figures["validation/mean_angular_error"] = angles / with_normals
-        for task, name in (("edges", "edge_f1"), ("saliency", "saliency_f1")):
-            hit, missed, wrong = sums[task]
-            if hit + missed + wrong:
-                figures[f"validation/{name}"] = 2 * hit / (2 * hit + missed + wrong)
-        figures = {name: value.float() for name, value in figures.items()}
-        self.log_dict(figures, prog_bar=True)
-        self._log_class_iou(sums["semantic"])
-
-    def _log_class_iou(self, confusion: Tensor) -> None:
-        """Log the IoU of each class that occurs, from pixels by true and predicted class."""
-        if self.spec.label_set is None or self.classes is None:
-            return
-        hits = confusion.diagonal().float()
-        union = confusion.sum(0) + confusion.sum(1) - hits
-        for name, hit, size in zip(self.spec.label_set.names, hits, union):
-            if size:
-                self.log(f"{CLASS_IOU}{name}", hit / size)
+        for task, metric in self._metrics.items():
+            figure = metric.figure(sums[task])
+            if figure is not None:
+                self.log(f"validation/{metric.name}", figure.float(), prog_bar=True)
+        if "semantic" in sums and self.spec.label_set is not None:
+            for name, iou, occurs in zip(self.spec.label_set.names, *class_iou(sums["semantic"])):
+                if occurs:
+                    self.log(f"{CLASS_IOU}{name}", iou.float())
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
         """Parameters and their learning rates: the encoder's, and those of all the rest."""

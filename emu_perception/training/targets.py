@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -14,6 +16,7 @@ from emu_perception.inference.engines.frozen import FrozenNetwork
 from emu_perception.inference.model_file import LoadedModel
 from emu_perception.networks.decoder import resize
 from emu_perception.networks.raw_outputs import RawOutputs
+from emu_perception.tasks import TASKS
 from emu_perception.uncertainty import activate_depth, entropy
 
 
@@ -27,42 +30,34 @@ class Outputs(NamedTuple):
     """Predictive: with split uncertainty the sum of both parts."""
     epistemic_variance: Tensor | None = None
     mutual_information: Tensor | None = None
-    normals: Tensor | None = None
-    """`(B, 3, H, W)`, unit vectors."""
-    edges: Tensor | None = None
-    """Probability of an edge."""
-    human_parts: Tensor | None = None
-    """`(B, 7, H, W)` scores."""
-    saliency: Tensor | None = None
-    """Probability of a salient object."""
+    others: Mapping[str, Tensor] = MappingProxyType({})
+    """By task, as its kind is activated: scores `(B, C, H, W)` of classes, probability `(B, H, W)`
+    of the second of two, unit vectors `(B, 3, H, W)`."""
 
 
 def activate(raw: RawOutputs, size: tuple[int, int], classes: int | None) -> Outputs:
     """Raw maps `(B, C, h, w)` of one network to full size, and then activated."""
-    logits, information = None, None
-    if raw.logits is not None:
-        full = resize(raw.logits.float(), size)
-        logits = full[:, :classes]
-        if full.shape[1] > logits.shape[1]:
-            information = F.softplus(full[:, -1])
+    found: dict[str, Tensor] = {}
     others: dict[str, Tensor] = {}
-    if raw.normals is not None:
-        others["normals"] = F.normalize(resize(raw.normals.float(), size), dim=1)
-    if raw.human_parts is not None:
-        others["human_parts"] = resize(raw.human_parts.float(), size)
-    for name, scores in (("edges", raw.edges), ("saliency", raw.saliency)):
-        if scores is not None:
-            others[name] = torch.softmax(resize(scores.float(), size), dim=1)[:, 1]
-    if raw.depth is None:
-        return Outputs(logits, mutual_information=information, **others)
-    full = resize(raw.depth.float(), size)
-    if full.shape[1] == 1:
-        return Outputs(logits, F.relu(full[:, 0]), mutual_information=information, **others)
-    mean, variance = activate_depth(full[:, :2])
-    epistemic = F.softplus(full[:, 2]) if full.shape[1] == 3 else None
-    if epistemic is not None:
-        variance = variance + epistemic
-    return Outputs(logits, mean, variance, epistemic, information, **others)
+    for task, maps in raw.items():
+        full = resize(maps.float(), size)
+        kind = TASKS[task].kind
+        if task == "semantic":
+            found["logits"] = full[:, :classes]
+            if full.shape[1] > found["logits"].shape[1]:
+                found["mutual_information"] = F.softplus(full[:, -1])
+        elif kind == "depth" and full.shape[1] == 1:
+            found["mean"] = F.relu(full[:, 0])
+        elif kind == "depth":
+            found["mean"], found["variance"] = activate_depth(full[:, :2])
+            if full.shape[1] == 3:
+                found["epistemic_variance"] = F.softplus(full[:, 2])
+                found["variance"] = found["variance"] + found["epistemic_variance"]
+        elif kind == "direction":
+            others[task] = F.normalize(full, dim=1)
+        else:
+            others[task] = full if kind == "classes" else torch.softmax(full, dim=1)[:, 1]
+    return Outputs(found.pop("logits", None), **found, others=others)
 
 
 class Targets(NamedTuple):
@@ -76,10 +71,9 @@ class Targets(NamedTuple):
     variance: Tensor | None = None
     """Predictive variance of Eq. 10."""
     epistemic_variance: Tensor | None = None
-    normals: Tensor | None = None
-    """`(B, 3, H, W)`, the members' mean direction, unit vectors."""
-    edges: Tensor | None = None
-    """The members' mean probability of an edge."""
+    others: Mapping[str, Tensor] = MappingProxyType({})
+    """By task: the members' mean probabilities `(B, C, H, W)` of classes, or `(B, H, W)` of the
+    second of two; their mean direction `(B, 3, H, W)`, unit vectors."""
 
 
 def pool_members(raw: RawOutputs, size: tuple[int, int], *, information: bool = True) -> Targets:
@@ -89,47 +83,55 @@ def pool_members(raw: RawOutputs, size: tuple[int, int], *, information: bool = 
     `information` there is no mutual information, which takes the logarithm of every score.
     """
     found: dict[str, Tensor] = {}
-    if raw.logits is not None:
-        members = raw.logits if raw.logits.dim() == 5 else raw.logits[None]
-        total = own = torch.zeros((), device=members.device)
-        for member in members:
-            # Networks give channels innermost, and a softmax along them is three times as fast.
-            scores = resize(member.float(), size).permute(0, 2, 3, 1)
-            probabilities = torch.softmax(scores, dim=-1).permute(0, 3, 1, 2)
-            total = total + probabilities
-            if information:
-                own = own + entropy(probabilities)
-        found["probabilities"] = (total / len(members)).contiguous()
+    others: dict[str, Tensor] = {}
+    for task, maps in raw.items():
+        members = maps if maps.dim() == 5 else maps[None]
+        if task == "semantic":
+            found |= _pool_classes(members, size, information)
+        elif task == "depth":
+            found |= _pool_depth(members, size)
+        else:  # few channels: all members at once
+            others[task] = _pool_others(members, size, TASKS[task].kind)
+    return Targets(**found, others=others)
+
+
+def _pool_classes(members: Tensor, size: tuple[int, int], information: bool) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    total = own = torch.zeros((), device=members.device)
+    for member in members:
+        # Networks give channels innermost, and a softmax along them is three times as fast.
+        scores = resize(member.float(), size).permute(0, 2, 3, 1)
+        probabilities = torch.softmax(scores, dim=-1).permute(0, 3, 1, 2)
+        total = total + probabilities
         if information:
-            mutual = entropy(found["probabilities"]) - own / len(members)
-            found["mutual_information"] = mutual.clamp_min(0)
-    if raw.depth is not None:
-        members = raw.depth if raw.depth.dim() == 5 else raw.depth[None]
-        # Welford's sums: the difference of two large means would lose the small variance.
-        mean = aleatoric = squares = torch.zeros((), device=members.device)
-        for count, member in enumerate(members, start=1):
-            own_mean, own_variance = activate_depth(resize(member.float(), size))
-            step = own_mean - mean
-            mean = mean + step / count
-            squares = squares + step * (own_mean - mean)
-            aleatoric = aleatoric + own_variance
-        found["mean"] = mean
-        found["epistemic_variance"] = squares / len(members)
-        found["variance"] = aleatoric / len(members) + found["epistemic_variance"]
-    # Few channels: all members at once.
-    if raw.normals is not None:
-        members = raw.normals if raw.normals.dim() == 5 else raw.normals[None]
-        own = F.normalize(_resize_members(members, size), dim=2)
-        found["normals"] = F.normalize(own.mean(0), dim=1)
-    if raw.edges is not None:
-        members = raw.edges if raw.edges.dim() == 5 else raw.edges[None]
-        found["edges"] = torch.softmax(_resize_members(members, size), dim=2)[:, :, 1].mean(0)
-    return Targets(**found)
+            own = own + entropy(probabilities)
+    found["probabilities"] = (total / len(members)).contiguous()
+    if information:
+        mutual = entropy(found["probabilities"]) - own / len(members)
+        found["mutual_information"] = mutual.clamp_min(0)
+    return found
 
 
-def _resize_members(members: Tensor, size: tuple[int, int]) -> Tensor:
-    """`(M, B, C, h, w)` to `(M, B, C, H, W)`."""
-    return resize(members.float().flatten(0, 1), size).unflatten(0, members.shape[:2])
+def _pool_depth(members: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+    # Welford's sums: the difference of two large means would lose the small variance.
+    mean = aleatoric = squares = torch.zeros((), device=members.device)
+    for count, member in enumerate(members, start=1):
+        own_mean, own_variance = activate_depth(resize(member.float(), size))
+        step = own_mean - mean
+        mean = mean + step / count
+        squares = squares + step * (own_mean - mean)
+        aleatoric = aleatoric + own_variance
+    epistemic = squares / len(members)
+    variance = aleatoric / len(members) + epistemic
+    return {"mean": mean, "variance": variance, "epistemic_variance": epistemic}
+
+
+def _pool_others(members: Tensor, size: tuple[int, int], kind: str) -> Tensor:
+    full = resize(members.float().flatten(0, 1), size).unflatten(0, members.shape[:2])
+    if kind == "direction":
+        return F.normalize(F.normalize(full, dim=2).mean(0), dim=1)
+    probabilities = torch.softmax(full, dim=2)
+    return (probabilities if kind == "classes" else probabilities[:, :, 1]).mean(0)
 
 
 class Teacher:

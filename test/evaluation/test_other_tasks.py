@@ -16,8 +16,8 @@ def test_angles_by_hand() -> None:
     predicted = np.array(
         [[(0, np.sin(np.radians(a)), -np.cos(np.radians(a))) for a in turned]], np.float32
     )
-    evaluator = Evaluator(normals=True)
-    evaluator.update(Prediction(normals=2 * predicted), normals=truth)
+    evaluator = Evaluator(tasks=["normals"])
+    evaluator.update(Prediction(normals=2 * predicted), others={"normals": truth})
     values = evaluator.result(0).values["normals"]
     assert values["pixels"] == 3
     assert values["mean_angular_error"] == pytest.approx(110 / 3, abs=1e-4)
@@ -29,8 +29,8 @@ def test_angles_by_hand() -> None:
 def test_edges_by_hand() -> None:
     truth = np.array([[1, 1, 1, 0, 0, 0, 255, 0]], np.uint8)
     predicted = np.array([[0.9, 0.8, 0.3, 0.6, 0.1, 0.2, 0.9, 0.1]], np.float32)
-    evaluator = Evaluator(edges=True)
-    evaluator.update(Prediction(edges=predicted), edges=truth)
+    evaluator = Evaluator(tasks=["edges"])
+    evaluator.update(Prediction(edges=predicted), others={"edges": truth})
     values = evaluator.result(0).values["edges"]
     assert values["pixels"] == 7
     assert (values["precision"], values["recall"], values["f1"]) == (2 / 3, 2 / 3, 2 / 3)
@@ -42,7 +42,7 @@ def test_edges_by_hand() -> None:
 @given(st.integers(0, 10_000))
 def test_parts_merge_into_the_whole(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    whole, parts = Evaluator(edges=True, normals=True), []
+    whole, parts = Evaluator(tasks=["edges", "normals"]), []
     for _ in range(3):
         normals = rng.normal(size=(4, 5, 3)).astype(np.float32)
         normals /= np.linalg.norm(normals, axis=2, keepdims=True)
@@ -51,9 +51,9 @@ def test_parts_merge_into_the_whole(seed: int) -> None:
             normals=rng.normal(size=(4, 5, 3)).astype(np.float32),
             edges=rng.random((4, 5), np.float32),
         )
-        part = Evaluator(edges=True, normals=True)
+        part = Evaluator(tasks=["edges", "normals"])
         for evaluator in (whole, part):
-            evaluator.update(said, normals=normals, edges=edges)
+            evaluator.update(said, others={"normals": normals, "edges": edges})
         parts.append(part)
     for part in parts[1:]:
         parts[0].merge(part)
@@ -63,8 +63,9 @@ def test_parts_merge_into_the_whole(seed: int) -> None:
 
 def test_wrong_shapes_are_named() -> None:
     with pytest.raises(ValueError, match="true normals has shape"):
-        Evaluator(normals=True).update(
-            Prediction(normals=np.zeros((4, 5, 3), np.float32)), normals=np.zeros((4, 5))
+        Evaluator(tasks=["normals"]).update(
+            Prediction(normals=np.zeros((4, 5, 3), np.float32)),
+            others={"normals": np.zeros((4, 5))},
         )
 
 

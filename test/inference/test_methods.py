@@ -46,7 +46,7 @@ def test_several_files_are_an_ensemble_and_one_is_itself(tmp_path: Path) -> None
     with torch.inference_mode():
         stacked = ensemble.network(image)
         for i, each in enumerate(members):
-            assert torch.equal(stacked.depth[i], each.network(image).depth)
+            assert torch.equal(stacked["depth"][i], each.network(image)["depth"])
 
 
 def test_what_makes_no_ensemble() -> None:
@@ -85,7 +85,7 @@ def test_the_command_writes_a_file_that_samples_its_dropout(tmp_path: Path) -> N
     assert found.spec.architecture == "monte_carlo_dropout"
     assert found.spec.arguments == {"width": 8, "dropout": 0.2, "samples": 2}
     with torch.inference_mode():
-        first, second = found.network(torch.randn(1, 3, 64, 64)).logits
+        first, second = found.network(torch.randn(1, 3, 64, 64))["semantic"]
     assert not torch.equal(first, second)
     command[2] = str(tmp_path / "plain")
     refused = CliRunner().invoke(app, command)

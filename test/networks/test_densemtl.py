@@ -83,8 +83,8 @@ def test_the_control_hears_nothing_of_other_tasks(exchange: str) -> None:
     before = network(image)
     nn.init.normal_(network.decoders["depth"].merge["1"][1].weight)
     after = network(image)
-    assert not torch.equal(before.depth, after.depth)
-    assert torch.equal(before.logits, after.logits) == (exchange != "attention")
+    assert not torch.equal(before["depth"], after["depth"])
+    assert torch.equal(before["semantic"], after["semantic"]) == (exchange != "attention")
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_switches(switches: dict) -> None:
     assert len(dense.scales) == len(switches.get("supervised", (1, 0)))
     assert dense.scales[0]["normals"].shape == (1, 3, 32, 64)
     raw = network.raw_outputs(dense.scales[0])
-    assert raw.logits.shape == (1, 5, 32, 64) and raw.edges.shape == (1, 2, 32, 64)
-    assert raw.depth.shape[1] == 1 + switches.get("depth_variance", False)
+    assert raw["semantic"].shape == (1, 5, 32, 64) and raw["edges"].shape == (1, 2, 32, 64)
+    assert raw["depth"].shape[1] == 1 + switches.get("depth_variance", False)
 
 
 def test_what_is_heard_is_added_multiplied_or_concatenated() -> None:

@@ -42,27 +42,27 @@ def test_members_lead_and_folding_changes_nothing(
     awaken(network)
     with torch.inference_mode():
         raw, folded = network(image), network.fold()(image)
-    assert raw.depth.shape == (3, 2, 2, 16, 24)
-    assert (raw.logits is None) == ("semantic" not in tasks)
-    for a, b in zip(raw, folded):
+    assert raw["depth"].shape == (3, 2, 2, 16, 24)
+    assert ("semantic" in raw) == ("semantic" in tasks)
+    for a, b in zip(raw.values(), folded.values()):
         if a is not None:
             assert a.shape == b.shape
             assert (a - b).abs().max() <= 1e-4 * (a.max() - a.min())
-    assert not torch.allclose(raw.depth[0], raw.depth[1])
+    assert not torch.allclose(raw["depth"][0], raw["depth"][1])
 
 
 def test_sub_ensemble_runs_one_pair_on_demand(image: torch.Tensor) -> None:
     network = DeepSubEnsemble("mit_b0", CLASSES, members=3, width=16).eval()
     with torch.inference_mode():
         stacked, second = network(image), network(image, member=1)
-    assert torch.equal(stacked.logits[1], second.logits)
-    assert torch.equal(stacked.depth[1], second.depth)
+    assert torch.equal(stacked["semantic"][1], second["semantic"])
+    assert torch.equal(stacked["depth"][1], second["depth"])
 
 
 def test_a_step_of_a_sub_ensemble_reaches_the_encoder_and_one_pair(image: torch.Tensor) -> None:
     network = DeepSubEnsemble("mit_b0", CLASSES, members=3, width=16).train()
     raw = network(image, member=2)
-    (raw.logits.sum() + raw.depth.sum()).backward()
+    (raw["semantic"].sum() + raw["depth"].sum()).backward()
     assert all(p.grad is None for m in network.members[:2] for p in m.parameters())
     assert all(p.grad is not None for p in network.members[2].parameters())
     assert next(network.encoder.parameters()).grad is not None
@@ -78,8 +78,8 @@ def test_only_dropout_samples(image: torch.Tensor) -> None:
     with torch.inference_mode():
         raw = network(image)
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
-    assert raw.logits.shape == (3, 2, CLASSES, 16, 24)
-    assert not torch.equal(raw.logits[0], raw.logits[1])
+    assert raw["semantic"].shape == (3, 2, CLASSES, 16, 24)
+    assert not torch.equal(raw["semantic"][0], raw["semantic"][1])
 
 
 def test_folded_dropout_samples_the_same(image: torch.Tensor) -> None:
@@ -90,7 +90,7 @@ def test_folded_dropout_samples_the_same(image: torch.Tensor) -> None:
         a = network(image)
         torch.manual_seed(7)
         b = folded(image)
-    for x, y in zip(a[:2], b[:2], strict=True):
+    for x, y in zip(a.values(), b.values(), strict=True):
         assert (x - y).abs().max() <= 1e-4 * (x.max() - x.min())
 
 
@@ -99,9 +99,9 @@ def test_dropout_takes_the_weights_of_the_network_trained(image: torch.Tensor) -
     sampler = MonteCarloDropout("mit_b0", CLASSES, samples=5, width=16, dropout=0.2)
     sampler.load_state_dict(trained.state_dict())
     sampler.eval()
-    assert sampler.train()(image).logits.shape == (2, CLASSES, 16, 24)
+    assert sampler.train()(image)["semantic"].shape == (2, CLASSES, 16, 24)
     sampler.eval()
-    assert sampler(image[:1]).logits.shape[0] == 5
+    assert sampler(image[:1])["semantic"].shape[0] == 5
 
 
 @pytest.mark.parametrize("kind", ["deep_ensemble", "deep_sub_ensemble", "monte_carlo_dropout"])
@@ -119,17 +119,22 @@ def test_members_may_be_networks_of_any_kind(image: torch.Tensor) -> None:
     ).eval()  # fmt: skip
     with torch.inference_mode():
         raw, folded = network(image), network.fold()(image)
-    assert raw.normals.shape == (2, 2, 3, 64, 96) and raw.edges.shape == (2, 2, 2, 64, 96)
-    assert raw.depth is None and not network.depth_variance
-    assert all(torch.equal(a, b) for a, b in zip(raw, folded) if a is not None)
+    assert raw["normals"].shape == (2, 2, 3, 64, 96) and raw["edges"].shape == (2, 2, 2, 64, 96)
+    assert raw["depth"] is None and not network.depth_variance
+    assert all(torch.equal(raw[task], folded[task]) for task in raw)
 
 
 def test_split_uncertainty_has_a_channel_more_per_task(image: torch.Tensor) -> None:
     network = awaken(SegDepthFormer("mit_b0", CLASSES, width=16, split_uncertainty=True))
     with torch.inference_mode():
         raw, folded = network(image), network.fold()(image)
-    assert raw.logits.shape == (2, CLASSES + 1, 16, 24) and raw.depth.shape == (2, 3, 16, 24)
-    for a, b in zip(raw[:2], folded[:2], strict=True):
+    assert raw["semantic"].shape == (2, CLASSES + 1, 16, 24) and raw["depth"].shape == (
+        2,
+        3,
+        16,
+        24,
+    )
+    for a, b in zip(raw.values(), folded.values(), strict=True):
         assert (a - b).abs().max() <= 1e-4 * (a.max() - a.min())
     plain = SegDepthFormer("mit_b0", CLASSES, width=16)
     more = sum(p.numel() for p in network.parameters()) - sum(p.numel() for p in plain.parameters())
@@ -143,7 +148,7 @@ def test_members_in_one_pass_say_the_same(image: torch.Tensor) -> None:
     assert BatchedEnsemble.serves(folded) and not BatchedEnsemble.serves(members[0])
     with torch.inference_mode():
         one_by_one, at_once = folded(image[:1]), BatchedEnsemble(folded)(image[:1])
-    for a, b in zip(one_by_one, at_once):
+    for a, b in zip(one_by_one.values(), at_once.values(), strict=True):
         assert (a is None) == (b is None)
         if a is not None:
             assert a.shape == b.shape

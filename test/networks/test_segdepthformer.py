@@ -75,9 +75,9 @@ def test_training_is_that_of_the_published_decoders() -> None:
     theirs = copy.deepcopy(ours)
     image = torch.randn(2, 3, 64, 96)
     raw, reference = ours(image), as_published(theirs, image)
-    sum((each**2).mean() for each in raw[:2]).backward()
+    sum((each**2).mean() for each in raw.values()).backward()
     sum((each**2).mean() for each in reference).backward()
-    for a, b in zip(raw[:2], reference, strict=True):
+    for a, b in zip(raw.values(), reference, strict=True):
         assert torch.allclose(a, b, atol=1e-4 * float(b.detach().abs().max()))
     gradients = dict(theirs.named_parameters())
     for name, parameter in ours.named_parameters():
@@ -94,7 +94,7 @@ def test_folded_network_equals_the_published_one(name: str) -> None:
     image = torch.randn(2, 3, 96, 160)
     with torch.inference_mode():
         reference, folded = as_published(network, image), network.fold()(image)
-    for a, b in zip(reference, folded[:2], strict=True):
+    for a, b in zip(reference, folded.values(), strict=True):
         assert a.shape == b.shape and a.shape[-2:] == (24, 40)
         assert (a - b).abs().max() <= 1e-4 * (a.max() - a.min())
 
@@ -119,16 +119,21 @@ def test_single_tasks() -> None:
     image = torch.randn(1, 3, 64, 64)
     segformer = SegDepthFormer("mit_b0", 5, tasks=["semantic"]).eval()
     depthformer = SegDepthFormer("mit_b0", tasks=["depth"]).eval()
-    assert segformer(image).depth is None and segformer(image).logits.shape == (1, 5, 16, 16)
-    assert depthformer(image).logits is None and depthformer(image).depth.shape == (1, 2, 16, 16)
-    assert segformer.fold()(image).logits.shape == (1, 5, 16, 16)
+    assert "depth" not in segformer(image) and segformer(image)["semantic"].shape == (1, 5, 16, 16)
+    assert "semantic" not in depthformer(image) and depthformer(image)["depth"].shape == (
+        1,
+        2,
+        16,
+        16,
+    )
+    assert segformer.fold()(image)["semantic"].shape == (1, 5, 16, 16)
 
 
 def test_depth_starts_at_the_given_mean() -> None:
     network = SegDepthFormer("mit_b0", tasks=["depth"]).eval()
-    before = network(torch.zeros(1, 3, 64, 64)).depth
+    before = network(torch.zeros(1, 3, 64, 64))["depth"]
     network.initialise_depth_mean(12.5)
-    after = network(torch.zeros(1, 3, 64, 64)).depth
+    after = network(torch.zeros(1, 3, 64, 64))["depth"]
     shift = after - before
     bias = network.decoders["depth"].predict.bias
     assert bias[0] == 12.5
@@ -162,7 +167,7 @@ def test_dropout_reaches_mlps_attention_and_heads() -> None:
 @pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0", "pvt_v2_b0"])
 def test_other_backbones_serve(name: str) -> None:
     network = SegDepthFormer(name, 4, width=32).eval()
-    assert network(torch.randn(1, 3, 64, 96)).logits.shape == (1, 4, 16, 24)
+    assert network(torch.randn(1, 3, 64, 96))["semantic"].shape == (1, 4, 16, 24)
 
 
 @pytest.mark.parametrize(

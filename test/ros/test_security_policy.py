@@ -7,9 +7,9 @@ from xml.etree import ElementTree
 from emu_perception.messages.compressed import COMPRESSED_OUTPUTS
 from emu_perception.messages.topics import (
     CAMERA_INFO_TOPIC,
-    IMAGE_OUTPUTS,
     LABEL_INFO_TOPIC,
     POINTS_TOPIC,
+    image_outputs,
 )
 from emu_perception.resources import find_resource
 from emu_perception.ros.image_input import CAMERA_INFO_TOPIC as CAMERA_INFO_INPUT
@@ -27,7 +27,7 @@ def test_every_topic_of_the_node_is_allowed_by_name() -> None:
         found = profile.findall(f"topics[@{access}='ALLOW']/topic")
         return {topic.text or "" for topic in found}
 
-    outputs = {*IMAGE_OUTPUTS, *COMPRESSED_OUTPUTS, CAMERA_INFO_TOPIC, LABEL_INFO_TOPIC}
+    outputs = {*image_outputs(), *COMPRESSED_OUTPUTS, CAMERA_INFO_TOPIC, LABEL_INFO_TOPIC}
     outputs |= {POINTS_TOPIC, "diagnostics"}
     assert outputs <= topics("publish")
     assert {IMAGE_TOPIC, f"{IMAGE_TOPIC}/compressed", CAMERA_INFO_INPUT} <= topics("subscribe")

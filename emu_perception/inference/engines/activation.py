@@ -21,6 +21,7 @@ from emu_perception.inference.postprocessing import MapSettings
 from emu_perception.networks.decoder import resize
 from emu_perception.networks.rays import ray_channels
 from emu_perception.prediction import DEPTH_MAPS, UNLABELLED
+from emu_perception.tasks import TASKS, other_tasks
 from emu_perception.uncertainty import activate_depth, depth_maps, entropy, mean_softmax, temper
 
 # Images are only read: those of the node share the memory of the message that they came in.
@@ -28,9 +29,7 @@ warnings.filterwarnings("ignore", message="The given NumPy array is not writable
 
 SEMANTIC = ("classes", "confidence", "entropy", "mutual_information", "probabilities")
 DEPTH = ("mean", "variance", "epistemic_variance")
-OTHERS = ("normals", "edges", "human_parts", "saliency")
-MAPS = SEMANTIC + DEPTH + OTHERS
-ACTIVATION_MAPS = {
+_ACTIVATION_MAPS = {
     "labels": {"classes"},
     "confidence": {"confidence"},
     "semantic_entropy": {"entropy"},
@@ -39,10 +38,10 @@ ACTIVATION_MAPS = {
     "depth_variance": {"mean", "variance"},
     "semantic_epistemic": {"mutual_information"},
     "depth_epistemic": {"mean", "epistemic_variance"},
-    **{task: {task} for task in OTHERS},
     FEATURES: {FEATURES},
 }
-"""The maps here that each `Prediction` field, and the features, are made of."""
+"""The maps here that each `Prediction` field, and the features, are made of; any other field is one
+map of its own name."""
 PREDICTION_NAMES = {
     "classes": "labels",
     "entropy": "semantic_entropy",
@@ -121,7 +120,7 @@ class NetworkWithFeatures(nn.Module):
         """`(1, 3, h, w)` in 0-255, with rays also `(1, 4)`, to the raw outputs by task and, where
         there is an encoder, `(1, E)` features: its coarsest map averaged over the image."""
         with watched(find_encoder(self.network)) as coarsest:
-            raw = self.network(self.normalize(pixels, camera)).by_task()
+            raw = self.network(self.normalize(pixels, camera))
         return (*raw.values(), *(found.mean((2, 3)) for found in coarsest))
 
 
@@ -163,7 +162,7 @@ def finish_maps(
     """Maps of activations to those of `Prediction`: metres, invalid depth, doubtful labels.
 
     Args:
-        found: by their names in `MAPS`.
+        found: by the names of activations.
         wanted: names of `Prediction` fields.
         settings: what `postprocessing` takes too.
         focal_ratio, focal_std: instead of the settings', as tensors of one number in a graph.
@@ -210,7 +209,7 @@ def _metric_depth(
 
 def activation_maps(wanted: Collection[str], settings: MapSettings) -> frozenset[str]:
     """The maps of activations that `finish_maps` needs for some of `Prediction`'s fields."""
-    maps = set().union(*(ACTIVATION_MAPS[name] for name in wanted))
+    maps = set().union(*(_ACTIVATION_MAPS.get(name, {name}) for name in wanted))
     if settings.masks_depth and settings.without_depth and DEPTH_MAPS & set(wanted):
         maps.add("classes")
     if "labels" in wanted and settings.min_confidence > 0:
@@ -297,14 +296,16 @@ class DepthActivation(nn.Module):
         return tuple(found[name] for name in self.wanted)
 
 
-class NormalsActivation(nn.Module):
-    """Upsampled raw normals to unit vectors."""
+class _OneMap(nn.Module):
+    """The activation of a task with one map."""
 
-    wanted = ("normals",)
-
-    def __init__(self, size: Sequence[int]) -> None:
+    def __init__(self, wanted: Sequence[str], size: Sequence[int]) -> None:
         super().__init__()
-        self.size = tuple(size)
+        self.wanted, self.size = tuple(wanted), tuple(size)
+
+
+class DirectionActivation(_OneMap):
+    """Upsampled raw directions to unit vectors."""
 
     def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
         """`(1, 3, h, w)`, or `(M, 1, 3, h, w)`, to one `(H, W, 3)`, the members' mean direction."""
@@ -312,12 +313,8 @@ class NormalsActivation(nn.Module):
         return (F.normalize(members.mean(0), dim=0).permute(1, 2, 0),)
 
 
-class BinaryActivation(nn.Module):
-    """Upsampled raw edges or saliency to the probability of an edge or a salient object."""
-
-    def __init__(self, task: str, size: Sequence[int]) -> None:
-        super().__init__()
-        self.wanted, self.size = (task,), tuple(size)
+class BinaryActivation(_OneMap):
+    """Upsampled scores of two classes to the probability of the second, such as an edge."""
 
     def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
         """`(1, 2, h, w)`, or `(M, 1, 2, h, w)`, to one `(H, W)`, the members' mean."""
@@ -325,34 +322,28 @@ class BinaryActivation(nn.Module):
         return (members[:, 1].mean(0),)
 
 
-class HumanPartsActivation(nn.Module):
-    """Upsampled raw scores of human parts to their ids."""
-
-    wanted = ("human_parts",)
-
-    def __init__(self, size: Sequence[int]) -> None:
-        super().__init__()
-        self.size = tuple(size)
+class ClassesActivation(_OneMap):
+    """Upsampled scores of classes, such as human parts, to their ids."""
 
     def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
-        """`(1, 7, h, w)`, or `(M, 1, 7, h, w)`, to one `(H, W)` uint8."""
+        """`(1, C, h, w)`, or `(M, 1, C, h, w)`, to one `(H, W)` uint8."""
         full = resize(raw.flatten(0, -4), self.size)
         scores = full[0] if len(full) == 1 else torch.softmax(full.float(), dim=1).mean(0)
         return (scores.argmax(0).to(torch.uint8),)
 
 
-Activation: TypeAlias = (
-    SemanticActivation
-    | DepthActivation
-    | NormalsActivation
-    | BinaryActivation
-    | HumanPartsActivation
-)
+Activation: TypeAlias = SemanticActivation | DepthActivation | _OneMap
+_OF_KIND: dict[str, type[_OneMap]] = {
+    "direction": DirectionActivation,
+    "binary": BinaryActivation,
+    "classes": ClassesActivation,
+}
 
 
 def requested(spec: ModelSpec, wanted: frozenset[str]) -> dict[str, tuple[str, ...]]:
     """The wanted maps by task, in the order of a module's outputs; only tasks of the model."""
-    of_tasks = {"semantic": SEMANTIC, "depth": DEPTH, **{task: (task,) for task in OTHERS}}
+    of_tasks: dict[str, tuple[str, ...]] = {"semantic": SEMANTIC, "depth": DEPTH}
+    of_tasks |= {name: (task.field,) for name, task in other_tasks().items()}
     found = {task: tuple(name for name in of_tasks[task] if name in wanted) for task in spec.tasks}
     return {task: names for task, names in found.items() if names}
 
@@ -370,10 +361,6 @@ def activations(
             )
         elif task == "depth":
             found[task] = DepthActivation(names, size, spec.calibration.depth_variance_scale)
-        elif task == "normals":
-            found[task] = NormalsActivation(size)
-        elif task == "human_parts":
-            found[task] = HumanPartsActivation(size)
         else:
-            found[task] = BinaryActivation(task, size)
+            found[task] = _OF_KIND[TASKS[task].kind](names, size)
     return found

@@ -99,7 +99,7 @@ def compile_forward(network: nn.Module, shape: tuple[int, ...]) -> Callable[[Ten
     """A folded network as a function of normalised batches of one shape, on the CPU."""
     example = torch.zeros(shape)
     with torch.no_grad():
-        fields = [i for i, raw in enumerate(network(example)) if raw is not None]
+        tasks = list(network(example))
     settings = {**compile_settings("fp32"), "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     model = _convert(_Forward(separate_decoders(network)), example)
     request = core().compile_model(model, "CPU", settings).create_infer_request()
@@ -108,10 +108,8 @@ def compile_forward(network: nn.Module, shape: tuple[int, ...]) -> Callable[[Ten
     def forward(image: Tensor) -> RawOutputs:
         given = [image.contiguous().numpy()]
         results = request.infer(given, share_inputs=True, share_outputs=True)
-        found: list[Tensor | None] = [None] * len(RawOutputs._fields)
-        for index, field in enumerate(fields):
-            found[field] = torch.from_numpy(results[index].copy())  # the next batch overwrites it
-        return RawOutputs(*found)
+        # The next batch overwrites the results.
+        return {task: torch.from_numpy(results[i].copy()) for i, task in enumerate(tasks)}
 
     return forward
 
@@ -124,7 +122,7 @@ class _Forward(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return tuple(raw for raw in self.network(image) if raw is not None)
+        return tuple(self.network(image).values())
 
 
 def _convert(module: nn.Module, *example: Tensor) -> openvino.Model:

@@ -72,7 +72,7 @@ class PyTorchEngine:
         the features."""
         x = self._normalize(image, camera).to(self._dtype, memory_format=torch.channels_last)
         with self._watched(features) as coarsest:
-            outputs = self._network(x).by_task()
+            outputs = self._network(x)
         maps: dict[str, Tensor] = {}
         if coarsest:
             maps[FEATURES] = coarsest[0].float().mean((0, 2, 3))

@@ -16,6 +16,7 @@ from emu_perception.data import Batch
 from emu_perception.inference.model_spec import ModelSpec
 from emu_perception.networks.discriminator import Discriminator
 from emu_perception.networks.raw_outputs import DenseOutputs
+from emu_perception.tasks import TASKS
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.multitask.module import MultiTaskModule
 
@@ -88,7 +89,7 @@ class AdversarialModule(MultiTaskModule):
             low, high = self.spec.depth_range
             metres = self.network.unit.decode(raw[:, :1]).clamp(low, high)
             return torch.log(metres / low) / math.log(high / low)
-        if task == "normals":
+        if TASKS[task].kind == "direction":
             return F.normalize(raw, dim=1)
         return -F.softmax(raw, 1) * F.log_softmax(raw, 1) / math.log(raw.shape[1])
 

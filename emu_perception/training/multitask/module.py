@@ -54,8 +54,7 @@ class MultiTaskModule(SupervisedModule):
         """The Gaussian likelihood that trains the predictive variance; it leaves the mean alone."""
         if not self.network.depth_variance:
             return {}
-        raw = self.network.raw_outputs(dense.scales[0]).depth
-        assert raw is not None
+        raw = self.network.raw_outputs(dense.scales[0])["depth"]
         size = (batch["image"].shape[-2], batch["image"].shape[-1])
         mean, variance = activate_depth(self.network.full_size(raw, size))
         loss = losses.gaussian_nll(mean.detach(), variance, *self.depth_target(batch))

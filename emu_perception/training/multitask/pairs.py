@@ -22,9 +22,6 @@ from emu_perception.networks.mtpsl import MappingNetwork
 from emu_perception.networks.task_transfer import TaskTransferNetwork
 from emu_perception.tasks import TASKS
 
-SCORES = tuple(name for name, task in TASKS.items() if task.scores)
-"""Tasks whose maps are class scores."""
-
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 Factors = Callable[[str], float | Tensor]
 """Weight of a loss in a task's unit; see `Weighting.factor`."""
@@ -94,7 +91,7 @@ def prediction_as_input(
     depth is divided by its maximum in the image; unit normals become (n + 1) / 2.
     """
     prediction = prediction.float()
-    if task in SCORES:
+    if TASKS[task].scores:
         return F.gumbel_softmax(prediction, tau=1.0, hard=True, dim=1)
     if task == "depth":
         return _by_maximum(read_depth(prediction[:, :1]))
@@ -108,7 +105,7 @@ def label_as_input(
 
     Pixels without one are 0, those of normals 0.5: the normal (0, 0, 0), as in the authors' code.
     """
-    if task in SCORES:
+    if TASKS[task].scores:
         one_hot = F.one_hot(label.masked_fill(~valid, 0), channels).movedim(-1, 1)
         return one_hot.float() * valid[:, None]
     if task == "depth":
@@ -267,7 +264,7 @@ class DirectMap(nn.Module):
         self.maps = nn.ModuleDict(
             {
                 f"{source}_to_{target}": TaskTransferNetwork(
-                    channels[source], channels[target], widths, scores=source in SCORES
+                    channels[source], channels[target], widths, scores=TASKS[source].scores
                 )
                 for source, target in permutations(channels, 2)
             }
@@ -309,7 +306,7 @@ def _mean(pair: Pair, task: str) -> Tensor:
 
 def _label_like(pair: Pair, prediction: Tensor) -> Tensor:
     """The target's label as a raw prediction; where there is none, the prediction itself."""
-    if pair.target in SCORES:
+    if TASKS[pair.target].scores:
         channels = prediction.shape[1]
         one_hot = F.one_hot(pair.label.masked_fill(~pair.valid, 0), channels).movedim(-1, 1)
         label = 10.0 * one_hot.float()  # after the softmax, all but certain
@@ -348,7 +345,7 @@ class Perturbation(nn.Module):
             it is tolerable. Normals: 1 − cos where it is below 0.1.
         """
         student, teacher = student.float(), teacher.detach().float()
-        if task in SCORES:
+        if TASKS[task].scores:
             confidence, classes = teacher.softmax(1).max(1)
             loss = F.cross_entropy(student, classes, reduction="none")
             return (loss * (confidence > self.confidence)).mean()

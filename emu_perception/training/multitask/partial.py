@@ -33,7 +33,7 @@ from emu_perception.training.multitask.views import (
     closer_view,
     draw_windows,
     look_into,
-    look_into_normals,
+    look_into_directions,
     zooms,
 )
 from emu_perception.training.targets import Outputs
@@ -190,7 +190,7 @@ class PartialLosses(nn.Module):
         for task, student in second.items():
             without = ~batch[f"has_{TASKS[task].field}"]  # type: ignore[literal-required]
             if without.any():
-                look = look_into_normals if task == "normals" else look_into
+                look = look_into_directions if TASKS[task].kind == "direction" else look_into
                 teacher = look(first[task].detach(), windows, nearest=False)
                 if task == "depth":
                     teacher = closer_depth(module.network, teacher, windows)
@@ -369,8 +369,9 @@ class PartialSupervisedModule(_WithPartialLosses):
         losses = super().label_terms
 
         def terms(one: slice) -> dict[str, Tensor]:
-            mine = (None if maps is None else maps[one] for maps in outputs)
-            return losses(Outputs(*mine), image_of(batch, one))
+            maps = outputs._asdict().items()
+            mine: dict[str, Any] = {k: v[one] for k, v in maps if isinstance(v, Tensor)}
+            return losses(outputs._replace(**mine), image_of(batch, one))
 
         return mean_over_images(terms, batch)
 

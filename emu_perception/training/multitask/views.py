@@ -15,8 +15,6 @@ from emu_perception.tasks import TASKS
 SCALES = (1.0, 1.2, 1.5)
 """By how much a view is enlarged; one is drawn per image (MTPSL, as its authors' code has it)."""
 
-_LABELS = tuple(task.field for task in TASKS.values())
-
 
 class Window(NamedTuple):
     """A part of an image, in pixels."""
@@ -68,9 +66,9 @@ def look_into(maps: Tensor, windows: Sequence[Window], *, nearest: bool = False)
     return torch.cat(found)
 
 
-def look_into_normals(normals: Tensor, windows: Sequence[Window], *, nearest: bool) -> Tensor:
-    """`look_into` for normals `(B, 3, H, W)`: in a mirrored view their x has the other sign."""
-    seen = look_into(normals, windows, nearest=nearest)
+def look_into_directions(directions: Tensor, windows: Sequence[Window], *, nearest: bool) -> Tensor:
+    """`look_into` for directions `(B, 3, H, W)`: in a mirrored view their x has the other sign."""
+    seen = look_into(directions, windows, nearest=nearest)
     signs = [[-1.0 if window.flipped else 1.0, 1.0, 1.0] for window in windows]
     return seen * seen.new_tensor(signs)[..., None, None]
 
@@ -93,12 +91,13 @@ def closer_view(batch: Batch, windows: Sequence[Window], *, knows_camera: bool) 
             is divided by the zoom, as MTPSL's authors do.
     """
     view: dict[str, Any] = {**batch, "image": look_into(batch["image"], windows)}
-    for field in _LABELS:
+    for task in TASKS.values():
+        field = task.field
         if field not in batch:
             continue
         values: Tensor = batch[field]  # type: ignore[literal-required]
         flat = values if values.dim() == 4 else values[:, None]
-        look = look_into_normals if field == "normals" else look_into
+        look = look_into_directions if task.kind == "direction" else look_into
         view[field] = look(flat, windows, nearest=True).view_as(values)
         known: Tensor = batch[f"{field}_valid"]  # type: ignore[literal-required]
         view[f"{field}_valid"] = look_into(known[:, None].byte(), windows, nearest=True)[:, 0] > 0

@@ -237,7 +237,7 @@ def test_separate_decoders_equal_the_folded_ones(model: LoadedModel) -> None:
     separate = separate_decoders(folded)
     image = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        for a, b in zip(folded(image).by_task().values(), separate(image).by_task().values()):
+        for a, b in zip(folded(image).values(), separate(image).values()):
             assert torch.allclose(a, b, rtol=0, atol=1e-5)
     assert any(isinstance(m, SeparateDecoders) for m in separate.modules())
     assert not any(isinstance(m, SeparateDecoders) for m in folded.modules())

@@ -35,8 +35,8 @@ def test_says_what_the_network_says(small: bool, monkeypatch: pytest.MonkeyPatch
     shape = (1, 5, 32, 64) if small else (2, 5, 128, 128)
     images = [torch.randn(shape) for _ in range(2)]
     with torch.no_grad():
-        expected = [network(image).by_task() for image in images]
-    found = [asked(image).by_task() for image in images]
+        expected = [network(image) for image in images]
+    found = [asked(image) for image in images]
     for answer, truth in zip(found, expected, strict=True):
         assert answer.keys() == truth.keys() == {"semantic", "depth"}
         for task, raw in truth.items():
@@ -48,7 +48,7 @@ def test_says_what_the_network_says(small: bool, monkeypatch: pytest.MonkeyPatch
 def test_sampled_dropout_is_sampled() -> None:
     torch.manual_seed(0)
     asked = FrozenNetwork(MonteCarloDropout("mit_b0", classes=4, samples=3, width=16, dropout=0.5))
-    logits = asked(torch.randn(1, 3, 192, 192)).logits
+    logits = asked(torch.randn(1, 3, 192, 192))["semantic"]
     assert logits is not None and logits.shape[0] == 3
     assert not torch.equal(logits[0], logits[1])
 
@@ -59,5 +59,5 @@ def test_without_openvino_the_network_runs_as_it_is(monkeypatch: pytest.MonkeyPa
     asked = FrozenNetwork(network)
     image = torch.randn(2, 5, 128, 128)
     with torch.no_grad():
-        expected = network.fold()(image).depth
-    assert torch.equal(asked(image).depth, expected)  # type: ignore[arg-type]
+        expected = network.fold()(image)["depth"]
+    assert torch.equal(asked(image)["depth"], expected)
