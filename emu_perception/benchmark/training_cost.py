@@ -15,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from emu_perception.allocator import keep_freed_memory
 from emu_perception.benchmark.claims import Claim
 from emu_perception.benchmark.measure import peak_resident_bytes
 from emu_perception.camera import Intrinsics
@@ -25,7 +26,6 @@ from emu_perception.inference.model_file import LoadedModel
 from emu_perception.labels import load_label_set
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.distillation import DistillationModule
-from emu_perception.training.memory import keep_freed_memory
 from emu_perception.training.modules import SupervisedModule, fuses_optimizer
 from emu_perception.training.run import build_network, describe_model
 from emu_perception.training.targets import Teacher

@@ -4,21 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from emu_perception.evaluation.catalogue import more_is_better
 from emu_perception.tasks import TASKS
-
-_LESS_IS_BETTER = frozenset(
-    (
-        *("rmse", "rmse_image_mean", "mae", "absrel", "sqrel", "log10", "silog"),
-        *("inverse_mae", "inverse_absrel", "nll", "brier", "ece", "ause"),
-        *("mean_angular_error", "median_angular_error", "rms_angular_error"),
-    )
-)
-
-
-def _more_is_better(name: str) -> bool:
-    if name in TASKS:
-        return TASKS[name].more_is_better
-    return name.rpartition(".")[2] not in _LESS_IS_BETTER
 
 
 def relative_gain(figures: Mapping[str, float], reference: Mapping[str, float]) -> float:
@@ -48,5 +35,6 @@ def relative_gain(figures: Mapping[str, float], reference: Mapping[str, float]) 
         if not reference[name] > 0:
             raise ValueError(f"the reference of '{name}' must be positive, got {reference[name]}")
         gain = (value - reference[name]) / reference[name]
-        gains.append(gain if _more_is_better(name) else -gain)
+        better = TASKS[name].more_is_better if name in TASKS else more_is_better(name)
+        gains.append(gain if better else -gain)
     return 100 * sum(gains) / len(gains)

@@ -15,6 +15,7 @@ from typing import Any
 from emu_perception.data import Dataset, derive
 from emu_perception.evaluation.result import write_json
 from emu_perception.experiments import assess
+from emu_perception.experiments.rows import RowScorer, open_row
 from emu_perception.experiments.study_config import (
     VALIDATION,
     StudyConfig,
@@ -22,13 +23,6 @@ from emu_perception.experiments.study_config import (
     Unit,
     data_in_fold,
 )
-from emu_perception.inference.methods import (
-    load_models,
-    monte_carlo_dropout,
-    uncalibrated,
-)
-from emu_perception.inference.model_file import LoadedModel
-from emu_perception.inference.predictor import Predictor
 from emu_perception.training.data_module import open_dataset
 from emu_perception.training.run import train
 
@@ -83,32 +77,23 @@ def _digest(config: StudyConfig, row: StudyRow, unit: Unit) -> str:
 def _score(config: StudyConfig, row: StudyRow, unit: Unit, device: str) -> dict[str, Any]:
     tests = {name: data_in_fold(data, unit.fold) for name, data in config.tests.items()}
     about: dict[str, Any] = {"name": row.name, "seed": unit.seed, "fold": unit.fold}
+    datasets = {name: open_dataset(data) for name, data in tests.items()}
+    model, scored, depth_range = None, row, (0.0, 0.0)
     if row.elevation_table is not None:
-        fitted_on = open_dataset(data_in_fold(row.elevation_table, unit.fold))
+        table = data_in_fold(row.elevation_table, unit.fold)
+        scored = row.model_copy(update={"elevation_table": table})
         depth_range = config.training(_first_trained(config), unit).model.depth_range
-        return {
-            **about,
-            **{
-                name: assess.score_elevation_table(
-                    fitted_on, open_dataset(data), depth_range, replicates=0
-                ).values
-                for name, data in tests.items()
-            },
-        }
-    model = _model(config, row, unit, device)
-    opened = {name: open_dataset(data) for name, data in tests.items()}
-    datasets = with_a_task(opened, model.spec.tasks)
-    for name in datasets:
-        assess.check_not_fitted_on(model, tests[name], datasets[name])
-    about["parameters"] = assess.count_parameters(model)
-    about["calibration"] = model.spec.calibration.model_dump()
-    predictor = Predictor(model, device, engine="pytorch")
-    figures = {
-        name: assess.score(predictor, dataset, replicates=0, median_scaled=row.median_scaled).values
-        for name, dataset in datasets.items()
-    }
-    predictor.close()
-    if row.trains:
+    else:
+        fit = data_in_fold(config.calibration, unit.fold) if config.calibration else None
+        args: dict[str, Any] = {"device": device, "engine": "pytorch"}
+        files = config.files(row, unit)
+        model = open_row(row, files, calibration=fit if row.calibrated else None, **args)
+        datasets = with_a_task(datasets, model.spec.tasks)
+        about["parameters"] = assess.count_parameters(model)
+        about["calibration"] = model.spec.calibration.model_dump()
+    with RowScorer(scored, model, depth_range, device, "pytorch") as scorer:
+        figures = {name: scorer.score(tests[name], each).values for name, each in datasets.items()}
+    if row.trains and model is not None:
         validation = config.training(row, unit).data.validation
         if validation is not None:
             figures[VALIDATION] = model.spec.metrics.get(validation.title, {})
@@ -132,18 +117,6 @@ def with_a_task(datasets: Mapping[str, Dataset], tasks: Sequence[str]) -> dict[s
             f"none of the tests {', '.join(datasets)} has labels for {', '.join(tasks)}"
         )
     return found
-
-
-def _model(config: StudyConfig, row: StudyRow, unit: Unit, device: str) -> LoadedModel:
-    """The model of a row."""
-    model = uncalibrated(load_models(config.files(row, unit)))
-    if row.dropout is not None:
-        model = monte_carlo_dropout(model, row.dropout, row.samples)
-    if not row.calibrated:
-        return model
-    assert config.calibration is not None
-    data = data_in_fold(config.calibration, unit.fold)
-    return assess.calibrate(model, data, device=device, engine="pytorch")
 
 
 def _first_trained(config: StudyConfig) -> StudyRow:

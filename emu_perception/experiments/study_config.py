@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import Field, ValidationError, model_validator
 
+from emu_perception.experiments.rows import Row
 from emu_perception.tasks import TASKS, Task
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.config_file import explain, merged
@@ -36,10 +37,9 @@ class Unit(NamedTuple):
         return f"seed {self.seed}" if self.fold is None else f"seed {self.seed}, {self.fold}"
 
 
-class StudyRow(Strict):
-    """A method: something trained, or earlier rows taken together."""
+class StudyRow(Row):
+    """A method: something trained, or earlier rows, its `models`, taken together."""
 
-    name: str = Field(min_length=1)
     change: dict[str, Any] = Field(default_factory=dict)
     """Changes of the base configuration, group by group."""
     member: int = Field(0, ge=0)
@@ -48,16 +48,6 @@ class StudyRow(Strict):
     """The row whose trained network it starts from."""
     teacher: str | None = None
     """The row that teaches it."""
-    models: list[str] = Field(default_factory=list)
-    """Earlier rows that together are this one: nothing is trained."""
-    elevation_table: DatasetConfig | None = None
-    """Not a network: the median depth by elevation angle, fitted on this data."""
-    dropout: float | None = Field(None, gt=0, lt=1)
-    """Sample the dropout of a row with one of `models` at this rate (Monte Carlo Dropout)."""
-    samples: int = Field(10, gt=0)
-    """Samples of the dropout."""
-    median_scaled: bool = False
-    """Scale each test image's depth to its labels' median: depth from sequences without poses."""
     calibrated: bool = False
     """Fit temperature and variance scale on `calibration`."""
     once: bool = False

@@ -13,18 +13,15 @@ import numpy as np
 from emu_perception.benchmark.measure import take_turns
 from emu_perception.data import Dataset
 from emu_perception.evaluation import Evaluation, Evaluator
+from emu_perception.evaluation.catalogue import FIGURES
 from emu_perception.evaluation.frames import FrameLog
 from emu_perception.evaluation.result import look_up
 from emu_perception.experiments import assess
+from emu_perception.experiments.rows import RowScorer, open_row
 from emu_perception.experiments.table_config import (
     TableConfig,
     TableRow,
     folder_name,
-)
-from emu_perception.inference.methods import (
-    load_models,
-    monte_carlo_dropout,
-    uncalibrated,
 )
 from emu_perception.inference.model_file import LoadedModel
 from emu_perception.inference.model_spec import Calibration
@@ -40,34 +37,8 @@ TIMED_ROUNDS = 2
 """How often each of them is timed."""
 COLUMNS = {
     "calibration": "calibration.scored",
-    "parameters": "parameters",
-    "engine": "engine",
-    "device": "device",
-    "precision": "precision",
-    "seconds": "seconds_per_frame",
-    "mIoU": "semantic.miou",
-    "ECE": "semantic.ece",
-    "NLL": "semantic.nll",
-    "p(acc|cer)": "semantic.p_accurate_certain",
-    "p(unc|inacc)": "semantic.p_uncertain_inaccurate",
-    "PAvPU": "semantic.pavpu",
-    "AUSE": "semantic.ause",
-    "RMSE": "depth.rmse",
-    "AbsRel": "depth.absrel",
-    "d<1.25": "depth.delta1",
-    "AbsRel of classes": "depth_of_classes.absrel",
-    "d<1.25 of classes": "depth_of_classes.delta1",
-    "depth NLL": "depth.nll",
-    "depth p(acc|cer)": "depth.p_accurate_certain",
-    "depth p(unc|inacc)": "depth.p_uncertain_inaccurate",
-    "depth PAvPU": "depth.pavpu",
-    "depth AUSE": "depth.ause",
-    "mean angle": "normals.mean_angular_error",
-    "edge F1": "edges.f1",
-    "odsF": "edges.ods_f",
-    "parts mIoU": "human_parts.miou",
-    "maxF": "saliency.max_f",
-    "domain distance": "domain.mean_distance",
+    **{name: name for name in ("parameters", "engine", "device", "precision")},
+    **{figure.head: key for key, figure in FIGURES.items()},
 }
 """Heads of the table and the keys of a row that they show."""
 
@@ -130,20 +101,43 @@ def _score_row(
 ) -> tuple[dict[str, Any], Evaluator]:
     """Its figures and the sums that they came from."""
     about: dict[str, Any] = {"name": row.name, "models": row.models, "parameters": 0}
-    if row.elevation_table is not None:
-        found = assess.score_elevation_table(
-            open_dataset(row.elevation_table),
-            dataset,
-            config.depth_range,
-            replicates,
-            config.void_as_inaccurate,
+    about["calibration"] = {"scored": "none"}
+    model, own = None, {}
+    if row.elevation_table is None:
+        model = open_row(
+            row,
+            [expand(path) for path in row.models],
+            keeps_calibration=row.calibration == "as stored",
+            calibration=config.calibration if row.calibration == "fitted" else None,
+            device=device,
+            engine=engine,
+            progress=lambda done, total: progress(f"{row.name}: fitting", done, total),
         )
-        return {**about, "calibration": {"scored": "none"}, **found.values}, found.evaluator
-    model = _open_row(row, config, device, engine, progress)
-    assess.check_not_fitted_on(model, config.data, dataset)
-    predictor = Predictor(model, device, engine=engine)
+    with (
+        RowScorer(row, model, config.depth_range, device, engine) as scorer,
+        FrameLog(folder) if folder is not None and model is not None else nullcontext() as log,
+    ):
+        if model is not None and scorer.predictor is not None:
+            assess.check_not_fitted_on(model, config.data, dataset)  # before the time is taken
+            about |= _about(row, model, scorer.predictor)
+            own["seconds_per_frame"] = time_apart(scorer.predictor, dataset)
+        found = scorer.score(
+            *(config.data, dataset),
+            replicates=replicates,
+            progress=lambda done, total: progress(row.name, done, total),
+            log=log,
+            void_as_inaccurate=config.void_as_inaccurate,
+            depth_classes=config.depth_classes,
+        )
+        result = Evaluation({**found.values, **own})
+        if folder is not None and log is not None and scorer.predictor is not None:
+            _write_report(folder, config.data, about, scorer.predictor, result, log)
+    return {**about, **result.values}, found.evaluator
+
+
+def _about(row: TableRow, model: LoadedModel, predictor: Predictor) -> dict[str, Any]:
     calibration = model.spec.calibration
-    about |= {
+    return {
         "parameters": assess.count_parameters(model),
         "engine": predictor.engine,
         "device": str(predictor.device),
@@ -153,43 +147,6 @@ def _score_row(
             **calibration.model_dump(exclude={"fits"}),
         },
     }
-    seconds = time_apart(predictor, dataset)
-    with FrameLog(folder) if folder is not None else nullcontext() as log:
-        found = assess.score(
-            *(predictor, dataset),
-            replicates=replicates,
-            progress=lambda done, total: progress(row.name, done, total),
-            log=log,
-            median_scaled=row.median_scaled,
-            void_as_inaccurate=config.void_as_inaccurate,
-            depth_classes=config.depth_classes,
-        )
-        result = Evaluation({**found.values, "seconds_per_frame": seconds})
-        if folder is not None and log is not None:
-            _write_report(folder, config.data, about, predictor, result, log)
-    predictor.close()
-    return {**about, **result.values}, found.evaluator
-
-
-def _open_row(
-    row: TableRow, config: TableConfig, device: str, engine: str, progress: Progress
-) -> LoadedModel:
-    """The model of a row, with the calibration that it is to be scored with."""
-    model = load_models([expand(path) for path in row.models])
-    if row.dropout is not None:
-        model = monte_carlo_dropout(model, row.dropout, row.samples)
-    if row.calibration == "as stored":
-        return model
-    model = uncalibrated(model)
-    if row.calibration == "none":
-        return model
-    assert config.calibration is not None
-    return assess.calibrate(
-        *(model, config.calibration),
-        device=device,
-        engine=engine,
-        progress=lambda done, total: progress(f"{row.name}: fitting", done, total),
-    )
 
 
 def time_apart(predictor: Predictor, dataset: Dataset) -> float:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from emu_perception.experiments.rows import Row
 from emu_perception.training.data_config import DatasetConfig
 from emu_perception.training.settings import Strict
 
@@ -15,22 +16,12 @@ def folder_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
 
 
-class TableRow(Strict):
-    """One row of the table of methods."""
+class TableRow(Row):
+    """One row of the table of methods; its `models` are files."""
 
-    name: str
-    models: list[str] = Field(default_factory=list)
-    """A model file, or the members of an ensemble."""
-    elevation_table: DatasetConfig | None = None
-    """In place of a model: the median depth by elevation angle, fitted on this data."""
-    dropout: float | None = Field(None, gt=0, lt=1)
-    """Sample dropout at this rate (Monte Carlo Dropout)."""
-    samples: int = Field(10, gt=0)
     calibration: Literal["none", "as stored", "fitted"] = "none"
     """`none`: as if the file held none; `as stored`: the file's, if it holds one; `fitted`: one of
     its own, fitted on the table's `calibration`."""
-    median_scaled: bool = False
-    """Scale each image's depth to its labels' median: for depth that was trained without labels."""
     against: str | None = None
     """Another row: the table tells how this one differs, image by image, with intervals."""
 

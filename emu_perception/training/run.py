@@ -15,6 +15,7 @@ import yaml
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from emu_perception.allocator import keep_freed_memory
 from emu_perception.atomic import write_text
 from emu_perception.inference.methods import deep_ensemble
 from emu_perception.inference.model_file import load_model, save_model
@@ -40,7 +41,6 @@ from emu_perception.training.callbacks import (
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.console import ProgressBar, quiet_lightning
 from emu_perception.training.data_module import ANNOTATION_FILE, DataModule
-from emu_perception.training.memory import keep_freed_memory
 from emu_perception.training.modules import CLASS_IOU, SupervisedModule
 from emu_perception.training.settings import ConfigError, expand
 from emu_perception.training.start import start_from

@@ -19,6 +19,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from emu_perception import __version__
+from emu_perception.allocator import give_back_memory
 from emu_perception.inference.deployment import FEATURES
 from emu_perception.inference.engines.activation import NetworkWithFeatures
 from emu_perception.inference.engines.base import fold
@@ -26,7 +27,6 @@ from emu_perception.inference.engines.cache import EngineCache
 from emu_perception.inference.engines.openvino_core import (
     compile_settings,
     core,
-    give_back_memory,
 )
 from emu_perception.inference.model_file import LoadedModel
 from emu_perception.networks.decoder import separate_decoders

@@ -14,13 +14,13 @@ import numpy as np
 import openvino
 from openvino import opset13
 
+from emu_perception.allocator import give_back_memory
 from emu_perception.inference.deployment import CAMERA, PIXELS, network_outputs
 from emu_perception.inference.engines.base import Frame
 from emu_perception.inference.engines.forms import CompiledForms
 from emu_perception.inference.engines.openvino_core import (
     compile_settings,
     core,
-    give_back_memory,
 )
 from emu_perception.inference.model_file import DeployedModel, LoadedModel
 from emu_perception.inference.model_names import ModelFileError

@@ -1,9 +1,7 @@
-"""OpenVINO's core, settings and memory, which all OpenVINO engines share."""
+"""OpenVINO's core and settings, which all OpenVINO engines share."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import functools
 from typing import Any
 
@@ -30,10 +28,3 @@ def compile_settings(precision: str) -> dict[str, Any]:
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         "INFERENCE_NUM_THREADS": thread_count(),
     }
-
-
-def give_back_memory() -> None:
-    """Return what compiling took, up to 1.6 GB at 1920 x 1080, to the system: the GNU C library
-    would keep it."""
-    with contextlib.suppress(AttributeError, OSError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)

@@ -9,7 +9,7 @@ import pytest
 STEPS = """
 import resource, sys
 import torch
-from emu_perception.training.memory import keep_freed_memory
+from emu_perception.allocator import keep_freed_memory
 
 torch.set_num_threads(1)
 if "keep" in sys.argv:
