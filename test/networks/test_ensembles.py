@@ -120,7 +120,7 @@ def test_members_may_be_networks_of_any_kind(image: torch.Tensor) -> None:
     with torch.inference_mode():
         raw, folded = network(image), network.fold()(image)
     assert raw["normals"].shape == (2, 2, 3, 64, 96) and raw["edges"].shape == (2, 2, 2, 64, 96)
-    assert raw["depth"] is None and not network.depth_variance
+    assert "depth" not in raw and not network.depth_variance
     assert all(torch.equal(raw[task], folded[task]) for task in raw)
 
 

@@ -114,7 +114,7 @@ def test_a_registered_task_is_trained_evaluated_exported_and_published(
     deployed = tmp_path / "shade.onnx"
     assert export(model, deployed).keys() == {"shade"}
 
-    node = start_node(model=str(deployed))
+    node = start_node(model=str(deployed), engine="openvino")
     wait_for(lambda: node.state == "active", "the node to become active")
     robot.listen("shade")
     image = robot.send_image()
