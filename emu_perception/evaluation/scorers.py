@@ -19,7 +19,7 @@ class Scorer(NamedTuple):
     values: Callable[[Sums], dict[str, Any]]
     """All figures of the set."""
     headline: Callable[[Sums], dict[str, float | None]]
-    """Those that get confidence intervals."""
+    """The figures that also get confidence intervals."""
     headline_sums: tuple[str, ...]
     """Names of the sums that these are made of, which are kept for every unit of the bootstrap."""
 

@@ -24,7 +24,7 @@ class Row(Strict):
 
     name: str = Field(min_length=1)
     models: list[str] = Field(default_factory=list)
-    """Of a table model files, of a study earlier rows; several are the members of an ensemble."""
+    """Model files in a table, earlier rows in a study; several are the members of an ensemble."""
     elevation_table: DatasetConfig | None = None
     """Not a network: the median depth by elevation angle, fitted on this data."""
     dropout: float | None = Field(None, gt=0, lt=1)
