@@ -287,10 +287,9 @@ class SupervisedModule(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         gather: Any = self.all_gather
         sums = {k: gather(v).reshape(-1, *v.shape).sum(0) for k, v in self._sums.items()}
-        for task, metric in self._metrics.items():
-            figure = metric.figure(sums[task])
-            if figure is not None:
-                self.log(f"validation/{metric.name}", figure.float(), prog_bar=True)
+        found = {m.name: m.figure(sums[task]) for task, m in self._metrics.items()}
+        known = {f"validation/{k}": v.float() for k, v in found.items() if v is not None}
+        self.log_dict(known, prog_bar=True)
         if "semantic" in sums and self.spec.label_set is not None:
             for name, iou, occurs in zip(self.spec.label_set.names, *class_iou(sums["semantic"])):
                 if occurs:
