@@ -26,6 +26,7 @@ from emu_perception.ros.diagnostics import NodeState, diagnose
 from emu_perception.ros.executor import TransitionGroup
 from emu_perception.ros.heights import Heights
 from emu_perception.ros.image_input import Frame
+from emu_perception.ros.model_loading import load_predictor
 from emu_perception.ros.parameters import (
     ParameterError,
     check_change,
@@ -122,7 +123,7 @@ class EmuNode(LifecycleNodeMixin, Node):
         """Load the model, announce the topics."""
 
         def configure() -> None:
-            self._predictor = self._load_model()
+            self._predictor = load_predictor(self._settings, self.get_logger())
             self._heights = Heights(self, self._settings.height_frame)
             for name in self._settings.camera_names:
                 self._streams.append(self._make_stream(name))
@@ -215,42 +216,6 @@ class EmuNode(LifecycleNodeMixin, Node):
     def _autostart(self) -> None:
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
-
-    def _load_model(self) -> Predictor:
-        # Only now: importing torch takes seconds, in which the node already answers.
-        from emu_perception.inference.engines.cache import recall_image_size
-        from emu_perception.inference.model_names import ModelFileError
-        from emu_perception.inference.predictor import Predictor
-
-        settings = self._settings
-        try:
-            predictor = Predictor.from_pretrained(
-                settings.model, settings.device, settings.precision, settings.engine
-            )
-        except ModelFileError as error:
-            raise InputError(BadInput.MODEL_FILE, str(error)) from error
-        except ValueError as error:
-            raise InputError(BadInput.PARAMETER, str(error)) from error
-        # The first inference of a size takes longer: here it delays nobody. A camera's images are
-        # of the size that they were of the last time.
-        height, width = recall_image_size(predictor.path) or predictor.spec.input_size
-        try:
-            predictor.warm_up(height, width, settings.published_size(height, width))
-        except ModelFileError as error:
-            predictor.close()
-            raise InputError(BadInput.MODEL_FILE, str(error)) from error
-        self.get_logger().info(
-            f"model {predictor.path} on {predictor.device} with {predictor.engine}, "
-            f"{predictor.precision}"
-        )
-        spec = predictor.spec
-        self.get_logger().info(
-            one_line(
-                f"license of the model: {spec.license or 'not stated'}; trained on: "
-                f"{spec.data or 'not stated'}"
-            )
-        )
-        return predictor
 
     def _make_stream(self, name: str) -> CameraStream:
         assert self._predictor is not None and self._heights is not None
