@@ -105,7 +105,7 @@ def camera_case(rng: Rng, index: int, predictor: Predictor) -> Case:
 def node_camera_case(
     rng: Rng,
     predictor: Predictor,
-    send: Callable[[SimpleNamespace, SimpleNamespace], tuple[np.ndarray, str | None]],
+    send: Callable[[SimpleNamespace, SimpleNamespace, str], tuple[np.ndarray, str | None]],
     valid: bool = False,
 ) -> Case:
     """A CameraInfo and an image to a running node: the depth is the predictor's with the camera
@@ -145,4 +145,4 @@ def node_camera_case(
         same = np.allclose(depth, expected, rtol=1e-4, equal_nan=True)
         return None if same else "another depth than the predictor's"
 
-    return Case(lambda: send(info, message), check, sound=True)
+    return Case(lambda: send(info, message, FRAME), check, sound=True)

@@ -20,7 +20,6 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from emu_perception.messages.errors import BadInput
 from emu_perception.messages.images import map_values
 from emu_perception.processes import claim_domain
-from emu_perception.reliability.camera_info import FRAME
 from emu_perception.resources import find_resource
 from emu_perception.ros.executor import NodeExecutor
 from emu_perception.ros.node import EmuNode
@@ -138,10 +137,15 @@ class NodeUnderTest:
         return self._answer(message)
 
     def send_with_camera(
-        self, camera: SimpleNamespace, fields: SimpleNamespace
+        self, camera: SimpleNamespace, fields: SimpleNamespace, frame: str
     ) -> tuple[np.ndarray, str | None]:
         """The depth that the node publishes for an Image after a CameraInfo of the same stamp, and
         what it reports about that CameraInfo; None: nothing.
+
+        Args:
+            camera: fields of the CameraInfo.
+            fields: of the Image.
+            frame: frame_id of the Image.
 
         Raises:
             CountedError, RuntimeError: as `send`.
@@ -163,7 +167,7 @@ class NodeUnderTest:
             raise RuntimeError(f"camera_info {self._number} did not reach the node")
         image = Image(**{name: getattr(fields, name) for name in _IMAGE_FIELDS})
         image.data.frombytes(fields.data)
-        image.header.frame_id = FRAME
+        image.header.frame_id = frame
         before = self._look()
         depth = self._answer(image)
         # The points come last.
