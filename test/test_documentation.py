@@ -16,6 +16,7 @@ import typer
 import yaml
 
 from emu_perception.cli import app
+from emu_perception.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -68,7 +69,12 @@ def test_python_blocks_run(code: str, tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "my_data" / "classes.yaml").write_text(
         "name: mine\nclasses: [{name: floor, color: [1, 2, 3]}]\n"
     )
-    exec(compile(code, "page", "exec"), {"__name__": "page"})
+    known = dict(TASKS)
+    try:
+        exec(compile(code, "page", "exec"), {"__name__": "page"})
+    finally:
+        TASKS.clear()
+        TASKS.update(known)
 
 
 @case("yaml")
