@@ -88,7 +88,7 @@ def test_maps_are_those_of_the_reference(engine: str, image: np.ndarray) -> None
         raw = loaded.network((x - mean) / std)
     full = [
         torch.nn.functional.interpolate(r.flatten(0, 1), (64, 96), mode="bilinear")[:, None]
-        for r in raw[:2]
+        for r in (raw["semantic"], raw["depth"])
     ]
     semantic = semantic_maps(full[0], calibration.temperature)
     depth = depth_maps(*activate_depth(full[1], dim=2), calibration.depth_variance_scale)

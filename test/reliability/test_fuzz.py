@@ -37,7 +37,7 @@ def test_a_case_can_be_repeated_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(module, "_make", make)
     assert fuzz(messages=30, files=8, only="image:3").total == 1
-    assert fuzz(messages=30, files=8, only="cache").total == 2
+    assert fuzz(messages=30, files=10, only="cache").total == 2
     assert seen == [("image", 3), ("cache", 0), ("cache", 1)]
     with pytest.raises(ValueError, match="no target 'pictures', expected one of image"):
         fuzz(1, 1, only="pictures")
