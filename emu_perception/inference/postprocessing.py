@@ -21,7 +21,7 @@ from emu_perception.inference.threads import for_each
 from emu_perception.prediction import DEPTH_MAPS, UNLABELLED
 from emu_perception.tasks import TASKS, other_tasks
 
-BAND_BYTES = 1 << 19
+BAND_BYTES = 1 << 20
 """Size of the largest array of a band: it stays in a core's cache."""
 MIN_VARIANCE = 1e-6
 """Square metres, as `uncertainty.MIN_VARIANCE`."""
