@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import importlib.util
 import json
 import os
 import queue
@@ -31,8 +32,17 @@ class ProcessError(RuntimeError):
     """Child processes failed; the message names the step and shows the end of the log."""
 
 
+def require_ros() -> None:
+    """Raise a `ProcessError` if rclpy cannot be found."""
+    if importlib.util.find_spec("rclpy") is None:
+        raise ProcessError(
+            "ROS 2 is missing: source a ROS 2 installation, or install the package with its "
+            "extra `ros`"
+        )
+
+
 def ros_environment() -> dict[str, str]:
-    """Variables that keep DDS on this machine, in a domain that nobody here uses."""
+    """Variables that keep DDS on this machine, in a domain that no other process here uses."""
     environment = dict(os.environ)
     for name in ("ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS", "ROS_NAMESPACE"):
         environment.pop(name, None)

@@ -5,7 +5,6 @@ The camera, the node and the subscriber are processes of their own that talk ove
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import time
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from emu_perception.messages.topics import IMAGE_OUTPUTS
 from emu_perception.processes import (
     Children,
     ProcessError,
+    require_ros,
     ros_arguments,
     ros_environment,
     terminated_as_exit,
@@ -84,11 +84,7 @@ def benchmark_node(
         ProcessError: no ROS, a process that ended early, or a node that answered nothing.
         ModelFileError: a model file that cannot be loaded.
     """
-    if importlib.util.find_spec("rclpy") is None:
-        raise ProcessError(
-            "ROS 2 is missing: source a ROS 2 installation, or install the package with its "
-            "extra `ros`"
-        )
+    require_ros()
     load_before = os.getloadavg()[0]
     predictor = Predictor.from_pretrained(model)
     outputs = tuple(t for t in OUTPUTS if IMAGE_OUTPUTS[t].needs <= predictor.available_maps)

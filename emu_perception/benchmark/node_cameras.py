@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from emu_perception.messages.topics import IMAGE_OUTPUTS
 from emu_perception.processes import (
     Children,
     ProcessError,
+    require_ros,
     ros_arguments,
     ros_environment,
     terminated_as_exit,
@@ -105,8 +105,7 @@ def benchmark_cameras(
         ProcessError: no ROS, a process that ended early, or a camera without an answer.
         ModelFileError: a model file that cannot be loaded.
     """
-    if importlib.util.find_spec("rclpy") is None:
-        raise ProcessError("ROS 2 is missing: install the package with its extra `ros`")
+    require_ros()
     load_before = os.getloadavg()[0]
     names = tuple(f"camera_{number + 1}" for number in range(count))
     predictor = Predictor.from_pretrained(model)

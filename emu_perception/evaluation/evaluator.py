@@ -44,7 +44,7 @@ class Evaluator:
         tasks: Collection[str] = (),
         void_as_inaccurate: bool = False,
         boundary_width: float = 0.005,
-        rivals: bool = True,
+        baselines: bool = True,
         depth_classes: Collection[str] | None = None,
     ) -> None:
         """
@@ -56,7 +56,7 @@ class Evaluator:
             void_as_inaccurate: count pixels without ground truth as inaccurate in
                 p(accurate|certain), p(uncertain|inaccurate) and PAvPU.
             boundary_width: what `ece_boundary` calls near, as a fraction of the image diagonal.
-            rivals: also compute the baselines `ause_boundary` and `ause_predicted_depth`, a fifth
+            baselines: also compute `ause_boundary` and `ause_predicted_depth`, a fifth
                 of the time.
             depth_classes: names of classes; depth at the pixels predicted as one of them is also
                 scored by itself. By default the vehicles that the label set has.
@@ -70,7 +70,7 @@ class Evaluator:
         self._scorers = {name: find_scorer(name) for name in other_tasks() if name in tasks}
         self.void_as_inaccurate = void_as_inaccurate
         self.boundary_width = boundary_width
-        self.rivals = rivals
+        self.baselines = baselines
         self.depth_classes = chosen_classes(depth_classes, label_set)
         self.frames = 0
         self._units = Units()
@@ -200,7 +200,7 @@ class Evaluator:
             "settings": self._settings(),
         }
         sums = {name: task.total.keys() for name, task in self._tasks.items()}
-        values["missing"] = explain_missing(values, sums, self.rivals)
+        values["missing"] = explain_missing(values, sums, self.baselines)
         values["intervals"] = {
             f"{name}.{key}": list(ends)
             for name, task in self._tasks.items()
@@ -246,7 +246,7 @@ class Evaluator:
         """The frame's sums of each task that has a prediction and ground truth."""
         proximity = None
         scored = labels is not None or depth is not None
-        if self.rivals and scored and prediction.labels is not None:
+        if self.baselines and scored and prediction.labels is not None:
             proximity = boundary_proximity(prediction.labels)
         sums: dict[str, Sums] = {}
         if self.label_set is not None and labels is not None and prediction.labels is not None:
@@ -293,7 +293,7 @@ class Evaluator:
             **{name: name in self._scorers for name in other_tasks()},
             "void_as_inaccurate": self.void_as_inaccurate,
             "boundary_width": self.boundary_width,
-            "rivals": self.rivals,
+            "baselines": self.baselines,
             "depth_classes": list(self.depth_classes),
         }
 

@@ -99,14 +99,14 @@ class Evaluation:
 
 
 def explain_missing(
-    values: dict[str, Any], sums: Mapping[str, Collection[str]], rivals: bool
+    values: dict[str, Any], sums: Mapping[str, Collection[str]], baselines: bool
 ) -> dict[str, str]:
     """Fill in the keys that the inputs did not allow with None, with the reason.
 
     Args:
         values: what the tasks could compute; changed in place.
         sums: by task, the names of the sums there are.
-        rivals: whether the baselines were requested.
+        baselines: whether the baselines were requested.
 
     Returns:
         The reason by dotted key.
@@ -122,7 +122,7 @@ def explain_missing(
         for name, (field, keys) in needs.items():
             absent = name not in sums[task]
             reason = f"the predictions had no {field}" if absent else "no pixel to judge it by"
-            if absent and not rivals and keys in ("ause_boundary", "ause_predicted_depth"):
+            if absent and not baselines and keys in ("ause_boundary", "ause_predicted_depth"):
                 reason = "baselines were switched off"
             for key in keys.split():
                 if values[task].setdefault(key) is None:

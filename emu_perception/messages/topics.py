@@ -75,7 +75,10 @@ class Maps:
     def render(self, topic: str) -> np.ndarray:
         """The pixels of an image topic; its compressed sibling shares them."""
         if topic not in self._rendered:
-            self._rendered[topic] = image_outputs()[topic].render(self)
+            output = image_output(topic)
+            if output is None:
+                raise KeyError(topic)
+            self._rendered[topic] = output.render(self)
         return self._rendered[topic]
 
     @cached_property
@@ -239,6 +242,11 @@ def image_outputs() -> dict[str, Output]:
         )
 
     return IMAGE_OUTPUTS | {task.topic: output(task) for task in other_tasks().values()}
+
+
+def image_output(topic: str) -> Output | None:
+    """The output of an image topic; None for another topic."""
+    return IMAGE_OUTPUTS.get(topic) or image_outputs().get(topic)
 
 
 POINT_MAPS = frozenset({"depth", "depth_variance", "labels", "semantic_entropy"})

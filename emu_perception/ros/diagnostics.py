@@ -80,7 +80,7 @@ def _activity(state: NodeState, counts: Snapshot) -> str:
         return state.lifecycle
     if state.cameras:
         return f"{len(state.cameras)} cameras: {', '.join(state.cameras)}"
-    return "running" if counts.listening_since is not None else "idle: nobody subscribes"
+    return "running" if counts.listening_since is not None else "idle: no subscribers"
 
 
 def _findings(state: NodeState, counts: Snapshot, settings: Settings) -> list[tuple[bytes, str]]:

@@ -31,8 +31,8 @@ def load_predictor(settings: Settings, logger: Any) -> Predictor:
         raise InputError(BadInput.MODEL_FILE, str(error)) from error
     except ValueError as error:
         raise InputError(BadInput.PARAMETER, str(error)) from error
-    # The first inference of a size takes longer: here it delays nobody. A camera's images are
-    # of the size that they were of the last time.
+    # The first inference of a size takes longer: here it delays no image. A camera's
+    # images probably have the size of the last run.
     height, width = recall_image_size(predictor.path) or predictor.spec.input_size
     try:
         predictor.warm_up(height, width, settings.published_size(height, width))

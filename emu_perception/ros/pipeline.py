@@ -25,7 +25,7 @@ from emu_perception.messages.point_cloud import limit_height
 from emu_perception.messages.topics import (
     CAMERA_INFO_TOPIC,
     Maps,
-    image_outputs,
+    image_output,
     needed_maps,
     point_cloud,
 )
@@ -279,7 +279,7 @@ class Pipeline:
     def _render(self, topic: str, maps: Maps, prepared: Prepared) -> Any | None:
         """The message for a topic; None where it needs a camera that is not known."""
         header = prepared.frame.message.header
-        output = image_outputs().get(topic)
+        output = image_output(topic)
         if output is not None:
             return image_message(header, output.encoding, maps.render(topic))
         if topic in COMPRESSED_OUTPUTS:
@@ -315,7 +315,7 @@ def _message_size(topic: str) -> int:
         return 0
     if topic in COMPRESSED_OUTPUTS:  # compressing takes time: after all raw images
         return max(BYTES_PER_PIXEL.values()) + 1
-    output = image_outputs().get(topic)
+    output = image_output(topic)
     return POINT_BYTES if output is None else BYTES_PER_PIXEL[output.encoding]
 
 

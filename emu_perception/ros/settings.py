@@ -104,8 +104,7 @@ class Settings:
     )
     monitor_rate: float = _parameter(
         0.0,
-        "Hz at which uncertainties are watched for the alarms even if nobody subscribes to them; "
-        "0: never.",
+        "Hz at which uncertainties are watched for the alarms even without subscribers; 0: never.",
         limits=(0.0, 1000.0),
     )
     min_confidence: float = _parameter(

@@ -98,8 +98,8 @@ def test_what_is_missing_is_none_and_explained(label_set, make_frame):
     assert 0 < result["mean_uncertainty.semantic"] < 1
 
 
-def test_rivals_can_be_switched_off(label_set, frames):
-    result = fed(label_set, frames, rivals=False).result(0)
+def test_baselines_can_be_switched_off(label_set, frames):
+    result = fed(label_set, frames, baselines=False).result(0)
     assert result["semantic.ause_boundary"] is result["depth.ause_boundary"] is None
     assert result["semantic.ause"] is not None
     assert result.values["missing"]["semantic.ause_boundary"] == "baselines were switched off"

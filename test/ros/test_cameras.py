@@ -139,7 +139,7 @@ def test_a_camera_of_which_nothing_arrives_names_the_profile(
     robot.camera()
     start_node(alarm_staleness=0.3)
     robot.listen("semantic/labels")
-    robot.wait_for_status(
+    assert robot.wait_for_status(
         lambda _, message, __: (
             message.startswith("no image on /image") and "FASTDDS_DEFAULT_PROFILES_FILE" in message
         ),

@@ -114,8 +114,8 @@ def test_a_killed_node_starts_again(model_path: Path, tmp_path: Path) -> None:
                 frames += [each for each in listener.new_events() if each["event"] == "frame"]
                 return len(frames) > 2
 
-            wait_for(is_answering, f"answers of node {number}", 140)
+            assert wait_for(is_answering, f"answers of node {number}", 140)
             node.process.send_signal(signal.SIGKILL)
-            node.process.wait()
+            assert node.process.wait() == -signal.SIGKILL
             time.sleep(1)
             list(listener.new_events())

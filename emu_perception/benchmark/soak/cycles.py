@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -13,7 +12,7 @@ from emu_perception.benchmark.measure import describe_machine, resident_bytes
 from emu_perception.benchmark.soak.samples import Check
 from emu_perception.processes import (
     Children,
-    ProcessError,
+    require_ros,
     require_running,
     ros_arguments,
     ros_environment,
@@ -70,8 +69,7 @@ def run_cycles(
     Raises:
         ProcessError: no ROS, a transition failed, or an image was not answered.
     """
-    if importlib.util.find_spec("rclpy") is None:
-        raise ProcessError("ROS 2 is missing: install the package with its extra `ros`")
+    require_ros()
     result = CycleResult(model.name, machine=describe_machine("cpu"))
     with terminated_as_exit(), Children(ros_environment(), logs) as children:
         parameters = {"model": str(model.resolve()), "autostart": False}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from emu_perception.benchmark.soak.samples import Check, Sample, judge, take_sam
 from emu_perception.processes import (
     Child,
     Children,
-    ProcessError,
+    require_ros,
     require_running,
     ros_arguments,
     ros_environment,
@@ -85,8 +84,7 @@ class Soak:
         Raises:
             ProcessError: no ROS, or the node or the robot ended early; the message has its log.
         """
-        if importlib.util.find_spec("rclpy") is None:
-            raise ProcessError("ROS 2 is missing: install the package with its extra `ros`")
+        require_ros()
         with terminated_as_exit(), Children(ros_environment(), self._logs) as children:
             self._progress("Starting the node")
             parameters = {"model": str(self._model.resolve()), "autostart": True}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from emu_perception.processes import (
     Child,
     Children,
     ProcessError,
+    require_ros,
     require_running,
     ros_arguments,
     ros_environment,
@@ -89,11 +89,7 @@ def run_demo(
         BagError: a bag that cannot be played.
         ModelFileError: a model file that cannot be loaded.
     """
-    if importlib.util.find_spec("rclpy") is None:
-        raise ProcessError(
-            "ROS 2 is missing: source a ROS 2 installation, or install the package with its "
-            "extra `ros`"
-        )
+    require_ros()
     topics = recorded_topics(open_model(model))
     with BagReader(bag) as reader:
         source = reader.image_topic(image_topic)
