@@ -59,7 +59,7 @@ constraints: $(INSTALLED)  ## Write the newest versions that go together to cons
 # uv installs the same packages as pip, in a fraction of the time; pip does it where uv is missing.
 $(INSTALLED): NEEDED := $(EXTRAS)
 $(SMALL): NEEDED := $(DEMO_EXTRAS)
-$(INSTALLED) $(SMALL): setup.py package.xml pyproject.toml constraints.txt
+$(INSTALLED) $(SMALL): setup.py package.xml pyproject.toml constraints.txt emu_perception/inference/kernels.c
 	@$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info[:2] <= (3, 13) or sys.exit( \
 	  "emu_perception needs Python 3.10 to 3.13, and $(PYTHON) is " + sys.version.split()[0] + \
 	  ". Name another one: make PYTHON=python3.11 ...")'

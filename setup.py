@@ -7,7 +7,7 @@ for ROS, the Python versions in the form that colcon reads, and the data files o
 from pathlib import Path
 from xml.etree import ElementTree
 
-from setuptools import setup
+from setuptools import Extension, setup
 
 PACKAGE = "emu_perception"
 ROOT = Path(__file__).resolve().parent  # colcon --symlink-install runs a link to this file
@@ -36,5 +36,14 @@ setup(
         (str(SHARE), ["package.xml", "pyproject.toml", "README.md"]),
         *share_files("config", "launch", "models"),
     ],
-    zip_safe=True,
+    # Without a C compiler the package installs without it: NumPy computes the same, more slowly.
+    ext_modules=[
+        Extension(
+            f"{PACKAGE}.inference._kernels",
+            [f"{PACKAGE}/inference/kernels.c"],
+            extra_compile_args=["-O3", "-fno-trapping-math", "-Wno-psabi"],
+            optional=True,
+        )
+    ],
+    zip_safe=False,
 )

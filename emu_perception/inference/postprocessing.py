@@ -1,4 +1,4 @@
-"""Raw outputs of a network to the maps of `Prediction`, with NumPy and OpenCV.
+"""Raw outputs of a network to the maps of `Prediction`, with `kernels`, or NumPy and OpenCV.
 
 A band of rows at a time, so that no tensor with all classes at full size exists: writing one to
 memory and reading it back takes longer than computing it. The equations are those of
@@ -9,14 +9,16 @@ memory and reading it back takes longer than computing it. The equations are tho
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from emu_perception.inference import kernels
 from emu_perception.inference.deployment import FEATURES
-from emu_perception.inference.resampling import Upsampled
+from emu_perception.inference.resampling import Upsampled, row_ranges
 from emu_perception.inference.threads import for_each
 from emu_perception.prediction import DEPTH_MAPS, UNLABELLED
 from emu_perception.tasks import TASKS, other_tasks
@@ -25,6 +27,8 @@ BAND_BYTES = 1 << 20
 """Size of the largest array of a band: it stays in a core's cache."""
 MIN_VARIANCE = 1e-6
 """Square metres, as `uncertainty.MIN_VARIANCE`."""
+WITHOUT_KERNEL = frozenset({"probabilities", "semantic_epistemic", "depth_epistemic"})
+"""Maps that only NumPy computes."""
 SEMANTIC = frozenset(
     {"labels", "confidence", "semantic_entropy", "semantic_epistemic", "probabilities"}
 )
@@ -119,23 +123,38 @@ class _Work:
                 )
                 # Of an ensemble one member is reduced at a time.
                 largest = max(largest, given.shape[1])
-        rows = min(max(BAND_BYTES // (4 * largest * size[1]), 8), 64)
-        self.bands = [(top, min(top + rows, size[0])) for top in range(0, size[0], rows)]
+        self.bands = row_ranges(size[0], min(max(BAND_BYTES // (4 * largest * size[1]), 8), 64))
         self.maps = {name: _empty(name, size, settings.classes) for name in wanted}
+        self._compiled = kernels.AVAILABLE and not wanted & WITHOUT_KERNEL
+        self._spare: dict[str, np.ndarray] = {}
+        """Maps that are not wanted and that others are computed from."""
+        if self._compiled:
+            needed = {"labels": "semantic", "confidence": "semantic", "depth": "depth"}
+            if not settings.min_confidence > 0:
+                del needed["confidence"]
+            for name, task in needed.items():
+                if task in self._full and name not in wanted:
+                    self._spare[name] = _empty(name, size, settings.classes)
 
     def band(self, rows: tuple[int, int]) -> None:
         """Fill the rows from the first up to the last in all maps."""
         first, last = rows
         found: dict[str, np.ndarray] = {}
         for task, (full, members) in self._full.items():
-            raw = full.rows(first, last)
-            raw = raw.reshape(members, -1, *raw.shape[1:])
-            if task == "semantic":
-                found.update(self._semantic(raw))
-            elif task == "depth":
-                found.update(self._depth(raw, found.get("labels")))
+            if members == 1 and self._has_kernel(task, len(full.columns)):
+                kernel = self._semantic_kernel if task == "semantic" else self._depth_kernel
+                found.update(kernel(full.columns, rows))
             else:
-                found[TASKS[task].field] = _OF_KIND[TASKS[task].kind](raw)
+                raw = full.rows(first, last)
+                raw = raw.reshape(members, -1, *raw.shape[1:])
+                if task == "semantic":
+                    found.update(self._semantic(raw))
+                elif task == "depth":
+                    found.update(self._depth(raw))
+                else:
+                    found[TASKS[task].field] = _OF_KIND[TASKS[task].kind](raw)
+            if task == "depth" and self._settings.masks_depth:
+                self._mask_depth(found)
         if self._settings.min_confidence > 0 and "confidence" in found:
             doubtful = found["confidence"] < self._settings.min_confidence
             found["confidence"][doubtful] = 0
@@ -143,7 +162,39 @@ class _Work:
         for name in self._wanted:
             whole = self.maps[name]
             part = whole[:, first:last] if name == "probabilities" else whole[first:last]
-            part[...] = found[name]
+            if found[name].base is not whole:
+                part[...] = found[name]
+
+    def _has_kernel(self, task: str, channels: int) -> bool:
+        """Whether a kernel computes the maps of a task; none adds epistemic uncertainty."""
+        fits = channels < 3 if task == "depth" else self._settings.classes <= kernels.MAX_CLASSES
+        return self._compiled and task in ("semantic", "depth") and fits
+
+    def _semantic_kernel(self, raw: np.ndarray, rows: tuple[int, int]) -> dict[str, np.ndarray]:
+        """As `_semantic`, for logits `(C, h, W)`; rows of the whole maps."""
+        maps = {**self.maps, **self._spare}
+        names = ("labels", "confidence", "semantic_entropy")
+        labels, confidence, entropy = (maps.get(name) for name in names)
+        assert labels is not None
+        kernels.semantic_rows(raw, self._settings.classes, rows, labels, confidence, entropy)
+        return {name: maps[name][slice(*rows)] for name in names if name in maps}
+
+    def _depth_kernel(self, raw: np.ndarray, rows: tuple[int, int]) -> dict[str, np.ndarray]:
+        """As `_depth`, for raw depth `(K, h, W)`; rows of the whole maps."""
+        maps, settings = {**self.maps, **self._spare}, self._settings
+        kernels.depth_rows(
+            raw,
+            rows,
+            settings.focal_ratio,
+            settings.variance_scale * settings.focal_ratio**2,
+            settings.focal_std,
+            MIN_VARIANCE,
+            (0.0, math.inf) if settings.masks_depth else settings.depth_range,
+            maps["depth"],
+            maps.get("depth_variance"),
+        )
+        names = ("depth", "depth_variance")
+        return {name: maps[name][slice(*rows)] for name in names if name in maps}
 
     def _semantic(self, raw: np.ndarray) -> dict[str, np.ndarray]:
         """`(M, C, R, W)` logits, with split uncertainty one channel more, to maps `(R, W)`."""
@@ -196,7 +247,7 @@ class _Work:
             found["semantic_epistemic"] = np.minimum(mutual, found["semantic_entropy"])
         return found
 
-    def _depth(self, raw: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
+    def _depth(self, raw: np.ndarray) -> dict[str, np.ndarray]:
         """`(M, K, R, W)` raw depth to maps `(R, W)` in metres (EMUFormer, Eq. 10)."""
         settings, ratio = self._settings, np.float32(self._settings.focal_ratio)
         means = np.maximum(raw[:, 0], 0)
@@ -222,15 +273,18 @@ class _Work:
         if "depth_epistemic" in self._wanted and epistemic is not None:
             scale = settings.variance_scale * settings.focal_ratio**2
             found["depth_epistemic"] = epistemic * np.float32(scale)
-        if settings.masks_depth:
-            nearest, farthest = settings.depth_range
-            invalid = ~((depth > 0) & (depth >= nearest) & (depth <= farthest))
-            if self._masks_classes and labels is not None:
-                for index in settings.without_depth:
-                    invalid |= labels == index
-            for values in found.values():
-                np.copyto(values, np.float32(np.nan), where=invalid)
         return found
+
+    def _mask_depth(self, found: Mapping[str, np.ndarray]) -> None:
+        """NaN in the maps of depth outside the range, and where a class has no depth."""
+        nearest, farthest = self._settings.depth_range
+        depth, labels = found["depth"], found.get("labels")
+        invalid = ~((depth > 0) & (depth >= nearest) & (depth <= farthest))
+        if self._masks_classes and labels is not None:
+            for index in self._settings.without_depth:
+                invalid |= labels == index
+        for name in DEPTH_MAPS & found.keys():
+            np.copyto(found[name], np.float32(np.nan), where=invalid)
 
 
 def _members(raw: np.ndarray) -> np.ndarray:

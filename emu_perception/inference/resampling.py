@@ -13,6 +13,7 @@ import math
 import cv2
 import numpy as np
 
+from emu_perception.inference import kernels
 from emu_perception.inference.threads import for_each
 
 BLOCK = 16
@@ -33,11 +34,19 @@ def antialiased(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         `(1, 3, h, w)` float32 in 0–255, not rounded.
     """
     height, width = size
-    planes = np.stack(cv2.split(image)).astype(np.float32)
     found = np.empty((1, 3, height, width), np.float32)
-    if planes.shape[1:] == size:
-        found[0] = planes
+    if image.shape[:2] == size:
+        found[0] = image.transpose(2, 0, 1)
         return found
+    if kernels.AVAILABLE:
+        image = np.ascontiguousarray(image)
+        down, over = _taps(image.shape[0], height), _taps(image.shape[1], width)
+        for_each(
+            lambda rows: kernels.resample_rows(image, down, over, rows, found[0]),
+            row_ranges(height),
+        )
+        return found
+    planes = np.stack(cv2.split(image)).astype(np.float32)
     across = _filter(image.shape[1], width)
 
     def resample(block: Block) -> None:
@@ -67,31 +76,56 @@ class Upsampled:
                 (size[1], count * height),
                 interpolation=cv2.INTER_LINEAR,
             )
-        self._columns = raw.reshape(count, height, size[1])
+        self.columns = raw.reshape(count, height, size[1])
 
     def rows(self, first: int, last: int) -> np.ndarray:
         """`(N, last - first, W)` float32, an array of its own."""
-        height = self._columns.shape[1]
+        height = self.columns.shape[1]
         if height == self._size[0]:
-            return self._columns[:, first:last].copy()
+            return self.columns[:, first:last].copy()
         source, weights = _between(height, self._size[0], first, last)
-        return np.matmul(weights, self._columns[:, source])
+        return np.matmul(weights, self.columns[:, source])
+
+
+def row_ranges(height: int, rows: int = 48) -> list[tuple[int, int]]:
+    """Rows to compute at a time: the first, and the one after the last, of each part."""
+    return [(top, min(top + rows, height)) for top in range(0, height, rows)]
 
 
 @functools.lru_cache(32)
-def _filter(before: int, after: int) -> tuple[Block, ...]:
-    """The triangle filter of an axis, in blocks of output pixels."""
+def _taps(before: int, after: int) -> kernels.Filter:
+    """The triangle filter of an axis, as `kernels.resample_rows` takes it."""
+    lines = _triangle(before, after)
+    taps = max(len(weights) for _, weights in lines)
+    starts = np.array([min(low, before - taps) for low, _ in lines], np.int32)
+    table = np.zeros((after, taps), np.float32)
+    for line, start, (low, weights) in zip(table, starts, lines):
+        line[low - start : low - start + len(weights)] = weights
+    return starts, table
+
+
+def _triangle(before: int, after: int) -> list[tuple[int, np.ndarray]]:
+    """Per output pixel the first input pixel of the triangle filter, and its weights."""
     scale = before / after
     support = max(scale, 1.0)
-    matrix = np.zeros((after, before))
-    bounds = []
+    lines = []
     for index in range(after):
         centre = (index + 0.5) * scale
         low = max(math.floor(centre - support + 0.5), 0)
         high = min(math.floor(centre + support + 0.5), before)
         weights = np.maximum(1 - np.abs(np.arange(low, high) + 0.5 - centre) / support, 0)
-        matrix[index, low:high] = weights / weights.sum()
-        bounds.append((low, high))
+        lines.append((low, weights / weights.sum()))
+    return lines
+
+
+@functools.lru_cache(32)
+def _filter(before: int, after: int) -> tuple[Block, ...]:
+    """The triangle filter of an axis, in blocks of output pixels."""
+    lines = _triangle(before, after)
+    matrix = np.zeros((after, before))
+    for row, (low, weights) in zip(matrix, lines):
+        row[low : low + len(weights)] = weights
+    bounds = [(low, low + len(weights)) for low, weights in lines]
     blocks = []
     for first in range(0, after, BLOCK):
         last = min(first + BLOCK, after)

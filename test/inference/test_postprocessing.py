@@ -9,12 +9,22 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from emu_perception.inference import kernels
 from emu_perception.inference.engines.activation import activation_maps, activations, finish_maps
 from emu_perception.inference.model_spec import Calibration, ModelSpec
 from emu_perception.inference.postprocessing import MapSettings, compute_maps
 from emu_perception.inference.predictor import map_settings
 from emu_perception.inference.resampling import antialiased
 from emu_perception.labels import load_label_set
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["compiled", "numpy"])
+def compiled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run every test with the compiled loops, and without."""
+    if request.param and not kernels.AVAILABLE:
+        pytest.skip("no C compiler built the kernels")
+    monkeypatch.setattr(kernels, "AVAILABLE", request.param)
+
 
 SEMANTIC = ("labels", "confidence", "semantic_entropy", "probabilities")
 DEPTH = ("depth", "depth_variance")
