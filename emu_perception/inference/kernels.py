@@ -109,7 +109,7 @@ def depth_rows(
 
 
 Filter = tuple[np.ndarray, np.ndarray]
-"""Of an axis: the first input pixel of each output pixel, `(N,)` int32, and its weights, `(N, T)`
+"""Filter of an axis: the first input pixel of each output pixel, `(N,)` int32, and its weights, `(N, T)`
 float32."""
 
 

@@ -171,7 +171,7 @@ class _Work:
         return self._compiled and task in ("semantic", "depth") and fits
 
     def _semantic_kernel(self, raw: np.ndarray, rows: tuple[int, int]) -> dict[str, np.ndarray]:
-        """As `_semantic`, for logits `(C, h, W)`; rows of the whole maps."""
+        """Rows of the maps of `_semantic`, for logits `(C, h, W)`."""
         maps = {**self.maps, **self._spare}
         names = ("labels", "confidence", "semantic_entropy")
         labels, confidence, entropy = (maps.get(name) for name in names)
@@ -180,7 +180,7 @@ class _Work:
         return {name: maps[name][slice(*rows)] for name in names if name in maps}
 
     def _depth_kernel(self, raw: np.ndarray, rows: tuple[int, int]) -> dict[str, np.ndarray]:
-        """As `_depth`, for raw depth `(K, h, W)`; rows of the whole maps."""
+        """Rows of the maps of `_depth`, for raw depth `(K, h, W)`."""
         maps, settings = {**self.maps, **self._spare}, self._settings
         kernels.depth_rows(
             raw,
