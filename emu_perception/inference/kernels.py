@@ -15,7 +15,7 @@ import numpy as np
 VARIABLE = "EMU_KERNELS"
 """Environment variable: `0` turns the compiled loops off."""
 MAX_CLASSES = 256
-"""As in `kernels.c`."""
+"""The limit of `kernels.c`."""
 
 _POINTER, _LONG, _FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
 _PARAMETERS = {
@@ -109,7 +109,7 @@ def depth_rows(
 
 
 Filter = tuple[np.ndarray, np.ndarray]
-"""Filter of an axis: the first input pixel of each output pixel, `(N,)` int32, and its weights, `(N, T)`
+"""First input pixel of each output pixel of an axis, `(N,)` int32, and its weights, `(N, T)`
 float32."""
 
 
