@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -16,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from emu_perception.data.dataset import Dataset, Problem
 from emu_perception.data.sample import DataError
+from emu_perception.plugins import DATASETS, load_plugins
 
 Builder = Callable[..., Dataset]
 
@@ -81,31 +79,15 @@ def register_dataset(
     return register
 
 
-PLUGINS = "emu_perception.datasets"
-"""Entry point group of other packages: each entry names a module that registers data sets."""
-
-
-@cache
-def _load_plugins() -> None:
-    for plugin in entry_points(group=PLUGINS):
-        try:
-            plugin.load()
-        except Exception as error:
-            warnings.warn(
-                f"data set plug-in '{plugin.name}' ({plugin.value}) cannot be loaded: {error}",
-                stacklevel=2,
-            )
-
-
 def dataset_names() -> tuple[str, ...]:
     """The registered names, sorted."""
-    _load_plugins()
+    load_plugins(DATASETS)
     return tuple(sorted(_ENTRIES))
 
 
 def dataset_entry(name: str) -> DatasetEntry:
     """The entry of a name; ValueError suggesting the nearest known one."""
-    _load_plugins()
+    load_plugins(DATASETS)
     if name not in _ENTRIES:
         raise ValueError(
             f"unknown data set '{name}'{_nearest(name, _ENTRIES)}; "

@@ -58,6 +58,9 @@ def main(args: list[str] | None = None) -> int:
     import rclpy
     from rclpy.executors import ExternalShutdownException
 
+    from emu_perception.plugins import TASKS, load_plugins
+
+    load_plugins(TASKS)
     from emu_perception.ros.executor import NodeExecutor, keep_freed_memory
     from emu_perception.ros.node import EmuNode
     from emu_perception.ros.parameters import ParameterError

@@ -24,6 +24,7 @@ from emu_perception.data import (
 from emu_perception.data.contents import count_contents
 from emu_perception.data.sample import DataError
 from emu_perception.labels import LabelSet, load_label_set
+from emu_perception.plugins import load_plugins
 
 
 def write(path: Path, array: np.ndarray) -> None:
@@ -201,8 +202,8 @@ def test_readers_of_other_packages_are_found(
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(catalogue, "_ENTRIES", dict(catalogue._ENTRIES))
-    catalogue._load_plugins.cache_clear()
+    load_plugins.cache_clear()
     with pytest.warns(UserWarning, match="plug-in 'broken' .no_such_module. cannot be loaded"):
         assert "mine" in dataset_names()
     assert len(build_dataset("mine", folder, "all")) == 4
-    catalogue._load_plugins.cache_clear()
+    load_plugins.cache_clear()
