@@ -92,7 +92,7 @@ def test_evaluate_bag(model_file: Path, tmp_path: Path) -> None:
 
 def test_deploy_onnx(image: Path) -> None:
     pytest.importorskip("onnxruntime")
-    file = resolve_model_path("street_emuformer_lite0.onnx")
+    file = resolve_model_path("street")
     printed = run("deploy_onnx.py", file, image, 45).splitlines()
     assert "torch imported: False" in printed
     (agreement,) = (line for line in printed if line.startswith("labels that agree"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -99,14 +98,6 @@ class Observer:
         }
 
 
-def title(data: DatasetConfig) -> str:
-    """A data set in words, without the path of this machine."""
-    parts = [data.name, data.split]
-    if data.name == "folder" and data.root is not None:
-        parts = ["/".join(Path(data.root).parts[-2:]).lstrip("$")]
-    return " ".join([*parts, *(f"{k}={v}" for k, v in data.options.items() if k == "pattern")])
-
-
 def fit(
     model: LoadedModel, config: DomainConfig, progress: Progress | None = None
 ) -> tuple[LoadedModel, DomainStatistics]:
@@ -159,8 +150,8 @@ def compare(
                 "mahalanobis": mahalanobis(features),
                 **others,
             }
-            groups[group][title(data)] = scores
-            images[title(data)] = {
+            groups[group][data.title] = scores
+            images[data.title] = {
                 "group": group,
                 "count": len(features),
                 "median_distance": float(np.median(scores["distance"])),
@@ -257,4 +248,4 @@ def _features(observe: Observer, data: DatasetConfig, progress: Progress | None)
 
 def _words(configs: list[DatasetConfig], features: list[np.ndarray]) -> str:
     parts = zip(configs, features, strict=True)
-    return ", ".join(f"{title(data)} ({len(part)} images)" for data, part in parts)
+    return ", ".join(f"{data.title} ({len(part)} images)" for data, part in parts)

@@ -8,7 +8,7 @@ from emu_perception.inference import deployment
 from emu_perception.resources import find_resource
 from emu_perception.text import one_line
 
-DEFAULT_MODEL = "street_emuformer_lite0"
+DEFAULT_MODEL = "street_lite2"
 SHORT_NAMES = {"": DEFAULT_MODEL, "street": DEFAULT_MODEL}
 """Files of the names that stay when a better model replaces the file; "" is the default."""
 SUFFIXES = (deployment.SUFFIX, ".safetensors")

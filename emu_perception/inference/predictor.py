@@ -165,10 +165,7 @@ class Predictor:
         stream.
         """
         frame, settings = self._frame(image, intrinsics, output_size)
-        wanted = self._check_maps(maps)
-        if DOMAIN in wanted:
-            wanted = wanted - {DOMAIN} | {FEATURES}
-        return self._engine.run(frame, wanted, settings)
+        return self._engine.run(frame, self._engine_maps(maps), settings)
 
     def prediction(self, maps: Mapping[str, Any]) -> Prediction:
         """Convert the result of `predict_on_device` to a `Prediction`; waits for no stream."""
@@ -239,7 +236,7 @@ class Predictor:
         unlimited = replace(
             settings, masks_depth=False, min_confidence=0.0, depth_range=(0.0, math.inf)
         )
-        found = self._engine.run(frame, self._check_maps(None), unlimited)
+        found = self._engine.run(frame, self._engine_maps(None), unlimited)
         for name, values in found.items():
             if not np.isfinite(_on_host(values)).all():
                 raise ModelFileError(
@@ -250,6 +247,11 @@ class Predictor:
     def close(self) -> None:
         """Release the network and the device's memory; the predictor is of no use afterwards."""
         self._engine.close()
+
+    def _engine_maps(self, maps: Collection[str] | None) -> frozenset[str]:
+        """Checked names, with the features in the place of the domain distance."""
+        wanted = self._check_maps(maps)
+        return wanted - {DOMAIN} | {FEATURES} if DOMAIN in wanted else wanted
 
     def _check_maps(self, maps: Collection[str] | None) -> frozenset[str]:
         if maps is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -75,8 +76,11 @@ class DatasetConfig(Strict):
 
     @property
     def title(self) -> str:
-        """Data set and split in words."""
-        return f"{self.name} {self.split}"
+        """Data set and split in words, without the path of this machine."""
+        parts = [self.name, self.split]
+        if self.name == "folder" and self.root is not None:
+            parts = ["/".join(Path(self.root).parts[-2:]).lstrip("$")]
+        return " ".join([*parts, *(f"{k}={v}" for k, v in self.options.items() if k == "pattern")])
 
 
 class AugmentationConfig(Strict):

@@ -121,6 +121,18 @@ def test_deployment_files_give_it(model: LoadedModel, deployed: Path, engine: st
     assert found.domain_distance == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.parametrize("engine", ["pytorch", "openvino", "onnxruntime"])
+def test_a_model_that_knows_its_domain_warms_up(
+    model: LoadedModel, deployed: Path, engine: str
+) -> None:
+    """The node could configure no such model."""
+    if engine == "pytorch":
+        Predictor(model, "cpu", "fp32", engine).warm_up(48, 64)
+    else:
+        pytest.importorskip(engine)
+        Predictor.from_pretrained(deployed, engine=engine).warm_up(48, 64)
+
+
 def test_an_ensemble_gives_its_first_members_features(model: LoadedModel) -> None:
     ensemble = deep_ensemble([model, model])
     random = torch.Generator().manual_seed(1)

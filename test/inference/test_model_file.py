@@ -195,7 +195,7 @@ def test_shipped_models_are_found_by_name() -> None:
     with pytest.raises(ModelFileError) as caught:
         resolve_model_path("steet")
     message = str(caught.value)
-    assert "'steet'" in message and f"street, {shipped.stem}" in message and "\n" not in message
+    assert "'steet'" in message and f", {shipped.stem}" in message and "\n" not in message
 
 
 def test_a_predictor_comes_from_a_name_or_a_path() -> None:

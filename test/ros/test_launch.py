@@ -19,7 +19,8 @@ import pytest
 import yaml
 from rclpy.node import Node
 
-from emu_perception.labels import load_label_set
+from emu_perception.inference.model_file import read_spec
+from emu_perception.inference.model_names import resolve_model_path
 from emu_perception.messages.topics import IMAGE_OUTPUTS, POINTS_TOPIC
 from emu_perception.resources import find_resource
 from emu_perception.ros.bag_player import parse as player_options
@@ -273,9 +274,9 @@ def test_a_replay_is_node_evaluator_and_a_player_that_ends_it(
     for status, reason in ((3, "not every image"), (1, "could not be played")):
         with pytest.raises(RuntimeError, match=f"{reason}.*status {status}"):
             player["on_exit"](ProcessExited(status), context)
-    named = launch(replay, bag="/drive", image_topic="/camera", model="street_lite0").nodes
+    named = launch(replay, bag="/drive", image_topic="/camera", model="street_scenes_lite0").nodes
     for name in ("emu_node", "emu_evaluator"):
-        assert named[name]["parameters"][-1]["model"] == "street_lite0"
+        assert named[name]["parameters"][-1]["model"] == "street_scenes_lite0"
 
 
 # Files in config/
@@ -346,10 +347,12 @@ def test_nav2_knows_every_class_and_topic() -> None:
     costmap = file["local_costmap"]["local_costmap"]["ros__parameters"]
     assert all(plugin in costmap for plugin in costmap["plugins"])
     layer = costmap["semantic_layer"]
+    default = read_spec(resolve_model_path("")).label_set
+    assert default is not None
     for name in layer["observation_sources"].split():
         source = layer[name]
         classes = [name for kind in source["class_types"] for name in source[kind]["classes"]]
-        assert sorted(classes) == sorted(load_label_set("camvid").names)
+        assert sorted(classes) == sorted(default.names)
         topics = {k: v.removeprefix("/") for k, v in source.items() if k.endswith("_topic")}
         assert topics.pop("labels_topic") == "semantic/label_info"
         assert topics.pop("pointcloud_topic") == POINTS_TOPIC
