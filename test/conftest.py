@@ -15,7 +15,11 @@ from typing import Any
 import hypothesis
 import pytest
 import torch
-from skips import pytest_addoption, pytest_sessionfinish  # noqa: F401  (hooks)
+from options import (  # noqa: F401  (hooks)
+    pytest_addoption,
+    pytest_generate_tests,
+    pytest_sessionfinish,
+)
 
 from emu_perception.inference.model_file import LoadedModel, save_model
 from emu_perception.inference.model_spec import ModelSpec

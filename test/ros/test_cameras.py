@@ -47,7 +47,7 @@ def camera_info_publisher(robot: Robot, topic: str = "camera_info") -> Any:
     return robot.node.create_publisher(CameraInfo, topic, qos)
 
 
-@pytest.mark.parametrize("late", [0.0, 0.1, 0.3])
+@pytest.mark.moments("late", [0.0, 0.1, 0.3])
 def test_images_wait_for_a_camera_info_that_is_late(
     start_node: StartNode, robot: Robot, focal_lengths: list[float | None], late: float
 ) -> None:

@@ -34,7 +34,7 @@ def handles_signals(process: subprocess.Popen[bytes]) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-@pytest.mark.parametrize("seconds", SECONDS)
+@pytest.mark.moments("seconds", SECONDS)
 def test_a_signal_ends_the_node(
     number: signal.Signals, seconds: float, model_path: Path, tmp_path: Path
 ) -> None:

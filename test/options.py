@@ -1,4 +1,4 @@
-"""Makes unexpected skips fail: `pytest --fail-on-skips`."""
+"""Options of the test run: `--fail-on-skips`, `--trials`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fail if a test is skipped for a reason that `allowed_skips` does not list",
     )
+    parser.addoption(
+        "--trials",
+        type=int,
+        help="moments at which each test marked `moments` is tried, instead of its own few",
+    )
     parser.addini("allowed_skips", "parts of the reasons of acceptable skips", type="linelist")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`@pytest.mark.moments(ARGUMENT, [...])` parametrizes a test with seconds.
+
+    With `--trials N`, these are N moments at equal distances up to the last one.
+    """
+    marker = metafunc.definition.get_closest_marker("moments")
+    if marker is None:
+        return
+    argument, seconds = marker.args
+    trials = metafunc.config.getoption("--trials")
+    if trials:
+        seconds = [round(seconds[-1] * i / max(trials - 1, 1), 4) for i in range(trials)]
+    metafunc.parametrize(argument, seconds)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
