@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UV := uv==0.13.8
 # All that the package can use; and what the demo needs, without PyTorch.
-EXTRAS := ros,bags,report,train,benchmark,test,docs,dev
+EXTRAS := ros,bags,report,train,benchmark,fuzz,test,docs,dev
 DEMO_EXTRAS := ros,bags
 SMALL := $(VENV)/.installed-demo
 # NumPy and OpenCV as in Ubuntu 24.04, for what a robot runs.

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from emu_perception.text import one_line
+from emu_perception.text import LINE_LIMIT, one_line
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.settings import ConfigError
 from emu_perception.yaml_file import read_yaml
@@ -96,7 +96,9 @@ def json_schema(kind: type[BaseModel]) -> dict[str, Any]:
 
 def explain(kind: type[BaseModel], error: ValidationError) -> str:
     """Problems of the keys, a line each."""
-    return "\n".join(f"  {_explain(kind, each)}" for each in error.errors())
+    return "\n".join(
+        "  " + one_line(_explain(kind, each), LINE_LIMIT - 2) for each in error.errors()
+    )
 
 
 def _explain(kind: type[BaseModel], error: Any) -> str:

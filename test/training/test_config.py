@@ -237,6 +237,15 @@ def test_unknown_keys_deep_inside(file: Path) -> None:
     assert "did you mean 'hue'" in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["batch_size", "x" * 5000])
+def test_lines_about_unknown_keys_are_short(file: Path, key: str) -> None:
+    values = tiny.values(Path("data"), Path("out"))
+    values["model"][key] = 1
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(file, values))
+    assert max(map(len, str(caught.value).splitlines())) <= 300
+
+
 SCENES = {"name": "scenes", "split": "test"}
 PASTED = {**SCENES, "pasted": {"odd": SCENES, "known": SCENES, "classes": ["car"]}}
 
