@@ -37,7 +37,7 @@ def test_a_virtual_environment_is_ignored_also_as_a_link(tmp_path: Path) -> None
 
 def test_unexpected_skips_fail_when_asked_for(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(
-        f"import sys; sys.path.insert(0, {str(ROOT / 'test')!r})\nfrom skips import *\n"
+        f"import sys; sys.path.insert(0, {str(ROOT / 'test')!r})\nfrom options import *\n"
     )
     (tmp_path / "pytest.ini").write_text("[pytest]\nallowed_skips = no CUDA device\n")
     (tmp_path / "test_it.py").write_text(
