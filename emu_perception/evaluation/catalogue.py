@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from emu_perception.tasks import TASKS
+
 
 class Figure(NamedTuple):
     """A figure of `Evaluation`."""
@@ -50,7 +52,14 @@ _LESS_IS_BETTER = frozenset(
 
 
 def more_is_better(key: str) -> bool:
-    """Whether a larger figure is better, by its dotted key; those outside `FIGURES` included."""
+    """Whether a larger figure is better.
+
+    Args:
+        key: name of a task, for the figure that it is judged by, or any dotted key of `Evaluation`.
+    """
+    for task in TASKS.values():
+        if key in (task.name, task.figure):
+            return task.more_is_better
     if key in FIGURES:
         return FIGURES[key].more_is_better
     return key.rpartition(".")[2] not in _LESS_IS_BETTER

@@ -35,6 +35,5 @@ def relative_gain(figures: Mapping[str, float], reference: Mapping[str, float]) 
         if not reference[name] > 0:
             raise ValueError(f"the reference of '{name}' must be positive, got {reference[name]}")
         gain = (value - reference[name]) / reference[name]
-        better = TASKS[name].more_is_better if name in TASKS else more_is_better(name)
-        gains.append(gain if better else -gain)
+        gains.append(gain if more_is_better(name) else -gain)
     return 100 * sum(gains) / len(gains)

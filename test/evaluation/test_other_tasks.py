@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from emu_perception.evaluation import Evaluator, relative_gain
 from emu_perception.prediction import Prediction
+from emu_perception.tasks import TASKS, DenseTask
 
 
 def test_angles_by_hand() -> None:
@@ -85,6 +86,17 @@ def test_relative_gain_of_several_figures_per_task() -> None:
     figures, reference = (0.55, 0.84, 0.008, 0.25), (0.5, 0.8, 0.01, 0.2)
     gain = relative_gain(dict(zip(names, figures)), dict(zip(names, reference)))
     assert gain == pytest.approx(2.5)
+
+
+def test_relative_gain_of_a_registered_task_has_its_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = DenseTask(
+        *("flow", "direction", "flow", 3, "flow.endpoint_error", False),
+        *("flow", "unit vectors"),
+    )
+    monkeypatch.setitem(TASKS, "flow", flow)
+    assert relative_gain({"flow": 0.8}, {"flow": 1.0}) == pytest.approx(20)
+    gain = relative_gain({"flow.endpoint_error": 0.8}, {"flow.endpoint_error": 1.0})
+    assert gain == pytest.approx(20)  # less error is a gain, also by the key that studies use
 
 
 def test_relative_gain_refuses_what_cannot_be_compared() -> None:
