@@ -1,8 +1,8 @@
 """Every dense task once: its labels, its network channels, its maps, its figure and its topic.
 
-A new task is one `register_task`, a loss (`training.multitask.losses.register_loss`), a validation
-metric (`training.validation.register_validation`) and a scorer (`evaluation.scorers`
-`.register_scorer`). Networks, data, engines, exports and topics follow from the task's kind.
+A new task is one `register_task`, a loss (`register_loss` of `training.multitask.task_losses`), a
+validation metric (`register_validation` of `training.validation`) and a scorer (`register_scorer`
+of `evaluation.scorers`). Networks, data, engines, exports and topics follow from its kind.
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ from emu_perception.recordings.truth import (
     MILLIMETRES,
     TruthFolder,
 )
+from emu_perception.ros.evaluator_topics import ANSWERED, TRUTH_TOPICS
 from emu_perception.ros.programs import run_program
-from emu_perception.ros.topics import ANSWERED, TRUTH_TOPICS
 
 TYPES = {IMAGE: Image, COMPRESSED_IMAGE: CompressedImage, CAMERA_INFO: CameraInfo}
 SETTLING = 1.5

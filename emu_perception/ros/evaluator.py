@@ -48,9 +48,9 @@ from emu_perception.recordings.published import MAP_TOPICS, OFFLINE_ONLY
 from emu_perception.recordings.scoring import RecordedFrame, Scorer
 from emu_perception.recordings.synchronised import published_prediction, truth_of
 from emu_perception.recordings.truth import depth_of, labels_of
+from emu_perception.ros.evaluator_topics import ANSWERED, TRUTH_TOPICS
 from emu_perception.ros.executor import keep_freed_memory
 from emu_perception.ros.image_input import offered_reliability
-from emu_perception.ros.topics import ANSWERED, TRUTH_TOPICS
 
 NODE_NAME = "emu_evaluator"
 CAMERA = "image"

@@ -22,8 +22,6 @@ class LossConfig(Strict):
     """Weights of the pixels of these classes; others have 1. Rare classes need more."""
     depth_weight: float = Field(1.0, ge=0)
     """w1."""
-    normals_weight: float = Field(1.0, ge=0)
-    edges_weight: float = Field(1.0, ge=0)
     kl_weight: float = Field(10.0, ge=0)
     """w2; also of the distance from the teacher's maps of tasks other than depth."""
     rmsle_weight: float = Field(1.0, ge=0)
@@ -46,9 +44,10 @@ class LossConfig(Strict):
     camera_tilt: float = Field(3.0, gt=0)
     """Degrees, mean 0: the deviation of that plane's roll and pitch, where its height counts."""
 
-    def of_task(self, task: str) -> float:
-        """The weight of a task's loss; 1 for tasks without a setting."""
-        return float(getattr(self, f"{task}_weight", 1.0))
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weights of the losses of classes and depth, by task."""
+        return {"semantic": self.semantic_weight, "depth": self.depth_weight}
 
 
 class WeightingConfig(Strict):
@@ -133,11 +132,14 @@ class AdaptationConfig(Strict):
 
 
 class MultiTaskConfig(Strict):
-    """Losses of networks for any set of tasks; `loss` is for SegDepthFormer and for students, who
-    take the weighting from here too."""
+    """Losses of networks for any set of tasks.
+
+    SegDepthFormer, and students of any architecture, take the losses of classes and depth from
+    `loss`; students take those of their other tasks, and the weighting, from here.
+    """
 
     losses: dict[Task, str] = Field({})
-    """In place of the tasks' defaults; see `training/multitask/losses.py`."""
+    """In place of the tasks' defaults; see `training/multitask/task_losses.py`."""
     weighting: WeightingConfig = WeightingConfig()
     variance_weight: float = Field(1.0, ge=0)
     """Weight of the likelihood that trains a predictive variance."""

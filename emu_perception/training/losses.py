@@ -178,24 +178,6 @@ def binary_divergence(target: Tensor, probability: Tensor, valid: Tensor) -> Ten
     return _masked_mean(entropy - cross, valid)
 
 
-def activated(kind: Kind, predicted: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Mean distance of an activated map from its labels over the valid pixels.
-
-    Cross-entropy of classes, KL divergence of two, 1 - cos of directions.
-
-    Args:
-        kind: of the task.
-        predicted: as in `targets.Outputs.others`.
-        target: as in `Batch`.
-        valid: bool `(B, H, W)`.
-    """
-    if kind == "classes":
-        return cross_entropy(predicted, target.masked_fill(~valid, UNLABELLED))
-    if kind == "direction":
-        return cosine_distance(predicted, target, valid)
-    return binary_divergence(target.masked_fill(~valid, 0).float(), predicted, valid)
-
-
 def activated_from_teacher(kind: Kind, predicted: Tensor, teacher: Tensor) -> Tensor:
     """Mean distance of an activated map from a teacher's, `targets.Targets.others`, over all
     pixels: KL divergence of classes, 1 - cos of directions."""

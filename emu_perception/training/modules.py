@@ -16,13 +16,14 @@ from emu_perception.inference.engines.activation import Normalization
 from emu_perception.inference.model_spec import ModelSpec
 from emu_perception.networks.depth_unit import DepthUnit, Metres
 from emu_perception.networks.raw_outputs import RawOutputs
-from emu_perception.tasks import TASKS
+from emu_perception.tasks import TASKS, WITH_UNCERTAINTY
 from emu_perception.training import (
     balancing,  # noqa: F401  (registers weightings)
     losses,
 )
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.ground_plane import ground_loss
+from emu_perception.training.multitask.task_losses import choose_losses
 from emu_perception.training.targets import Outputs, activate
 from emu_perception.training.validation import class_iou, find_validation
 from emu_perception.training.weighting import build_weighting, negative_losses
@@ -83,6 +84,9 @@ class SupervisedModule(L.LightningModule):
         chosen = config.multitask.weighting
         weights: dict[str, float] = dict(chosen.weights)  # type: ignore[arg-type]
         self.weighting = build_weighting(chosen.name, spec.tasks, weights, **chosen.arguments)
+        others = [task for task in spec.tasks if task not in WITH_UNCERTAINTY]
+        self.losses = choose_losses(config.multitask.losses, others)
+        """Of the tasks besides classes and depth, by task; a `MultiTaskModule` has those too."""
         self.labelled_tasks: tuple[str, ...] = tuple(spec.tasks)
         """Tasks that are trained by labels."""
         below_zero = self.below_zero()
@@ -152,7 +156,7 @@ class SupervisedModule(L.LightningModule):
 
     def factor(self, task: str) -> float | Tensor:
         """Weight of a loss in the unit of a task's loss."""
-        return self.config.loss.of_task(task) * self.weighting.factor(task)
+        return self.config.loss.weights.get(task, 1.0) * self.weighting.factor(task)
 
     def labelled(self, batch: Batch) -> Tensor:
         """bool `(K,)`: for which of the weighting's tasks a batch has labels at all."""
@@ -193,11 +197,10 @@ class SupervisedModule(L.LightningModule):
                 found["depth_gradient"] = weights.gradient_weight * edges
             if weights.ground_weight and outputs.logits is not None:
                 found["ground"] = weights.ground_weight * self._ground(outputs.mean, batch)
-        for task, predicted in outputs.others.items():
+        for task, raw in outputs.others_raw.items():
             field = TASKS[task].field
             target, valid = batch[field], batch[f"{field}_valid"]  # type: ignore[literal-required]
-            loss = losses.activated(TASKS[task].kind, predicted, target, valid)
-            found[task] = weights.of_task(task) * loss
+            found[task] = self.losses[task](raw, target, valid)
         return found
 
     def _progress(self) -> float:

@@ -56,6 +56,9 @@ _WITHOUT_EFFECT = ("accelerator", "devices", "nodes", "strategy", "log_every", "
 """Settings of the trainer that may change between a run and its continuation, as long as they make
 as many processes: see `SameProcesses`."""
 
+_RETIRED = {"loss": {"normals_weight": 1.0, "edges_weight": 1.0}}
+"""Settings, by group, that runs of older versions have without effect, with their defaults."""
+
 
 def describe_model(config: TrainConfig, label_set: LabelSet | None) -> ModelSpec:
     """The header of the model file that a run will write."""
@@ -296,6 +299,17 @@ def _trainer(
         raise ConfigError(f"trainer: {one_line(str(error), 200)}") from error
 
 
+def _without_retired(values: Any) -> Any:
+    """A run's settings without those of older versions that have no effect."""
+    if not isinstance(values, dict):
+        return values
+    found = dict(values)
+    for group, names in _RETIRED.items():
+        if isinstance(values.get(group), dict):
+            found[group] = {k: v for k, v in values[group].items() if names.get(k) != v}
+    return found
+
+
 def _check_same(config: TrainConfig, folder: Path) -> None:
     """Refuse to continue a run whose settings were others."""
     file = folder / CONFIG_FILE
@@ -303,7 +317,7 @@ def _check_same(config: TrainConfig, folder: Path) -> None:
         return
     try:
         # Settings that are newer than the run have their defaults.
-        known = TrainConfig.model_validate(read_yaml(file))
+        known = TrainConfig.model_validate(_without_retired(read_yaml(file)))
     except ValueError as error:  # a ValidationError is one, too
         raise ConfigError(
             f"{file} does not hold a run's settings; was it cut short? Put the run's own back, "

@@ -33,12 +33,15 @@ class Outputs(NamedTuple):
     others: Mapping[str, Tensor] = MappingProxyType({})
     """By task, as its kind is activated: scores `(B, C, H, W)` of classes, probability `(B, H, W)`
     of the second of two, unit vectors `(B, 3, H, W)`."""
+    others_raw: Mapping[str, Tensor] = MappingProxyType({})
+    """By task, `(B, channels, H, W)`: the same before the activation, as losses take them."""
 
 
 def activate(raw: RawOutputs, size: tuple[int, int], classes: int | None) -> Outputs:
     """Raw maps `(B, C, h, w)` of one network to full size, and then activated."""
     found: dict[str, Tensor] = {}
     others: dict[str, Tensor] = {}
+    others_raw: dict[str, Tensor] = {}
     for task, maps in raw.items():
         full = resize(maps.float(), size)
         kind = TASKS[task].kind
@@ -53,11 +56,13 @@ def activate(raw: RawOutputs, size: tuple[int, int], classes: int | None) -> Out
             if full.shape[1] == 3:
                 found["epistemic_variance"] = F.softplus(full[:, 2])
                 found["variance"] = found["variance"] + found["epistemic_variance"]
-        elif kind == "direction":
-            others[task] = F.normalize(full, dim=1)
         else:
-            others[task] = full if kind == "classes" else torch.softmax(full, dim=1)[:, 1]
-    return Outputs(found.pop("logits", None), **found, others=others)
+            others_raw[task] = full
+            if kind == "direction":
+                others[task] = F.normalize(full, dim=1)
+            else:
+                others[task] = full if kind == "classes" else torch.softmax(full, dim=1)[:, 1]
+    return Outputs(found.pop("logits", None), **found, others=others, others_raw=others_raw)
 
 
 class Targets(NamedTuple):

@@ -20,7 +20,7 @@ from emu_perception.inference.predictor import Predictor
 from emu_perception.tasks import TASKS, DenseTask, register_task
 from emu_perception.training import run, validation
 from emu_perception.training.config import TrainConfig
-from emu_perception.training.multitask import losses
+from emu_perception.training.multitask import task_losses
 
 from .conftest import SIZE, wait_for
 
@@ -43,11 +43,17 @@ def shade_values(found: sums.Sums) -> dict[str, Any]:
 @pytest.fixture
 def shade(monkeypatch: pytest.MonkeyPatch) -> None:
     """The task, its loss, its metrics and a data set; forgotten after the test."""
-    for table in (TASKS, catalogue._ENTRIES, losses._LOSSES, validation._METRICS, scorers._SCORERS):
+    for table in (
+        TASKS,
+        catalogue._ENTRIES,
+        task_losses._LOSSES,
+        validation._METRICS,
+        scorers._SCORERS,
+    ):
         monkeypatch.setitem(table, "shade", None)  # type: ignore[arg-type]
         del table["shade"]  # what the test adds is removed with this entry
     register_task(SHADE)
-    losses.register_loss("shade", "cross_entropy")(losses.cross_entropy)
+    task_losses.register_loss("shade", "cross_entropy")(task_losses.cross_entropy)
     validation.register_validation("shade", validation.f1("shade_f1"))
     scorers.register_scorer(
         "shade", scorers.Scorer(shade_sums, shade_values, shade_values, ("shade",))

@@ -17,7 +17,7 @@ from emu_perception.training.builders import build_module
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.config_file import json_schema, load_config, read_values
 from emu_perception.training.data_config import DatasetConfig
-from emu_perception.training.multitask.losses import find_loss
+from emu_perception.training.multitask.task_losses import find_loss
 from emu_perception.training.run import describe_model
 from emu_perception.training.settings import ConfigError, expand
 

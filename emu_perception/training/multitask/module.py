@@ -13,7 +13,7 @@ from emu_perception.networks.raw_outputs import DenseOutputs
 from emu_perception.training import losses
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.modules import SupervisedModule
-from emu_perception.training.multitask.losses import choose_losses
+from emu_perception.training.multitask.task_losses import choose_losses
 from emu_perception.training.targets import Outputs, activate
 from emu_perception.uncertainty import activate_depth
 

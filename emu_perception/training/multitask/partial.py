@@ -18,7 +18,6 @@ from emu_perception.networks.segdepthformer import input_channels
 from emu_perception.tasks import TASKS
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.modules import SupervisedModule
-from emu_perception.training.multitask.losses import choose_losses
 from emu_perception.training.multitask.module import MultiTaskModule
 from emu_perception.training.multitask.pairs import (
     METHODS,
@@ -28,6 +27,7 @@ from emu_perception.training.multitask.pairs import (
     Perturbation,
     pairs_of_batch,
 )
+from emu_perception.training.multitask.task_losses import choose_losses
 from emu_perception.training.multitask.views import (
     Window,
     closer_view,

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 from torch import nn
 from typer.testing import CliRunner
@@ -26,13 +27,16 @@ from emu_perception.networks.depth_unit import DEPTH_UNITS
 from emu_perception.networks.encoder import build_encoder, feature_widths
 from emu_perception.networks.multitask import MultiTaskNetwork
 from emu_perception.networks.raw_outputs import DenseOutputs
-from emu_perception.training import run
+from emu_perception.tasks import TASKS, DenseTask
+from emu_perception.training import run, validation
 from emu_perception.training.builders import register_module
 from emu_perception.training.config_file import load_config
 from emu_perception.training.data_config import DataConfig, DatasetConfig
 from emu_perception.training.data_module import open_dataset, training_set
-from emu_perception.training.multitask.losses import find_loss
+from emu_perception.training.modules import SupervisedModule
+from emu_perception.training.multitask import task_losses
 from emu_perception.training.multitask.module import MultiTaskModule
+from emu_perception.training.multitask.task_losses import find_loss
 from emu_perception.training.settings import ConfigError
 from emu_perception.training.weighting import build_weighting
 
@@ -125,6 +129,11 @@ def test_unknown_losses_and_weightings_are_named() -> None:
     assert fixed({"depth": torch.tensor(2.0), "edges": torch.tensor(1.0)}, []).item() == 7
 
 
+def test_a_task_without_a_loss_is_named() -> None:
+    with pytest.raises(ValueError, match="task 'flow' has no loss: add one with register_loss"):
+        find_loss("flow")
+
+
 def config(tmp_path: Path, tasks: list[str], **changes: object) -> object:
     scenes = {"name": "scenes", "root": str(tmp_path / "scenes"), "split": "train"}
     scenes["options"] = {"count": 2, "size": [64, 96], "scene": "room"}
@@ -134,7 +143,7 @@ def config(tmp_path: Path, tasks: list[str], **changes: object) -> object:
         model={
             "architecture": "pointwise",
             "tasks": tasks,
-            "arguments": {"depth_variance": True},
+            "arguments": {"depth_variance": "depth" in tasks},
             "backbone": "resnet10t",
         },
         data={"train": [scenes], "validation": scenes, "crop": [64, 96]},
@@ -259,6 +268,31 @@ def test_coarse_maps_are_upsampled_as_the_network_wants(
     }
     found = module.task_losses(DenseOutputs(({"depth": target + off},), {}), batch)
     assert found["depth"].item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_student_takes_the_registered_losses_of_its_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = DenseTask(*("flow", "direction", "flow", 3, "flow.error", False), *("flow", "vectors"))
+    monkeypatch.setitem(TASKS, "flow", flow)
+    monkeypatch.setitem(task_losses._LOSSES, "flow", {"l1": find_loss("normals", "l1")})
+    monkeypatch.setitem(validation._METRICS, "flow", validation.f1("flow_f1"))
+    named = {"edges": "balanced_cross_entropy"}
+    settings = config(tmp_path, ["edges", "normals", "flow"], multitask={"losses": named})
+    spec = run.describe_model(settings, None)
+    module = SupervisedModule(settings, spec, spec.build())  # as students are trained by labels
+    torch.manual_seed(0)
+    raw = {"edges": torch.randn(2, 2, 4, 6), "normals": torch.randn(2, 3, 4, 6)}
+    raw["flow"] = raw["normals"]
+    valid = torch.rand(2, 4, 6) > 0.3
+    batch = {f"{task}_valid": valid for task in raw}
+    batch |= {"edges": torch.randint(0, 2, (2, 4, 6))}
+    batch |= dict.fromkeys(("normals", "flow"), F.normalize(torch.randn(2, 3, 4, 6), dim=1))
+    found = module.label_terms(module.activate(raw, (4, 6)), batch)
+    for task, name in (("edges", named["edges"]), ("normals", "cosine"), ("flow", "l1")):
+        expected = find_loss(task, name)(raw[task], batch[task], valid)
+        assert found[task].item() == pytest.approx(expected.item()), task
+    assert found["flow"].item() != pytest.approx(found["normals"].item())
 
 
 def test_an_unknown_architecture_is_named(tmp_path: Path) -> None:

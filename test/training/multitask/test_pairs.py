@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from emu_perception.networks.depth_unit import DEPTH_UNITS
-from emu_perception.training.multitask.losses import find_loss
 from emu_perception.training.multitask.pairs import (
     METHODS,
     JointMapping,
@@ -21,6 +20,7 @@ from emu_perception.training.multitask.pairs import (
     pairs_of_batch,
     prediction_as_input,
 )
+from emu_perception.training.multitask.task_losses import find_loss
 from emu_perception.training.multitask.transfer import (
     transferred_depth_loss,
     transferred_scores_loss,

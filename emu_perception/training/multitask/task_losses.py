@@ -32,8 +32,14 @@ def register_loss(task: str, name: str) -> Callable[[TaskLoss], TaskLoss]:
 
 
 def find_loss(task: str, name: str | None = None) -> TaskLoss:
-    """A task's loss by name, its default for None; ValueError listing the known ones."""
-    known = _LOSSES[task]
+    """A task's loss by name, its default for None.
+
+    Raises:
+        ValueError: the task has no loss, or none of this name.
+    """
+    known = _LOSSES.get(task)
+    if known is None:
+        raise ValueError(f"task '{task}' has no loss: add one with register_loss")
     if name is None:
         return next(iter(known.values()))
     if name not in known:
