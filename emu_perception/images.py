@@ -21,7 +21,8 @@ from emu_perception.atomic import write_bytes
 from emu_perception.native_stderr import quiet_decoders
 
 MAX_PIXELS = 1 << 24
-"""The largest image in a message or a recording, unless a parameter sets another limit."""
+"""The largest image in a message or a recording, 4096 x 4096, unless a parameter sets another
+limit: more is taken for a broken message."""
 MAX_FILE_PIXELS = 1 << 26
 """The largest image in a file that a person names: 8192 x 8192."""
 MAX_ASPECT = 16

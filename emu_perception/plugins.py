@@ -6,9 +6,9 @@ import warnings
 from functools import cache
 from importlib.metadata import entry_points
 
-DATASETS = "emu_perception.datasets"
+DATASET_GROUP = "emu_perception.datasets"
 """Entry point group of modules that register data sets; loaded when a data set is looked up."""
-TASKS = "emu_perception.tasks"
+TASK_GROUP = "emu_perception.tasks"
 """Entry point group of modules that register tasks; loaded when `emu` or the node starts."""
 
 

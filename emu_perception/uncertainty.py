@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-MIN_VARIANCE = 1e-6
-"""Square metres; the Gaussian likelihood and its inverse stay finite from here on."""
+from emu_perception.prediction import MIN_VARIANCE
 
 
 class SemanticMaps(NamedTuple):

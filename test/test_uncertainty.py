@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emu_perception.inference.engines.activation import DepthActivation, SemanticActivation
+from emu_perception.prediction import MIN_VARIANCE
 from emu_perception.training.targets import pool_members
-from emu_perception.uncertainty import MIN_VARIANCE, activate_depth, depth_maps, semantic_maps
+from emu_perception.uncertainty import activate_depth, depth_maps, semantic_maps
 
 
 def test_equation_10() -> None:

@@ -99,12 +99,14 @@ def _check_deployment(found: Deployment) -> list[Claim]:
     return [
         Claim(
             f"{name}: MB of resident memory",
-            *(megabytes, found.resident_bytes / 1e6),
+            megabytes,
+            found.resident_bytes / 1e6,
             at_most=True,
         ),
         Claim(
             f"{name}: seconds from process start to the first answer",
-            *(2.5, found.start_seconds),
+            2.5,
+            found.start_seconds,
             at_most=True,
         ),
         Claim(f"{name}: imports of torch", 0, float(found.imports_torch), at_most=True),

@@ -98,7 +98,11 @@ def exchange_cost(
     finally:
         torch.set_num_threads(before)
     return ExchangeCost(
-        *(tuple(tasks), size, scale, backbone, threads),
+        tuple(tasks),
+        size,
+        scale,
+        backbone,
+        threads,
         parameters=sum(p.numel() for p in block.parameters()),
         giga_macs=macs,
         network_giga_macs=whole,

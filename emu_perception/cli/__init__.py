@@ -29,7 +29,7 @@ from emu_perception.cli import (
 )
 from emu_perception.cli.demo import command as demo
 from emu_perception.interrupt import INTERRUPTED
-from emu_perception.plugins import TASKS, load_plugins
+from emu_perception.plugins import TASK_GROUP, load_plugins
 from emu_perception.text import printable, shortened
 
 MESSAGE_LIMIT = 3000
@@ -113,7 +113,7 @@ def _root(
 def main() -> None:
     """Run `emu`. Errors that users can correct are one line, with exit status 1."""
     try:
-        load_plugins(TASKS)
+        load_plugins(TASK_GROUP)
         app()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -28,9 +28,6 @@ TopicOption = Annotated[
 ]
 app = typer.Typer(help="Evaluate, annotate and mine recordings (rosbag2).", no_args_is_help=True)
 
-IMPERFECT = 3
-"""Exit status where something could not be read or scored, or was out of order."""
-
 
 @app.command()
 def evaluate(
@@ -112,7 +109,8 @@ def evaluate(
     with BagReader(bag) as reader:
         label_set = spec.label_set if "semantic" in spec.tasks else None
         frames = FrameReader(
-            *(reader, problems),
+            reader,
+            problems,
             topic=topic,
             folders=folders,
             truth_topics={kind: name for kind, name in truth.items() if name},
@@ -135,7 +133,9 @@ def evaluate(
             with Progress(console=console, transient=True) as bars:
                 task = bars.add_task("Scoring", total=frames.count)
                 evaluate_frames(
-                    *(frames.frames(), predictor, scorer),
+                    frames.frames(),
+                    predictor,
+                    scorer,
                     progress=lambda done: bars.update(task, completed=done),
                 )
             result = scorer.result(replicates)
@@ -201,7 +201,10 @@ def annotate(
         predictor = Predictor.from_pretrained(model, device, precision, engine)
         writer = BagWriter(out, compress=compress)
         annotator = Annotator(
-            *(reader, writer, predictor, problems),
+            reader,
+            writer,
+            predictor,
+            problems,
             topic=source.name,
             only=only or (),
             namespace=namespace,
@@ -252,7 +255,8 @@ def mine(
         with Progress(console=Console(), transient=True) as bars:
             task = bars.add_task("Scoring", total=source.count)
             pool = score_frames(
-                *(decoder, predictor),
+                decoder,
+                predictor,
                 progress=lambda done: bars.update(task, completed=done),
             )
         if not pool.frames:
@@ -310,6 +314,8 @@ def _print_problems(problems: Problems) -> None:
 
 
 def _finish(problems: Problems, summary: str) -> None:
+    from emu_perception.recordings.problems import IMPERFECT
+
     _print_problems(problems)
     typer.echo(summary)
     if problems:

@@ -40,7 +40,9 @@ def fuzz(
     with Progress(console=console, transient=True) as bars:
         task = bars.add_task("Fuzzing", total=messages + files + dds)
         report = run(
-            *(messages, files, seed),
+            messages,
+            files,
+            seed,
             dds=dds,
             only=only,
             progress=lambda done: bars.update(task, completed=done),

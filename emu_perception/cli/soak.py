@@ -61,7 +61,7 @@ def _run_cycles(path: Path, cycles: int, out: Path) -> None:
     with Progress(transient=True) as bars:
         task = bars.add_task("Lifecycle cycles", total=cycles)
         result = run_cycles(
-            *(path, cycles, out / "logs"), lambda done: bars.update(task, completed=done)
+            path, cycles, out / "logs", lambda done: bars.update(task, completed=done)
         )
     write_json(out / "cycles.json", result.to_dict())
     _print(result.check)

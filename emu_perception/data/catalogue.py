@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from emu_perception.data.dataset import Dataset, Problem
 from emu_perception.data.sample import DataError
-from emu_perception.plugins import DATASETS, load_plugins
+from emu_perception.plugins import DATASET_GROUP, load_plugins
 
 Builder = Callable[..., Dataset]
 
@@ -81,13 +81,13 @@ def register_dataset(
 
 def dataset_names() -> tuple[str, ...]:
     """The registered names, sorted."""
-    load_plugins(DATASETS)
+    load_plugins(DATASET_GROUP)
     return tuple(sorted(_ENTRIES))
 
 
 def dataset_entry(name: str) -> DatasetEntry:
     """The entry of a name; ValueError suggesting the nearest known one."""
-    load_plugins(DATASETS)
+    load_plugins(DATASET_GROUP)
     if name not in _ENTRIES:
         raise ValueError(
             f"unknown data set '{name}'{_nearest(name, _ENTRIES)}; "

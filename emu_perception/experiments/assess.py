@@ -162,7 +162,10 @@ def score(
         if log is not None:
             log.add(
                 Frame(
-                    *(index, sample.name, prediction, figures),
+                    index,
+                    sample.name,
+                    prediction,
+                    figures,
                     image=sample.image,
                     labels=labels,
                     depth=depth,

@@ -14,11 +14,9 @@ from emu_perception.training.config import TrainConfig
 from emu_perception.training.config_file import explain, merged
 from emu_perception.training.data_config import DatasetConfig
 from emu_perception.training.loss_config import DistillationConfig
-from emu_perception.training.run import MODEL_FILE
+from emu_perception.training.run import MEMBER_SEED, MODEL_FILE
 from emu_perception.training.settings import Strict, expand
 
-MEMBER_SEED = 7919
-"""A prime: the members of one seed's ensemble are no other seed's."""
 GAIN = "Δ %"
 """Usual head of the column of the relative gain over single-task rows."""
 VALIDATION = "validation"

@@ -122,7 +122,8 @@ def _score_row(
             about |= _about(row, model, scorer.predictor)
             own["seconds_per_frame"] = time_apart(scorer.predictor, dataset)
         found = scorer.score(
-            *(config.data, dataset),
+            config.data,
+            dataset,
             replicates=replicates,
             progress=lambda done, total: progress(row.name, done, total),
             log=log,

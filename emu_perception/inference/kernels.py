@@ -70,8 +70,15 @@ def semantic_rows(
     assert _LIBRARY is not None
     _, before, width = logits.shape
     _LIBRARY.semantic_rows(
-        *(_address(logits), classes, before, width, len(labels), *rows),
-        *(_address(labels), _address(confidence), _address(entropy)),
+        _address(logits),
+        classes,
+        before,
+        width,
+        len(labels),
+        *rows,
+        _address(labels),
+        _address(confidence),
+        _address(entropy),
     )
 
 
@@ -102,9 +109,19 @@ def depth_rows(
     assert _LIBRARY is not None
     channels, before, width = raw.shape
     _LIBRARY.depth_rows(
-        *(_address(raw), channels, before, width, len(depth), *rows),
-        *(ratio, variance_ratio, relative_std, minimum, *limits),
-        *(_address(depth), _address(variance)),
+        _address(raw),
+        channels,
+        before,
+        width,
+        len(depth),
+        *rows,
+        ratio,
+        variance_ratio,
+        relative_std,
+        minimum,
+        *limits,
+        _address(depth),
+        _address(variance),
     )
 
 
@@ -128,10 +145,18 @@ def resample_rows(
     assert _LIBRARY is not None
     line = np.empty(3 * image.shape[1], np.float32)
     _LIBRARY.resample_rows(
-        *(_address(image), image.shape[1]),
-        *(_address(down[0]), _address(down[1]), down[1].shape[1]),
-        *(_address(across[0]), _address(across[1]), across[1].shape[1]),
-        *(*planes.shape[1:], *rows, _address(line), _address(planes)),
+        _address(image),
+        image.shape[1],
+        _address(down[0]),
+        _address(down[1]),
+        down[1].shape[1],
+        _address(across[0]),
+        _address(across[1]),
+        across[1].shape[1],
+        *planes.shape[1:],
+        *rows,
+        _address(line),
+        _address(planes),
     )
 
 

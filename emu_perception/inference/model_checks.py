@@ -18,7 +18,7 @@ MAX_HEADER_BYTES = 32 << 20
 """Limit of the safetensors header, which names every tensor."""
 MAX_DESCRIPTION = 1_000_000
 """Characters of the description in it."""
-MAX_SIDE, MAX_PIXELS = 4096, 1 << 22
+MAX_INPUT_SIDE, MAX_INPUT_PIXELS = 4096, 1 << 22
 """Limits of the input size."""
 MAX_NUMBER = 65_536
 """Limit of a numeric argument."""
@@ -77,10 +77,10 @@ def check_description(backbone: str, input_size: tuple[int, int], arguments: Any
     """
     if not _NAME.fullmatch(backbone):
         raise ValueError(f"backbone must be the name of a timm model, got '{backbone}'")
-    if max(input_size) > MAX_SIDE or math.prod(input_size) > MAX_PIXELS:
+    if max(input_size) > MAX_INPUT_SIDE or math.prod(input_size) > MAX_INPUT_PIXELS:
         raise ValueError(
-            f"input_size must be at most {MAX_SIDE} a side and {MAX_PIXELS} pixels, got "
-            f"{input_size[0]} x {input_size[1]}"
+            f"input_size must be at most {MAX_INPUT_SIDE} a side and {MAX_INPUT_PIXELS} pixels, "
+            f"got {input_size[0]} x {input_size[1]}"
         )
     for name, value in arguments.items():
         if name in RESERVED:

@@ -96,6 +96,19 @@ class Camera(BaseModel):
     assumed_focal_std: float = Field(0.25, ge=0)
     """Relative standard deviation of that guess; it widens the depth's."""
 
+    def metres_per_unit(self, fx: Any, fy: Any) -> Any:
+        """f / f0: factor of the network's depth, and its square of the variance.
+
+        Deployment files compute the same (`inference.prelude`).
+
+        Args:
+            fx, fy: focal lengths in pixels of the network's input: numbers, or tensors of a shape.
+
+        Returns:
+            f / f0 with f = sqrt(fx fy), in the same form.
+        """
+        return (fx * fy) ** 0.5 / self.canonical_focal_length
+
     def assume(self, width: int, height: int) -> Intrinsics:
         """The intrinsics of an image whose camera is unknown."""
         size = width if self.assumed_focal_of == "width" else math.sqrt(width * height)

@@ -20,13 +20,11 @@ from emu_perception.inference import kernels
 from emu_perception.inference.deployment import FEATURES
 from emu_perception.inference.resampling import Upsampled, row_ranges
 from emu_perception.inference.threads import for_each
-from emu_perception.prediction import DEPTH_MAPS, UNLABELLED
+from emu_perception.prediction import DEPTH_MAPS, MIN_VARIANCE, UNLABELLED
 from emu_perception.tasks import TASKS, other_tasks
 
 BAND_BYTES = 1 << 20
 """Size of the largest array of a band: it stays in a core's cache."""
-MIN_VARIANCE = 1e-6
-"""Square metres, as `uncertainty.MIN_VARIANCE`."""
 WITHOUT_KERNEL = frozenset({"probabilities", "semantic_epistemic", "depth_epistemic"})
 """Maps that only NumPy computes."""
 SEMANTIC = frozenset(

@@ -267,7 +267,7 @@ class Predictor:
     def _seen_camera(
         self, intrinsics: Intrinsics | None, height: int, width: int
     ) -> Intrinsics | None:
-        """The camera of the network's input, assumed where it is unknown; None where no matter."""
+        """The camera of the network's input, assumed if unknown; None for a model without one."""
         camera = self.spec.camera
         if camera is None:
             return None
@@ -280,7 +280,7 @@ class Predictor:
         """f / f0, with f the focal length in pixels of the network's input."""
         if seen is None or self.spec.camera is None:
             return 1.0
-        return math.sqrt(seen.fx * seen.fy) / self.spec.camera.canonical_focal_length
+        return self.spec.camera.metres_per_unit(seen.fx, seen.fy)
 
 
 def network_size(spec: ModelSpec, height: int, width: int) -> tuple[int, int]:

@@ -18,7 +18,6 @@ from emu_perception.networks.decoder import FoldedDecoders, MLPDecoder
 from emu_perception.networks.encoder import build_encoder, feature_widths
 from emu_perception.networks.raw_outputs import RawOutputs
 from emu_perception.networks.segdepthformer import (
-    TASKS,
     FoldedSegDepthFormer,
     SegDepthFormer,
     build_decoders,
@@ -28,6 +27,7 @@ from emu_perception.networks.segdepthformer import (
     input_channels,
     inverse_softplus,
 )
+from emu_perception.tasks import WITH_UNCERTAINTY
 
 
 def stack_members(members: Sequence[RawOutputs]) -> RawOutputs:
@@ -137,7 +137,7 @@ class DeepSubEnsemble(nn.Module):
         self,
         backbone: str = "mit_b2",
         classes: int | None = None,
-        tasks: Sequence[str] = TASKS,
+        tasks: Sequence[str] = WITH_UNCERTAINTY,
         members: int = 10,
         width: int | None = None,
         dropout: float = 0.0,
@@ -243,7 +243,7 @@ class MonteCarloDropout(SegDepthFormer):
         self,
         backbone: str = "mit_b2",
         classes: int | None = None,
-        tasks: Sequence[str] = TASKS,
+        tasks: Sequence[str] = WITH_UNCERTAINTY,
         samples: int = 10,
         width: int | None = None,
         dropout: float = 0.2,
@@ -252,7 +252,12 @@ class MonteCarloDropout(SegDepthFormer):
         depth_variance: bool = True,
     ) -> None:
         super().__init__(
-            *(backbone, classes, tasks, width, dropout, drop_path),
+            backbone,
+            classes,
+            tasks,
+            width,
+            dropout,
+            drop_path,
             rays=rays,
             depth_variance=depth_variance,
         )

@@ -20,8 +20,7 @@ from emu_perception.networks.depth_unit import depth_unit
 from emu_perception.networks.encoder import build_encoder, feature_widths
 from emu_perception.networks.raw_outputs import DenseOutputs, RawOutputs
 from emu_perception.networks.rays import RAY_CHANNELS
-
-TASKS = ("semantic", "depth")
+from emu_perception.tasks import WITH_UNCERTAINTY
 
 
 class SegDepthFormer(nn.Module):
@@ -50,7 +49,7 @@ class SegDepthFormer(nn.Module):
         self,
         backbone: str = "mit_b2",
         classes: int | None = None,
-        tasks: Sequence[str] = TASKS,
+        tasks: Sequence[str] = WITH_UNCERTAINTY,
         width: int | None = None,
         dropout: float = 0.0,
         drop_path: float = 0.0,
@@ -151,13 +150,17 @@ def input_channels(rays: bool) -> int:
 
 
 def check_tasks(tasks: Sequence[str], classes: int | None) -> tuple[str, ...]:
-    """The tasks in the order of `TASKS`; ValueError for an unknown one, or missing classes."""
-    unknown = set(tasks) - set(TASKS)
+    """The tasks, semantic first.
+
+    Raises:
+        ValueError: a task is unknown, or `semantic` has no number of classes.
+    """
+    unknown = set(tasks) - set(WITH_UNCERTAINTY)
     if unknown or not tasks:
-        raise ValueError(f"tasks must be some of {TASKS}, got {tuple(tasks)}")
+        raise ValueError(f"tasks must be some of {WITH_UNCERTAINTY}, got {tuple(tasks)}")
     if "semantic" in tasks and (classes is None or classes < 1):
         raise ValueError("the task 'semantic' needs the number of classes")
-    return tuple(task for task in TASKS if task in tasks)
+    return tuple(task for task in WITH_UNCERTAINTY if task in tasks)
 
 
 def default_width(backbone: str) -> int:

@@ -8,6 +8,8 @@ from typing import Any
 from emu_perception.text import one_line
 
 EXAMPLES = 5
+IMPERFECT = 3
+"""Exit status of programs where something could not be read or scored, or was out of order."""
 
 
 class Problems:

@@ -57,14 +57,18 @@ class Scorer:
             self._begin = frame.stamp_ns
         try:
             figures = self.evaluator.update(
-                *(prediction, frame.labels, frame.depth), clip="recording", seconds=seconds
+                prediction, frame.labels, frame.depth, clip="recording", seconds=seconds
             )
         except ValueError as error:
             self.problems.count("unscored image", f"image {frame.index}: {error}")
             return
         self.log.add(
             Frame(
-                *(frame.index, str(frame.stamp_ns), prediction, figures, frame.stamp_ns),
+                frame.index,
+                str(frame.stamp_ns),
+                prediction,
+                figures,
+                frame.stamp_ns,
                 time=(frame.stamp_ns - self._begin) * 1e-9,
                 image=frame.image,
                 labels=frame.labels,

@@ -23,10 +23,10 @@ Make = Callable[[bytes, Path], Case]
 
 def _compressed(data: bytes, path: Path) -> Case:
     from emu_perception.messages.images import rgb_from_compressed
-    from emu_perception.reliability.messages import MAX_PIXELS
+    from emu_perception.reliability.messages import FUZZED_PIXELS
 
     message = SimpleNamespace(data=data, format="")
-    return Case(lambda: rgb_from_compressed(message, MAX_PIXELS))
+    return Case(lambda: rgb_from_compressed(message, FUZZED_PIXELS))
 
 
 def _file(read: Callable[[Path], Any], **limits: Any) -> Make:

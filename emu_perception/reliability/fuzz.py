@@ -21,7 +21,7 @@ from emu_perception.reliability.camera_info import camera_case, node_camera_case
 from emu_perception.reliability.files import FileCases
 from emu_perception.reliability.judge import Case, Failure, Findings
 from emu_perception.reliability.messages import (
-    MAX_PIXELS,
+    FUZZED_PIXELS,
     compressed_case,
     image_case,
     node_case,
@@ -136,7 +136,7 @@ def _over_dds(
         compressed, with_camera = name == "node_compressed", name == "node_camera_info"
         transport = "compressed" if compressed else "raw"
         path = predictor.path
-        with NodeUnderTest(path, transport, MAX_PIXELS, camera_info=with_camera) as node:
+        with NodeUnderTest(path, transport, FUZZED_PIXELS, camera_info=with_camera) as node:
             # A node that answers nothing would refuse everything.
             valid = (
                 node_camera_case(np.random.default_rng(0), predictor, node.send_with_camera, True)
@@ -180,7 +180,7 @@ def _make(name: str, index: int, seed: int, predictor: Predictor, cases: FileCas
 def _normal_work(predictor: Predictor) -> int:
     """Peak bytes of predicting the largest picture that the messages may hold."""
     forget_peak()
-    side = int(MAX_PIXELS**0.5)
+    side = int(FUZZED_PIXELS**0.5)
     predictor.predict(np.zeros((side, side, 3), np.uint8))
     return max(peak_resident_bytes(), resident_bytes())
 

@@ -18,7 +18,7 @@ from emu_perception.messages.images import ENCODINGS, rgb_from_compressed, rgb_f
 from emu_perception.reliability.judge import Case
 
 MAX_SIDE = 96
-MAX_PIXELS = 1 << 22
+FUZZED_PIXELS = 1 << 22
 """Limit that the messages are converted with: a picture of 4 million pixels is normal work."""
 PREDICTED = 10
 """The maps of one in so many answered images are compared."""
@@ -114,7 +114,9 @@ def reference_rgb(message: SimpleNamespace) -> np.ndarray | None:
     wide = message.encoding.endswith("16")
     channels = 1 if layout == "mono" else len(layout)
     row = width * channels * (2 if wide else 1)
-    sound = min(height, width) > 0 and height * width <= MAX_PIXELS and not is_thin(height, width)
+    sound = (
+        min(height, width) > 0 and height * width <= FUZZED_PIXELS and not is_thin(height, width)
+    )
     if not sound or step < row or len(message.data) != height * step:
         return None
     kind = (">u2" if message.is_bigendian else "<u2") if wide else "u1"
@@ -150,7 +152,7 @@ def image_case(rng: Rng, index: int, predictor: Predictor) -> Case:
         exact = message.encoding[-2:] != "16"
         return _compare(predictor, reference if exact else rgb, maps)
 
-    run = _answering(predictor, index, lambda: rgb_from_image(message, MAX_PIXELS))
+    run = _answering(predictor, index, lambda: rgb_from_image(message, FUZZED_PIXELS))
     return Case(run, check, sound=reference is not None)
 
 
@@ -269,13 +271,13 @@ def compressed_case(rng: Rng, index: int, predictor: Predictor) -> Case:
         pixels, maps = found
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
             return f"the pixels are {pixels.dtype} {pixels.shape}"
-        if pixels.shape[0] * pixels.shape[1] > MAX_PIXELS or is_thin(*pixels.shape[:2]):
+        if pixels.shape[0] * pixels.shape[1] > FUZZED_PIXELS or is_thin(*pixels.shape[:2]):
             return f"a picture of {pixels.shape} was taken"
         if reference is not None and not np.array_equal(reference, pixels):
             return "other pixels than the reference's"
         return _compare(predictor, pixels if reference is None else reference, maps)
 
-    run = _answering(predictor, index, lambda: rgb_from_compressed(message, MAX_PIXELS))
+    run = _answering(predictor, index, lambda: rgb_from_compressed(message, FUZZED_PIXELS))
     return Case(run, check, sound=reference is not None)
 
 

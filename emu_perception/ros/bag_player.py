@@ -226,7 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         topics = {"labels": options.labels_topic, "depth": options.depth_topic}
         with BagReader(options.bag) as bag:
             player = BagPlayer(
-                *(bag, options.image_topic),
+                bag,
+                options.image_topic,
                 truth_topics={kind: topic for kind, topic in topics.items() if topic},
                 folders=folders,
                 answer_timeout=options.timeout if options.paced else None,

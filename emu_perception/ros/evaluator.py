@@ -29,6 +29,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from emu_perception.allocator import keep_large_blocks
 from emu_perception.evaluation.frames import FrameLog
 from emu_perception.evaluation.report import SUMMARY, Report, write_report
 from emu_perception.inference.model_file import read_spec
@@ -43,13 +44,12 @@ from emu_perception.recordings.matching import (
     Matched,
     StampMatcher,
 )
-from emu_perception.recordings.problems import Problems
+from emu_perception.recordings.problems import IMPERFECT, Problems
 from emu_perception.recordings.published import MAP_TOPICS, OFFLINE_ONLY
 from emu_perception.recordings.scoring import RecordedFrame, Scorer
 from emu_perception.recordings.synchronised import published_prediction, truth_of
 from emu_perception.recordings.truth import depth_of, labels_of
 from emu_perception.ros.evaluator_topics import ANSWERED, TRUTH_TOPICS
-from emu_perception.ros.executor import keep_freed_memory
 from emu_perception.ros.image_input import offered_reliability
 
 NODE_NAME = "emu_evaluator"
@@ -60,8 +60,6 @@ DEPTH = 10
 """Messages kept per topic while a frame is scored."""
 DRAINING = 0.5
 """Seconds to process messages that have arrived when the node is to end."""
-IMPERFECT = 3
-"""Exit status where something could not be used, as that of `emu bag evaluate`."""
 
 
 @dataclass
@@ -252,7 +250,7 @@ class EvaluatorNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Entry point of `emu_evaluator`; the exit status is that of `emu bag evaluate`."""
-    keep_freed_memory()
+    keep_large_blocks()
     # rclpy's own handlers would end the context under a callback, and with it what still waits.
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +10,6 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import ShutdownException, SingleThreadedExecutor, TimeoutException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.task import Future
-
-LARGE_MESSAGE = 32 << 20
-"""Bytes; the most that every glibc accepts as its threshold for mapping memory on its own."""
-KEPT_MEMORY = 64 << 20
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 class TransitionGroup(ReentrantCallbackGroup):
@@ -62,15 +56,3 @@ class NodeExecutor(SingleThreadedExecutor):
             time.sleep(0.01)
         ended = all(task.done() for task in self._running)
         return super().shutdown(timeout_sec if ended else 0.0) and ended
-
-
-def keep_freed_memory() -> None:
-    """Let this process reuse the memory of large messages instead of returning it each time.
-
-    Taking a 1080p image allocates its size several times over. By default glibc maps and unmaps
-    these blocks, and the page faults take half of the time.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):  # glibc
-        libc.mallopt(_M_MMAP_THRESHOLD, LARGE_MESSAGE)
-        libc.mallopt(_M_TRIM_THRESHOLD, KEPT_MEMORY)

@@ -25,8 +25,8 @@ from emu_perception.ros.serialized import read_image
 if TYPE_CHECKING:
     from rclpy.subscription import MessageInfo
 
-IMAGE_TOPIC = "image"
-CAMERA_INFO_TOPIC = "camera_info"
+IMAGE_INPUT = "image"
+CAMERA_INFO_INPUT = "camera_info"
 CAMERA_INFO_SECONDS = 1.0
 """How long images are held for the first camera_info while it has a publisher."""
 DISCOVERY_SECONDS = 0.5
@@ -130,7 +130,7 @@ class ImageInput:
     @property
     def image_topic(self) -> str:
         """Full name of the raw image topic; remapping `image` also moves its compressed sibling."""
-        return self._node.resolve_topic_name(self._prefix + IMAGE_TOPIC)
+        return self._node.resolve_topic_name(self._prefix + IMAGE_INPUT)
 
     @property
     def topic(self) -> str:
@@ -140,7 +140,7 @@ class ImageInput:
     @property
     def camera_info_topic(self) -> str:
         """Full name of the camera_info topic."""
-        return self._node.resolve_topic_name(self._prefix + CAMERA_INFO_TOPIC)
+        return self._node.resolve_topic_name(self._prefix + CAMERA_INFO_INPUT)
 
     @property
     def is_open(self) -> bool:

@@ -58,14 +58,15 @@ def main(args: list[str] | None = None) -> int:
     import rclpy
     from rclpy.executors import ExternalShutdownException
 
-    from emu_perception.plugins import TASKS, load_plugins
+    from emu_perception.allocator import keep_large_blocks
+    from emu_perception.plugins import TASK_GROUP, load_plugins
 
-    load_plugins(TASKS)
-    from emu_perception.ros.executor import NodeExecutor, keep_freed_memory
+    load_plugins(TASK_GROUP)
+    from emu_perception.ros.executor import NodeExecutor
     from emu_perception.ros.node import EmuNode
     from emu_perception.ros.parameters import ParameterError
 
-    keep_freed_memory()
+    keep_large_blocks()
     try:
         rclpy.init(args=args)
         node = EmuNode()

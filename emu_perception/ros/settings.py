@@ -13,8 +13,6 @@ from emu_perception.ros.statistics import WINDOW
 from emu_perception.visualization.colors import COLORMAPS
 
 COLORMAP_NAMES = tuple(f"{name}{suffix}" for name in COLORMAPS for suffix in ("", "_r"))
-MAX_IMAGE_PIXELS = MAX_PIXELS
-"""4096 x 4096: more is taken for a broken message."""
 HEIGHT_LIMIT = 1000.0
 """Metres; heights at the limit are not limited."""
 AT_START = "at start"
@@ -100,7 +98,7 @@ class Settings:
         limits=(0.01, 1.0),
     )
     max_image_pixels: int = _parameter(
-        MAX_IMAGE_PIXELS, "Larger images are refused.", limits=(1, 2**31 - 1)
+        MAX_PIXELS, "Larger images are refused.", limits=(1, 2**31 - 1)
     )
     monitor_rate: float = _parameter(
         0.0,

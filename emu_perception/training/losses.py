@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from emu_perception.prediction import UNLABELLED
+from emu_perception.prediction import MIN_VARIANCE, UNLABELLED
 from emu_perception.tasks import Kind
-from emu_perception.uncertainty import MIN_VARIANCE
 
 
 def cross_entropy(

@@ -136,8 +136,8 @@ class SupervisedModule(L.LightningModule):
         intrinsics, known = batch["intrinsics"], batch["has_intrinsics"]
         ratio = torch.ones_like(intrinsics[:, 0])
         if self.spec.camera is not None:
-            focal = torch.sqrt(intrinsics[:, 0] * intrinsics[:, 1])
-            ratio = torch.where(known, focal / self.spec.camera.canonical_focal_length, ratio)
+            own = self.spec.camera.metres_per_unit(intrinsics[:, 0], intrinsics[:, 1])
+            ratio = torch.where(known, own, ratio)
         return ratio[:, None, None]
 
     def targets(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:

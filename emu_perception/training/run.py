@@ -50,7 +50,7 @@ LOG = logging.getLogger(__name__)
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.yaml"
 ENSEMBLE_FILE = "ensemble.safetensors"
-_MEMBER_SEED = 7919
+MEMBER_SEED = 7919
 """A prime: members of different runs do not share a seed."""
 _WITHOUT_EFFECT = ("accelerator", "devices", "nodes", "strategy", "log_every", "picture_every")
 """Settings of the trainer that may change between a run and its continuation, as long as they make
@@ -178,7 +178,12 @@ def train(config: TrainConfig, resume: str = "auto", *, progress: bool = True) -
     model = config.model
     learnt = ("depth",) if config.multitask.self_supervision else ()
     data = DataModule(
-        *(config.data, model.tasks, model.input_size, config.seed, folder, learnt),
+        config.data,
+        model.tasks,
+        model.input_size,
+        config.seed,
+        folder,
+        learnt,
         canonical=model.canonical_focal_length is not None,
     )
     spec = describe_model(config, data.training.label_set)
@@ -236,7 +241,7 @@ def train_ensemble(
         raise ConfigError("each member has a checkpoint of its own: --resume auto, or never")
     files = []
     for index in range(members):
-        seed = config.seed + _MEMBER_SEED * (index + 1)
+        seed = config.seed + MEMBER_SEED * (index + 1)
         output = str(Path(config.output) / f"member_{index:02d}")
         one = config.model_copy(update={"seed": seed, "output": output})
         LOG.info("member %d of %d: %s", index + 1, members, output)

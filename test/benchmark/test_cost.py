@@ -15,7 +15,8 @@ from emu_perception.cli import app
 
 def test_a_larger_teacher_costs_more(tmp_path: Path) -> None:
     config = tiny.config(
-        *(tmp_path, tmp_path),
+        tmp_path,
+        tmp_path,
         # Terms of images without depth, and of a road.
         loss={"ground_weight": 0.1},
         distillation={"teacher": ["none"], "missing_depth_weight": 0.5},

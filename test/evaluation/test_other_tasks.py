@@ -90,8 +90,14 @@ def test_relative_gain_of_several_figures_per_task() -> None:
 
 def test_relative_gain_of_a_registered_task_has_its_sign(monkeypatch: pytest.MonkeyPatch) -> None:
     flow = DenseTask(
-        *("flow", "direction", "flow", 3, "flow.endpoint_error", False),
-        *("flow", "unit vectors"),
+        "flow",
+        "direction",
+        "flow",
+        3,
+        "flow.endpoint_error",
+        False,
+        "flow",
+        "unit vectors",
     )
     monkeypatch.setitem(TASKS, "flow", flow)
     assert relative_gain({"flow": 0.8}, {"flow": 1.0}) == pytest.approx(20)

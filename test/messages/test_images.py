@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from emu_perception.images import MAX_PIXELS
 from emu_perception.messages.errors import BadInput, InputError
 from emu_perception.messages.images import (
     ENCODINGS,
     rgb_from_compressed,
     rgb_from_image,
 )
-from emu_perception.ros.settings import MAX_IMAGE_PIXELS
 from emu_perception.ros.statistics import Statistics
 from emu_perception.text import LINE_LIMIT
 
@@ -170,7 +170,7 @@ def good_image(**changes: Any) -> SimpleNamespace:
         (
             good_image(width=2**32 - 1, height=2**32 - 1, step=2**32 - 1),
             BadInput.TOO_LARGE,
-            f"{MAX_IMAGE_PIXELS} are allowed",
+            f"{MAX_PIXELS} are allowed",
         ),
         (good_image(height=1, width=17, step=51), BadInput.PROPORTIONS, "17 x 1 pixels.*16:1"),
         (good_image(height=65, width=4), BadInput.PROPORTIONS, "4 x 65 pixels"),
@@ -188,7 +188,7 @@ def good_image(**changes: Any) -> SimpleNamespace:
 )
 def test_broken_image(message: SimpleNamespace, kind: BadInput, text: str) -> None:
     with pytest.raises(InputError, match=text) as caught:
-        rgb_from_image(message, MAX_IMAGE_PIXELS)
+        rgb_from_image(message, MAX_PIXELS)
     assert caught.value.kind is kind
 
 
@@ -267,7 +267,7 @@ def test_broken_compressed_image(message: SimpleNamespace, kind: BadInput, text:
 def test_a_small_file_that_unpacks_to_a_huge_picture_is_refused_unread() -> None:
     data = encode(".png", np.zeros((4200, 4200), np.uint8))
     with pytest.raises(InputError, match=r"4200 x 4200.*max_image_pixels") as caught:
-        rgb_from_compressed(compressed(data, "png"), MAX_IMAGE_PIXELS)
+        rgb_from_compressed(compressed(data, "png"), MAX_PIXELS)
     assert caught.value.kind is BadInput.TOO_LARGE
     # Recordings have the same limit.
     with pytest.raises(InputError, match="4200 x 4200"):

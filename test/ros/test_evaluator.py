@@ -117,7 +117,8 @@ def test_live_figures_are_those_of_the_published_maps(
     start_node(cli_args=["--ros-args", *remapped])
     with BagReader(drive) as bag:
         player = BagPlayer(
-            *(bag, "/camera/image"),
+            bag,
+            "/camera/image",
             truth_topics={"depth": "/lidar/depth"},
             folders=[TruthFolder.open("labels", tmp_path / "labels")],
             answer_timeout=40.0,

@@ -25,8 +25,14 @@ from emu_perception.training.multitask import task_losses
 from .conftest import SIZE, wait_for
 
 SHADE = DenseTask(
-    *("shade", "binary", "shade", 2, "shade.accuracy", True),
-    *("shade", "probability of a dark pixel"),
+    "shade",
+    "binary",
+    "shade",
+    2,
+    "shade.accuracy",
+    True,
+    "shade",
+    "probability of a dark pixel",
 )
 
 

@@ -12,8 +12,7 @@ from emu_perception.messages.topics import (
     image_outputs,
 )
 from emu_perception.resources import find_resource
-from emu_perception.ros.image_input import CAMERA_INFO_TOPIC as CAMERA_INFO_INPUT
-from emu_perception.ros.image_input import IMAGE_TOPIC
+from emu_perception.ros.image_input import CAMERA_INFO_INPUT, IMAGE_INPUT
 from emu_perception.ros.node import NODE_NAME
 
 
@@ -30,6 +29,6 @@ def test_every_topic_of_the_node_is_allowed_by_name() -> None:
     outputs = {*image_outputs(), *COMPRESSED_OUTPUTS, CAMERA_INFO_TOPIC, LABEL_INFO_TOPIC}
     outputs |= {POINTS_TOPIC, "diagnostics"}
     assert outputs <= topics("publish")
-    assert {IMAGE_TOPIC, f"{IMAGE_TOPIC}/compressed", CAMERA_INFO_INPUT} <= topics("subscribe")
+    assert {IMAGE_INPUT, f"{IMAGE_INPUT}/compressed", CAMERA_INFO_INPUT} <= topics("subscribe")
     names = [e.text or "" for e in policy.iter() if e.tag in ("topic", "service")]
     assert names and not any("*" in name for name in names)

@@ -13,6 +13,7 @@ from emu_perception.experiments.table_config import TableConfig
 from emu_perception.labels import load_label_set
 from emu_perception.networks.architectures import build_network
 from emu_perception.resources import find_resource
+from emu_perception.training import run
 from emu_perception.training.builders import build_module
 from emu_perception.training.config import TrainConfig
 from emu_perception.training.config_file import json_schema, load_config, read_values
@@ -313,3 +314,16 @@ def test_the_schema_knows_the_keys_of_every_shipped_file(kind: type) -> None:
     assert unknown({"no_such_key": 1}, schema) == ["no_such_key"]
     for path in files:
         assert not unknown(read_values(path), schema), path
+
+
+def test_a_run_with_settings_of_an_older_version_is_the_same(tmp_path: Path) -> None:
+    config = tiny.config(tmp_path, tmp_path)
+    values = config.model_dump(mode="json")
+    values["loss"] |= {"normals_weight": 1.0, "edges_weight": 1.0}
+    (tmp_path / run.CONFIG_FILE).write_text(yaml.safe_dump(values))
+    (tmp_path / run.MODEL_FILE).touch()
+    assert run.train(config, progress=False) == tmp_path / run.MODEL_FILE  # it is finished
+    values["loss"]["edges_weight"] = 2.0  # which had an effect on students
+    (tmp_path / run.CONFIG_FILE).write_text(yaml.safe_dump(values))
+    with pytest.raises(ConfigError, match="does not hold a run's settings"):
+        run.train(config, progress=False)

@@ -114,19 +114,6 @@ def test_settings_that_were_cut_short_are_named(data: Path, tmp_path: Path, text
         run.train(tiny.config(data, tmp_path), progress=False)
 
 
-def test_a_run_with_settings_of_an_older_version_is_the_same(data: Path, tmp_path: Path) -> None:
-    config = tiny.config(data, tmp_path)
-    values = config.model_dump(mode="json")
-    values["loss"] |= {"normals_weight": 1.0, "edges_weight": 1.0}
-    (tmp_path / run.CONFIG_FILE).write_text(yaml.safe_dump(values))
-    (tmp_path / run.MODEL_FILE).touch()
-    assert run.train(config, progress=False) == tmp_path / run.MODEL_FILE  # it is finished
-    values["loss"]["edges_weight"] = 2.0  # which had an effect on students
-    (tmp_path / run.CONFIG_FILE).write_text(yaml.safe_dump(values))
-    with pytest.raises(ConfigError, match="does not hold a run's settings"):
-        run.train(config, progress=False)
-
-
 def test_a_file_holds_the_figures_of_its_own_weights(data: Path, tmp_path: Path) -> None:
     split = {"name": "nyuv2", "root": str(data), "split": "all", "options": {"classes": 13}}
 
@@ -306,7 +293,8 @@ def test_segdepthformer_takes_a_weighting_of_its_tasks(data: Path, tmp_path: Pat
     losses = {}
     for name in ("fixed", "uncertainty", "pcgrad"):
         config = tiny.config(
-            *(data, tmp_path),
+            data,
+            tmp_path,
             model={"arguments": {**tiny.ARGUMENTS, "depth_variance": False}},
             loss={"depth": "huber"},
             multitask={"weighting": {"name": name}},

@@ -82,7 +82,7 @@ def demo(
         bag = out / "drive"
         if render:
             drive.write_street_drive(
-                *(bag, seconds, rate), size=height_width, seed=seed, progress=wrote
+                bag, seconds, rate, size=height_width, seed=seed, progress=wrote
             )
         elif source is None:
             drive.write_kept_drive(bag, seconds=seconds, progress=wrote)

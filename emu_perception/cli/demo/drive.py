@@ -22,8 +22,8 @@ from emu_perception.recordings.reader import BagReader, is_bag
 from emu_perception.recordings.writer import BagWriter
 from emu_perception.resources import find_resource
 
-IMAGE_TOPIC = "/camera/image_raw"
-CAMERA_INFO_TOPIC = "/camera/camera_info"
+DRIVE_IMAGES = "/camera/image_raw"
+DRIVE_CAMERA_INFO = "/camera/camera_info"
 FIRST_STAMP_NS = 1_700_000_000 * 1_000_000_000
 """First stamp of drives without stamps."""
 JPEG_QUALITY = 95
@@ -68,8 +68,8 @@ def write_kept_drive(
                 if compressed:
                     time_ns = FIRST_STAMP_NS + round(index * 1e9 / rate)
                     message = compressed_image_message(_jpeg(image), "jpeg", time_ns)
-                    bag.write(CAMERA_INFO_TOPIC, camera_info_message(camera, time_ns), time_ns)
-                    bag.write(f"{IMAGE_TOPIC}/compressed", message, time_ns)
+                    bag.write(DRIVE_CAMERA_INFO, camera_info_message(camera, time_ns), time_ns)
+                    bag.write(f"{DRIVE_IMAGES}/compressed", message, time_ns)
                 else:
                     rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
                     _write_frame(bag, rgb, camera, index, rate)
@@ -109,8 +109,8 @@ def _write_frame(
     bag: BagWriter, image: np.ndarray, camera: Intrinsics, index: int, rate: float
 ) -> None:
     time_ns = FIRST_STAMP_NS + round(index * 1e9 / rate)
-    bag.write(CAMERA_INFO_TOPIC, camera_info_message(camera, time_ns), time_ns)
-    bag.write(IMAGE_TOPIC, image_message(image, time_ns), time_ns)
+    bag.write(DRIVE_CAMERA_INFO, camera_info_message(camera, time_ns), time_ns)
+    bag.write(DRIVE_IMAGES, image_message(image, time_ns), time_ns)
 
 
 def open_input(
@@ -200,7 +200,7 @@ def _write_compressed(
         for index, (data, image_format) in enumerate(encoded):
             time_ns = FIRST_STAMP_NS + round(index * 1e9 / rate)
             message = compressed_image_message(data, image_format, time_ns)
-            bag.write(f"{IMAGE_TOPIC}/compressed", message, time_ns)
+            bag.write(f"{DRIVE_IMAGES}/compressed", message, time_ns)
             progress(min(index + 1, total), total)
 
 

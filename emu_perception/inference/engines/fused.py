@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from emu_perception.inference.engines.activation import DepthActivation, SemanticActivation
-from emu_perception.uncertainty import MIN_VARIANCE
+from emu_perception.prediction import MIN_VARIANCE
 
 TILE = 2048
 """Class scores that a program holds at a time."""

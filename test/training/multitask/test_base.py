@@ -273,7 +273,7 @@ def test_coarse_maps_are_upsampled_as_the_network_wants(
 def test_a_student_takes_the_registered_losses_of_its_tasks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flow = DenseTask(*("flow", "direction", "flow", 3, "flow.error", False), *("flow", "vectors"))
+    flow = DenseTask("flow", "direction", "flow", 3, "flow.error", False, "flow", "vectors")
     monkeypatch.setitem(TASKS, "flow", flow)
     monkeypatch.setitem(task_losses._LOSSES, "flow", {"l1": find_loss("normals", "l1")})
     monkeypatch.setitem(validation._METRICS, "flow", validation.f1("flow_f1"))
