@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,15 @@ pytest.importorskip("lightning")
 from emu_perception.cli import app
 from emu_perception.inference.model_file import LoadedModel, load_model
 from emu_perception.labels import LabelSet, load_label_set
+from emu_perception.resources import find_resource
 from emu_perception.training import run
+from emu_perception.training.config import TrainConfig
+from emu_perception.training.config_file import load_config, read_values
 from emu_perception.training.console import ProgressBar
 from emu_perception.training.start import start_from
 
+TRAINING = sorted(find_resource("config", "train").glob("*/[!_]*.yaml"))
+STUDIES = sorted(find_resource("config", "studies").glob("*.yaml"))
 OWN = LabelSet("own", ("floor", "car", "road"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
 
 
@@ -124,3 +129,39 @@ def test_ctrl_c_ends_with_the_status_of_an_interrupted_program(
     config = Path(__file__).parents[2] / "config" / "train" / "scenes" / "b0.yaml"
     result = CliRunner().invoke(app, ["train", "--config", str(config)])
     assert result.exit_code == 130
+
+
+def starting() -> Iterator[tuple[str, TrainConfig]]:
+    """Shipped configurations that start from a run's model, by file."""
+    for path in TRAINING:
+        yield path.stem, load_config(path)
+    for path in STUDIES:
+        base = read_values(path).get("base", {})
+        if "start_from" in base.get("model", {}):
+            yield path.stem, TrainConfig.model_validate({**base, "output": "runs/study"})
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [(n, c) for n, c in starting() if (c.model.start_from or "").startswith("runs/")],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_shipped_configuration_makes_what_others_start_from(
+    name: str, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert config.model.start_from is not None
+    folder = Path(config.model.start_from).parent
+    folder = folder.parent if folder.name.startswith("member_") else folder
+    makers = [maker for maker in map(load_config, TRAINING) if maker.output == str(folder)]
+    assert len(makers) == 1, f"{len(makers)} configurations have the output {folder}"
+    first, second = makers[0].model, config.model
+    assert first.backbone == second.backbone
+    assert first.arguments.get("rays") == second.arguments.get("rays")
+    assert first.canonical_focal_length == second.canonical_focal_length
+    labels = load_label_set("camvid")
+    mine, its = (run.describe_model(each, labels) for each in (config, makers[0]))
+    with torch.device("meta"):  # shapes alone
+        source = LoadedModel(its.build(), its, Path(config.model.start_from))
+        monkeypatch.setattr("emu_perception.training.start.load_model", lambda path: source)
+        report = start_from(mine.build(), mine, source.path)
+    assert report.kept > 0 and not [n for n in report.fresh if n.startswith("encoder.")]
