@@ -11,7 +11,7 @@ import numpy as np
 DEPTH_MAPS = frozenset({"depth", "depth_variance", "depth_epistemic"})
 """Fields of `Prediction` that are NaN where the depth is."""
 MIN_VARIANCE = 1e-6
-"""Square metres, of the network's part; the Gaussian likelihood and its inverse stay finite."""
+"""m²; smaller variances of depth count as this in the Gaussian likelihood, which stays finite."""
 UNLABELLED = 255
 """Class id of pixels without a label: void in ground truth, too uncertain in a prediction."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ("emu_perception", "launch", "examples", "setup.py")
-PAGES = ("README.md", "CHANGELOG.rst", "CONTRIBUTING.md", "SECURITY.md", "docs", "config")
+PAGES = ("README.md", "CHANGELOG.rst", "CONTRIBUTING.md", "SECURITY.md", "docs", "config", "models")
 FRAGMENT = re.compile(r"(Of|What|Such|Those|Whose|Where|As)\b")
 PLAINER = {
     r"says?": "outputs, contains, states",

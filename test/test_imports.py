@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,11 @@ def layer(module: str) -> int:
 def test_every_package_has_a_layer() -> None:
     packages = {p.parent.name for p in PACKAGE.glob("*/__init__.py")}
     assert packages == set(LAYERS)
+
+
+def test_the_documentation_lists_the_layers() -> None:
+    page = (PACKAGE.parent / "docs" / "contributing.md").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"^\| `(\w+)/` \|", page, re.MULTILINE)) == LAYERS
 
 
 def test_imports_point_down() -> None:

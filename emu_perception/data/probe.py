@@ -1,4 +1,4 @@
-"""A look at a few samples before training: does what a data set claims to have teach anything?"""
+"""Check a few samples before training: do the data sets have labels of the tasks to train?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from emu_perception.prediction import UNLABELLED
 from emu_perception.tasks import TASKS
 
 PROBES = 8
-"""Samples of a data set that are read at most; the first one that will do ends the search."""
+"""At most so many samples of a data set are read; the search ends at the first that suffices."""
 
 
 def check_supervision(

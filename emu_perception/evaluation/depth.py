@@ -10,10 +10,7 @@ import numpy as np
 from emu_perception.evaluation import calibration, pavpu, ranking, sparsification
 from emu_perception.evaluation.sums import Sums, logarithm, ratio
 from emu_perception.labels import LabelSet
-from emu_perception.prediction import Prediction
-
-SMALLEST_VARIANCE = 1e-6
-"""m²; smaller variances count as this in the Gaussian negative log-likelihood."""
+from emu_perception.prediction import MIN_VARIANCE, Prediction
 
 _OCTAVES = ranking.OCTAVES[1] - ranking.OCTAVES[0]
 
@@ -110,7 +107,7 @@ def depth_sums(
     sums["known"] = np.float64(n_known)
     if prediction.depth_variance is None:
         return sums
-    variance = np.maximum(select(prediction.depth_variance), np.float32(SMALLEST_VARIANCE))
+    variance = np.maximum(select(prediction.depth_variance), np.float32(MIN_VARIANCE))
     sums |= _uncertainty_sums(mean, variance, absolute, squared, accurate)
     if proximity is not None:
         sums["proximity_histogram"] = _ranked(select(proximity), squared, 256)
@@ -277,8 +274,8 @@ def _uncertainty_values(sums: Sums) -> dict[str, Any]:
     right_or_wrong = histogram[:, :2].sum(axis=1), inaccurate
     within_one, within_two, _ = octaves[:, :3].sum(axis=0)
     rankings = {"uncertainty": _by_variance(sums)} | {
-        rival: (sums[histogram][:, 0], sums[histogram][:, 1])
-        for rival, histogram in sparsification.RIVALS.items()
+        name: (sums[histogram][:, 0], sums[histogram][:, 1])
+        for name, histogram in sparsification.BASELINES.items()
         if histogram in sums
     }
     reliability = calibration.regression_reliability(*_by_variance(sums))

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from emu_perception.evaluation.depth import SMALLEST_VARIANCE
-from emu_perception.prediction import UNLABELLED
+from emu_perception.prediction import MIN_VARIANCE, UNLABELLED
 
 _LOG_TEMPERATURES = np.linspace(-4, 4, 65) * np.log(2)
 _CHUNK = 16384
@@ -192,7 +191,7 @@ class DepthVarianceScaleFit:
         low, high = self.depth_range
         valid = (truth > low) & (truth < high) & np.isfinite(depth) & np.isfinite(variance)
         error = (depth[valid] - truth[valid]).astype(np.float64)
-        self._total += float((error**2 / np.maximum(variance[valid], SMALLEST_VARIANCE)).sum())
+        self._total += float((error**2 / np.maximum(variance[valid], MIN_VARIANCE)).sum())
         self.pixels += error.size
 
     def merge(self, other: DepthVarianceScaleFit) -> None:

@@ -280,8 +280,8 @@ def _uncertainty_values(sums: Sums, unit: float) -> dict[str, Any]:
     if "void_histogram" in sums:
         judged[:, 1] += sums["void_histogram"]
     rankings = {"uncertainty": _ranking(histogram)} | {
-        rival: _ranking(sums[histogram])
-        for rival, histogram in sparsification.RIVALS.items()
+        name: _ranking(sums[histogram])
+        for name, histogram in sparsification.BASELINES.items()
         if histogram in sums
     }
     return {

@@ -16,7 +16,7 @@ import numpy as np
 
 from emu_perception.evaluation import ranking
 
-RIVALS = {"predicted_depth": "depth_histogram", "boundary": "proximity_histogram"}
+BASELINES = {"predicted_depth": "depth_histogram", "boundary": "proximity_histogram"}
 """The baselines other than random order, and the sums with their rankings."""
 
 FRACTIONS_REMOVED = tuple(round(0.05 * step, 2) for step in range(20))
@@ -46,7 +46,7 @@ def report(
     """Areas and curves.
 
     Args:
-        rankings: by name; `uncertainty` and those of the `RIVALS` that could be computed.
+        rankings: by name; `uncertainty` and those of the `BASELINES` that could be computed.
         oracle: the ranking by true error.
         measure: turns a mean error into what is plotted.
 
@@ -61,7 +61,7 @@ def report(
         "ause": ause(rankings["uncertainty"], oracle, measure),
         "ause_random": ause(random, oracle, measure),
     }
-    for name in RIVALS:
+    for name in BASELINES:
         values[f"ause_{name}"] = ause(rankings[name], oracle, measure) if name in rankings else None
     curves: dict[str, Any] = {"fraction_removed": list(FRACTIONS_REMOVED)}
     for name, (bins, sums) in (rankings | {"oracle": oracle, "random": random}).items():

@@ -28,7 +28,7 @@ class TableRow(Row):
     @model_validator(mode="after")
     def _check(self) -> TableRow:
         if bool(self.models) == (self.elevation_table is not None):
-            raise ValueError(f"row '{self.name}' wants models, or an elevation_table")
+            raise ValueError(f"row '{self.name}' needs either models or an elevation_table")
         if self.elevation_table is not None and self.calibration != "none":
             raise ValueError(f"row '{self.name}': an elevation_table has nothing to calibrate")
         return self

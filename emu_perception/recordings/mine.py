@@ -75,8 +75,8 @@ class CandidatePool:
 
     def _keep(self, candidate: Candidate) -> None:
         stretch = candidate.stamp_ns // self._stretch_ns
-        rival = self._kept.get(stretch)
-        if rival is None or self.score(candidate) > self.score(rival):
+        kept = self._kept.get(stretch)
+        if kept is None or self.score(candidate) > self.score(kept):
             self._kept[stretch] = candidate
 
     def score(self, candidate: Candidate) -> float:

@@ -23,7 +23,7 @@ class Uncertainty(Weighting):
     """Learned log-variances s: the sum of ½ e^(−s) L + s.
 
     Kendall, Gal and Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses", CVPR 2018, in
-    the form that XTasC-Net trains with. With L below 0 it would fall for ever.
+    the form that XTasC-Net trains with. With L below 0 it has no minimum.
     """
 
     positive = True

@@ -86,7 +86,7 @@ class SupervisedModule(L.LightningModule):
         self.weighting = build_weighting(chosen.name, spec.tasks, weights, **chosen.arguments)
         others = [task for task in spec.tasks if task not in WITH_UNCERTAINTY]
         self.losses = choose_losses(config.multitask.losses, others)
-        """Of the tasks besides classes and depth, by task; a `MultiTaskModule` has those too."""
+        """Losses of the tasks other than classes and depth; `MultiTaskModule` has those of all."""
         self.labelled_tasks: tuple[str, ...] = tuple(spec.tasks)
         """Tasks that are trained by labels."""
         below_zero = self.below_zero()

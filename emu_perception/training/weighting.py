@@ -45,7 +45,7 @@ class Weighting(nn.Module, ABC):
                 of the others does not show their progress. None: all have.
 
         Raises:
-            ValueError: a loss is below 0 and this weighting cannot do with it.
+            ValueError: a loss is below 0 and this weighting needs losses that are not.
         """
         values = torch.stack([self.weights[task] * losses[task] for task in self.tasks])
         if self.positive:

@@ -262,10 +262,10 @@ def _part(dense: DenseOutputs, images: slice) -> DenseOutputs:
 
 @contextmanager
 def statistics_kept(network: nn.Module) -> Iterator[None]:
-    """Batch norms see a batch as ever, but their running statistics stay as they are.
+    """Batch norms normalise by the batch's statistics and keep their running statistics.
 
-    Otherwise those that a network is used with are half those of closer views, which no camera
-    takes: absolute depth suffers.
+    Otherwise half of the running statistics, which inference uses, would come from closer views,
+    which no camera takes, and absolute depth would be worse.
     """
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     before = [norm.momentum for norm in norms]
