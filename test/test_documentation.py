@@ -150,12 +150,11 @@ def test_the_node_page_lists_every_topic_parameter_and_launch_argument() -> None
     pytest.importorskip("rclpy")
     from emu_perception.messages.compressed import COMPRESSED_OUTPUTS
     from emu_perception.messages.topics import image_outputs
-    from emu_perception.ros.settings import parameter_table
 
     page = (ROOT / "docs" / "ros_node.md").read_text(encoding="utf-8")
     for topic in (*image_outputs(), *COMPRESSED_OUTPUTS):
         assert f"`{topic}`" in page
-    for row in parameter_table().splitlines():
+    for row in generate.parameter_table().splitlines():
         assert row in page, "docs/ros_node.md is behind emu_perception/ros/settings.py"
     launch = (ROOT / "launch" / "emu_perception.launch.py").read_text(encoding="utf-8")
     for argument in re.findall(r'^    "(\w+)": [("]', launch, re.MULTILINE):

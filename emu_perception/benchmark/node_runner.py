@@ -160,7 +160,7 @@ class Runner:
     def _camera(
         self, name: str, size: tuple[int, int], rate: float, seconds: float, wait: float
     ) -> Child:
-        arguments = [f"--height={size[0]}", f"--width={size[1]}", f"--rate={rate}"]
+        arguments = [f"--size={size[1]}x{size[0]}", f"--rate={rate}"]
         arguments += [f"--seconds={seconds}", f"--wait={wait}"]
         arguments += [f"{camera}/image" if camera else "image" for camera in self._cameras]
         module = "emu_perception.ros.benchmark_camera"

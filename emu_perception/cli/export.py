@@ -20,7 +20,7 @@ def export(
     out: Annotated[
         Path | None,
         typer.Argument(
-            help="File to write: .onnx or .engine (TensorRT).",
+            help="File to write, NAME.onnx.",
             show_default="NAME.onnx next to NAME.safetensors",
         ),
     ] = None,
@@ -39,25 +39,23 @@ def export(
     the model's maps hardly change in bf16, the file notes it, and `precision: auto` uses bf16
     on CPUs that compute in it.
     """
-    from emu_perception.inference.export import FORMATS, ExportError
+    from emu_perception.inference.export import ExportError
     from emu_perception.inference.export import export as write
     from emu_perception.inference.model_file import load_model, read_spec
     from emu_perception.tasks import byte_maps
 
-    formats = {suffix: name for name, suffix in FORMATS.items()}
     loaded = load_model(model)
     path = out or loaded.path.with_suffix(".onnx")
-    if path.suffix not in formats:
-        raise ExportError(f"{path}: expected a file ending in {', '.join(formats)}")
-    differences = write(loaded, path, formats[path.suffix], _images(images))
+    if path.suffix != ".onnx":
+        raise ExportError(f"{path}: expected a file ending in .onnx")
+    differences = write(loaded, path, _images(images))
     typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB. Largest differences from PyTorch:")
     for name, difference in differences.items():
         labels = name.endswith(tuple(byte_maps()))
         unit = "of the pixels" if labels else "of the largest value"
         typer.echo(f"  {name}: {difference:.1e}{'' if name.startswith('bf16') else f' {unit}'}")
-    if path.suffix == ".onnx":
-        checked = ", ".join(read_spec(path).checked_precisions)
-        typer.echo(f"Precisions that `auto` may use on a CPU: {checked}")
+    checked = ", ".join(read_spec(path).checked_precisions)
+    typer.echo(f"Precisions that `auto` may use on a CPU: {checked}")
 
 
 def _images(source: Path | None) -> list[np.ndarray]:

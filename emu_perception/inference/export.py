@@ -10,8 +10,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import shutil
-import subprocess
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -42,8 +40,6 @@ from emu_perception.inference.prelude import FOCAL, MAP_SHAPE, prelude
 from emu_perception.networks.decoder import separate_decoders
 from emu_perception.tasks import byte_maps
 
-FORMATS = {"onnx": ".onnx", "tensorrt": ".engine"}
-"""Suffixes by name."""
 OPSET = 18
 TOLERANCE = 1e-3
 """Largest difference of a map, as a fraction of its largest value."""
@@ -116,16 +112,12 @@ def exported_maps(model: LoadedModel) -> list[str]:
     return sorted(Predictor.maps_of(model.spec, model.traits) - {"probabilities", DOMAIN})
 
 
-def export(
-    model: LoadedModel, path: Path, format: str = "onnx", images: Iterable[np.ndarray] = ()
-) -> dict[str, float]:
+def export(model: LoadedModel, path: Path, images: Iterable[np.ndarray] = ()) -> dict[str, float]:
     """Write a deployment file and compare it with PyTorch; a wrong one is not kept.
 
     Args:
         model: what to write.
         path: of the file; its folder is created.
-        format: one of `FORMATS`. `tensorrt` is experimental: `trtexec` builds it from the ONNX
-            file, which is checked; what it builds is not run.
         images: uint8 RGB `(H, W, 3)`, such as the model will see. With some, the network is also
             compared in bf16, and the header notes whether `BF16_LIMITS` hold.
 
@@ -137,12 +129,8 @@ def export(
     Raises:
         ExportError: the model cannot be exported, or the file differs from PyTorch.
     """
-    if format not in FORMATS:
-        raise ExportError(f"format must be {', '.join(FORMATS)}, got '{format}'")
     if model.traits.stochastic:
         raise ExportError(f"{model.path}: a network that samples its dropout cannot be exported")
-    if format == "tensorrt" and shutil.which("trtexec") is None:
-        raise ExportError("TensorRT's trtexec is not on the PATH")
     half = reduced_precision(model, list(images))
     holds = bool(half) and all(half[name] <= limit for name, limit in BF16_LIMITS.items())
     spec = model.spec.model_copy(
@@ -152,8 +140,7 @@ def export(
         }
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path if format == "onnx" else path.with_suffix(FORMATS["onnx"])
-    with replacing(file) as partial:
+    with replacing(path) as partial:
         unchecked = partial.with_name(f"{partial.name}.onnx")
         try:
             write_graph(model, unchecked, spec)
@@ -170,8 +157,6 @@ def export(
             unchecked.replace(partial)
         finally:
             unchecked.unlink(missing_ok=True)
-    if format == "tensorrt":
-        _build_tensorrt(file, path, model.spec)
     return found | ({f"bf16 {name}": value for name, value in half.items()} if holds else {})
 
 
@@ -343,12 +328,3 @@ def _make_internal(graph: Any, names: list[str]) -> None:
     del graph.output[:]
     graph.output.extend(each for each in outputs if each.name not in names)
     graph.value_info.extend(each for each in outputs if each.name in names)
-
-
-def _build_tensorrt(onnx_file: Path, path: Path, spec: ModelSpec) -> None:
-    height, width = spec.input_size
-    shapes = f"image:{height}x{width}x3,camera:4,output_size:2"
-    command = ["trtexec", f"--onnx={onnx_file}", f"--saveEngine={path}", "--fp16"]
-    done = subprocess.run([*command, f"--shapes={shapes}"], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise ExportError(f"trtexec failed: {(done.stdout + done.stderr)[-1000:]}")

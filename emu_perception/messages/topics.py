@@ -286,25 +286,3 @@ def point_cloud(maps: Maps, rays: np.ndarray) -> np.ndarray:
         None if present.semantic_entropy is None else maps.semantic_uncertainty,
         None if present.depth_variance is None else maps.depth_std,
     )
-
-
-def render_outputs(
-    prediction: Prediction,
-    image: np.ndarray,
-    label_set: LabelSet | None,
-    topics: Collection[str],
-    style: Style | None = None,
-) -> dict[str, tuple[Encoding, np.ndarray]]:
-    """Image topics with their encodings and pixels, `(H, W)` or `(H, W, 3)`.
-
-    Raises:
-        ValueError: a topic is unknown, or the prediction lacks what one of them shows.
-    """
-    outputs = image_outputs()
-    unknown = set(topics) - outputs.keys()
-    if unknown:
-        raise ValueError(
-            f"unknown outputs: {', '.join(sorted(unknown))}; there are {', '.join(outputs)}"
-        )
-    maps = Maps(prediction, image, label_set, style or Style())
-    return {t: (outputs[t].encoding, outputs[t].render(maps)) for t in topics}

@@ -125,8 +125,3 @@ class MappingNetwork(nn.Module):
         for name, parameter in self.named_parameters():
             if name.rpartition(".")[2] in ("gamma", "beta"):
                 yield parameter
-
-    def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """All other parameters."""
-        film = {id(parameter) for parameter in self.film_parameters()}
-        return (p for p in self.parameters() if id(p) not in film)

@@ -21,7 +21,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from emu_perception.networks.rays import RAY_CHANNELS
-from emu_perception.networks.segdepthformer import SegDepthFormer
 from emu_perception.text import one_line
 
 _Renaming = list[tuple[str, str | Callable[[re.Match[str]], str]]]
@@ -110,41 +109,6 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
             f"{path} cannot be read as weights ({type(error).__name__}: "
             f"{one_line(str(error), 120)}): expected a .safetensors or PyTorch file of tensors"
         ) from error
-
-
-def load_segformer_weights(network: SegDepthFormer, path: str | Path) -> list[str]:
-    """Load published MiT or SegFormer weights that the user has into a network.
-
-    The encoder must fit exactly. The segmentation decoder is loaded too where the file has one of
-    the same width and number of classes; otherwise it keeps its initialisation.
-
-    Args:
-        network: a `SegDepthFormer` on the matching `mit_b…` backbone.
-        path: `.pth` / `.bin` (NVlabs, Hugging Face) or `.safetensors` file.
-
-    Returns:
-        The names of what was loaded: "encoder", and "semantic" where the decoder fitted.
-
-    Raises:
-        ValueError: the file is of another kind or another size of encoder.
-    """
-    state = convert_segformer_state(read_state(path))
-    encoder = {k[len("encoder.") :]: v for k, v in state.items() if k.startswith("encoder.")}
-    try:
-        network.encoder.load_state_dict(encoder)
-    except RuntimeError as error:
-        raise ValueError(
-            f"{path} does not fit the backbone '{network.backbone}': {error}"
-        ) from error
-    loaded = ["encoder"]
-    head = {k[len("head.") :]: v for k, v in state.items() if k.startswith("head.")}
-    if "semantic" in network.tasks:
-        own = network.decoders["semantic"].state_dict()
-        head.setdefault("norm.num_batches_tracked", own["norm.num_batches_tracked"])
-        if {k: v.shape for k, v in head.items()} == {k: v.shape for k, v in own.items()}:
-            network.decoders["semantic"].load_state_dict(head)
-            loaded.append("semantic")
-    return loaded
 
 
 def widen_input(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,7 +9,6 @@ until the one before it has been answered, so that none is dropped.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -41,7 +40,7 @@ from emu_perception.recordings.truth import (
     TruthFolder,
 )
 from emu_perception.ros.evaluator_topics import ANSWERED, TRUTH_TOPICS
-from emu_perception.ros.programs import run_program
+from emu_perception.ros.programs import report, run_program
 
 TYPES = {IMAGE: Image, COMPRESSED_IMAGE: CompressedImage, CAMERA_INFO: CameraInfo}
 SETTLING = 1.5
@@ -147,8 +146,7 @@ class BagPlayer(Node):
             self._publishers_by_topic[message.topic].publish(message.data)
             if is_image:
                 stamp_ns = header_stamp_ns(message.data)
-                report = {"stamp_ns": stamp_ns, "published_ns": published_ns}
-                print(json.dumps(report), flush=True)
+                report({"stamp_ns": stamp_ns, "published_ns": published_ns})
                 self._wait_for_answer(stamp_ns)
             elif message.msgtype == CAMERA_INFO and message.data[12:] != camera:
                 camera = message.data[12:]  # what follows the stamp

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -29,7 +28,7 @@ from rclpy.task import Future
 from emu_perception.recordings.image_messages import header_stamp_ns
 from emu_perception.recordings.reader import BagError
 from emu_perception.recordings.writer import BagWriter
-from emu_perception.ros.programs import run_program
+from emu_perception.ros.programs import report, run_program
 
 GIVE_UP_SECONDS = 5.0
 """A node that autostarts and rests this long in another state than active has failed."""
@@ -156,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 dict(options.topic),
                 dict(options.also),
                 options.node,
-                lambda event: print(json.dumps(event), flush=True),
+                report,
             )
             # Before the block is left: what was recorded until then is worth keeping.
             with suppress(KeyboardInterrupt, ExternalShutdownException):

@@ -8,7 +8,6 @@ and each stamp whose images have come on all topics (`"frame"`). Without topics 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from emu_perception.recordings.image_messages import header_stamp_ns
-from emu_perception.ros.programs import run_program
+from emu_perception.ros.programs import report, run_program
 
 
 class BenchmarkListener(Node):
@@ -51,17 +50,13 @@ class BenchmarkListener(Node):
         arrived.add(topic)
         if arrived == self._topics:
             del self._arrived[camera, stamp_ns]
-            _report({"event": "frame", "stamp_ns": stamp_ns, "received_ns": received_ns})
+            report({"event": "frame", "stamp_ns": stamp_ns, "received_ns": received_ns})
 
     def _read(self, message: DiagnosticArray) -> None:
         for status in message.status:
             values = {value.key: value.value for value in status.values}
             event = {"event": "status", "name": status.name, "message": status.message}
-            _report({**event, "values": values})
-
-
-def _report(event: dict[str, object]) -> None:
-    print(json.dumps(event), flush=True)
+            report({**event, "values": values})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import rclpy
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import Executor, ExternalShutdownException
+
+
+def report(event: Mapping[str, object]) -> None:
+    """Print an event as a JSON line, for the process that started this one."""
+    print(json.dumps(event), flush=True)
+
+
+def spin_in_thread(executor: Executor) -> None:
+    """Run an executor's callbacks in a thread of its own until the context is shut down."""
+
+    def spin() -> None:
+        with suppress(ExternalShutdownException):
+            executor.spin()
+
+    threading.Thread(target=spin, daemon=True).start()
 
 
 def run_program(

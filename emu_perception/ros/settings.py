@@ -225,21 +225,3 @@ class Settings:
 
 FIELDS = {f.name: f for f in fields(Settings)}
 """The parameters by name."""
-
-
-def parameter_table() -> str:
-    """The parameters as a Markdown table, for the documentation."""
-    rows = ["| parameter | default | range | change | meaning |", "|---|---|---|---|---|"]
-    for name, spec in FIELDS.items():
-        limits, choices = spec.metadata["limits"], spec.metadata["choices"]
-        allowed = f"{limits[0]:g} – {limits[1]:g}" if limits else ""
-        if choices:
-            allowed = "a colour map" if choices is COLORMAP_NAMES else ", ".join(choices)
-        default = str(spec.default).lower() if isinstance(spec.default, bool) else spec.default
-        if isinstance(default, tuple):
-            default = str(list(default)).replace("'", '"')
-        rows.append(
-            f"| `{name}` | `{default if default != '' else chr(34) * 2}` | {allowed} | "
-            f"{spec.metadata['change']} | {spec.metadata['description']} |"
-        )
-    return "\n".join(rows)

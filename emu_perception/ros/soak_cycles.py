@@ -11,21 +11,19 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import rclpy
 from lifecycle_msgs.srv import GetState
-from rclpy.executors import ExternalShutdownException
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from emu_perception.messages.create import image_message
 from emu_perception.ros.executor import NodeExecutor
-from emu_perception.ros.programs import run_program
-from emu_perception.ros.soak_robot import SoakRobot, report
+from emu_perception.ros.programs import report, run_program, spin_in_thread
+from emu_perception.ros.soak_robot import SoakRobot
 
 ANSWER_SECONDS = 120.0
 """For an image to be answered; the first one of a cycle may compile."""
@@ -102,11 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         executor = NodeExecutor()
         executor.add_node(robot)
 
-        def spin() -> None:
-            with suppress(ExternalShutdownException):
-                executor.spin()
-
-        threading.Thread(target=spin, daemon=True).start()
+        spin_in_thread(executor)
         robot.wait_until_answering()
         for number in range(1, options.cycles + 1):
             robot.cycle()

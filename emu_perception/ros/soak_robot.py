@@ -8,13 +8,11 @@ node (`"event": "status"`) and each action (`"action"`).
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 import rclpy
@@ -22,7 +20,6 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import SetParameters
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -30,7 +27,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import Image, PointCloud2
 
 from emu_perception.ros.executor import NodeExecutor
-from emu_perception.ros.programs import run_program
+from emu_perception.ros.programs import report, run_program, spin_in_thread
 
 OUTPUTS: dict[str, type] = {
     "semantic/labels": Image,
@@ -132,11 +129,6 @@ class SoakRobot(Node):
             report({"event": "status", "message": status.message, "values": values})
 
 
-def report(event: dict[str, object]) -> None:
-    """Print an event as a JSON line."""
-    print(json.dumps(event), flush=True)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Act until SIGINT or SIGTERM, or for `--seconds`; then only listen."""
     parser = argparse.ArgumentParser(prog="soak_robot", description=__doc__)
@@ -152,11 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         executor = NodeExecutor()  # others stumble over subscriptions that end meanwhile
         executor.add_node(robot)
 
-        def spin() -> None:
-            with suppress(ExternalShutdownException):
-                executor.spin()
-
-        threading.Thread(target=spin, daemon=True).start()
+        spin_in_thread(executor)
         robot.subscribe(list(OUTPUTS)[:4])
         end = time.monotonic() + options.seconds
         while time.monotonic() < end and rclpy.ok():

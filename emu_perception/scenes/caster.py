@@ -70,6 +70,14 @@ class View:
         """Camera x and y of pixels, at unit depth (perspective) or as they are (orthographic)."""
         return (u - self.cx) / self.fx, (v - self.cy) / self.fy
 
+    def grid(self) -> tuple[Tensor, Tensor]:
+        """Lens coordinates x and y of all pixels, `(height * width,)` row by row."""
+        device = self.origin.device
+        u = torch.arange(self.width, device=device, dtype=torch.float32)
+        v = torch.arange(self.height, device=device, dtype=torch.float32)
+        x, y = self.lens(u, v)
+        return x.repeat(self.height), y.repeat_interleave(self.width)
+
     def directions(self, x: Tensor, y: Tensor) -> Vector:
         """World direction of the rays at lens coordinates."""
         r = self.rotation

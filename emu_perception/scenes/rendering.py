@@ -46,10 +46,7 @@ def render(
     rows = torch.from_numpy(scene.rows).to(device)
     ground, start = None, None
     if scene.street is not None:
-        u = torch.arange(view.width, device=device, dtype=torch.float32)
-        v = torch.arange(view.height, device=device, dtype=torch.float32)
-        x, y = view.lens(u, v)
-        x, y = x.repeat(view.height), y.repeat_interleave(view.width)
+        x, y = view.grid()
         start, distance, normals = scene.street.layout.cast(view, x, y)
         ground, start = (distance, normals), start.view(shape)
     depth, owner = cast(rows, view, start, chunk=1 << 17 if device.type == "cpu" else 1 << 22)

@@ -105,10 +105,7 @@ def shade(
     scene: Scene, rows: Tensor, view: View, depth: Tensor, owner: Tensor, ground: tuple | None
 ) -> Buffers:
     device, count = rows.device, depth.numel()
-    u = torch.arange(view.width, device=device, dtype=torch.float32)
-    v = torch.arange(view.height, device=device, dtype=torch.float32)
-    x, y = view.lens(u, v)
-    x, y = x.repeat(view.height), y.repeat_interleave(view.width)
+    x, y = view.grid()
     rays = torch.stack(view.directions(x, y), dim=1)
     points = torch.where(depth[:, None] < torch.inf, view.origin + rays * depth[:, None], 0.0)
     buffers = Buffers(

@@ -16,7 +16,6 @@ from emu_perception.messages.topics import (
     Style,
     available_outputs,
     image_outputs,
-    render_outputs,
 )
 from emu_perception.prediction import Prediction
 from emu_perception.visualization.colors import colorize_scalar
@@ -43,19 +42,18 @@ IMAGE = np.full((2, 3, 3), 90, np.uint8)
 
 
 def render(topic: str, style: Style | None = None) -> np.ndarray:
-    return render_outputs(prediction(), IMAGE, LABELS, [topic], style)[topic][1]
+    return image_outputs()[topic].render(Maps(prediction(), IMAGE, LABELS, style or Style()))
 
 
 @pytest.mark.parametrize("topic", IMAGE_OUTPUTS)
 def test_pixels_are_what_the_encoding_says(topic: str) -> None:
-    (encoding, pixels) = render_outputs(prediction(), IMAGE, LABELS, [topic])[topic]
+    encoding, pixels = IMAGE_OUTPUTS[topic].encoding, render(topic)
     expected = {
         "mono8": (np.uint8, (2, 3)),
         "32FC1": (np.float32, (2, 3)),
         "rgb8": (np.uint8, (2, 3, 3)),
     }[encoding]
     assert (pixels.dtype, pixels.shape) == expected
-    assert encoding == IMAGE_OUTPUTS[topic].encoding
 
 
 @pytest.mark.parametrize("topic", IMAGE_OUTPUTS)
@@ -63,11 +61,12 @@ def test_each_output_needs_what_it_says_and_no_more(topic: str) -> None:
     full, needs = prediction(), IMAGE_OUTPUTS[topic].needs
     assert needs <= {f.name for f in fields(Prediction)}
     values = {name: getattr(full, name) for name in needs}
-    render_outputs(Prediction(**values), IMAGE, LABELS, [topic])
+    output = IMAGE_OUTPUTS[topic]
+    output.render(Maps(Prediction(**values), IMAGE, LABELS, Style()))
     for missing in needs:
         less = Prediction(**(values | {missing: None}))
         with pytest.raises(ValueError, match=r"not requested from the predictor|empty prediction"):
-            render_outputs(less, IMAGE, LABELS, [topic])
+            output.render(Maps(less, IMAGE, LABELS, Style()))
 
 
 def test_labels_keep_255() -> None:
@@ -167,9 +166,8 @@ def test_available_outputs() -> None:
     assert everything >= POINT_MAPS
 
 
-def test_mistakes_are_named() -> None:
-    with pytest.raises(ValueError, match=r"unknown outputs: depth/colour; .*depth/color"):
-        render_outputs(prediction(), IMAGE, LABELS, ["depth/colour"])
+def test_colours_of_classes_need_a_label_set() -> None:
+    maps = Maps(prediction(), IMAGE, None, Style())
     with pytest.raises(ValueError, match="no classes"):
-        render_outputs(prediction(), IMAGE, None, ["semantic/color"])
-    assert render_outputs(prediction(), IMAGE, None, ["depth/image"])
+        IMAGE_OUTPUTS["semantic/color"].render(maps)
+    assert IMAGE_OUTPUTS["depth/image"].render(maps).shape == (2, 3)

@@ -81,8 +81,8 @@ def test_a_node_without_shared_memory_answers(
         listener = children.start(
             "listener", "emu_perception.ros.benchmark_listener", topics, events=True
         )
-        arguments = ["--size=64x48", "--rate=5"]
-        children.start("camera", "emu_perception.ros.soak_camera", arguments, events=True)
+        arguments = ["--size=64x48", "--rate=5", "--camera-info"]
+        children.start("camera", "emu_perception.ros.benchmark_camera", arguments, events=True)
         children.start("node", "emu_perception.ros.run_node", ros_arguments(parameters))
         wait_for(
             lambda: any(each["event"] == "frame" for each in listener.new_events()), "answers", 140
@@ -102,8 +102,8 @@ def test_a_killed_node_starts_again(model_path: Path, tmp_path: Path) -> None:
         listener = children.start(
             "listener", "emu_perception.ros.benchmark_listener", topics, events=True
         )
-        arguments = ["--size=64x48", "--rate=5"]
-        children.start("camera", "emu_perception.ros.soak_camera", arguments, events=True)
+        arguments = ["--size=64x48", "--rate=5", "--camera-info"]
+        children.start("camera", "emu_perception.ros.benchmark_camera", arguments, events=True)
         for number in range(2):
             node = children.start(
                 f"node_{number}", "emu_perception.ros.run_node", ros_arguments(parameters)

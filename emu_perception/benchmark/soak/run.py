@@ -134,8 +134,9 @@ class Soak:
         self._note("camera", phase.name)
         arguments = [f"--size={width}x{height}" for height, width in phase.sizes]
         arguments += [f"--rate={phase.rate}", f"--loop={phase.loop_seconds}"]
+        arguments += ["--camera-info", "--report-every=10"]
         camera = children.start(
-            f"camera_{number % 4}", "emu_perception.ros.soak_camera", arguments, events=True
+            f"camera_{number % 4}", "emu_perception.ros.benchmark_camera", arguments, events=True
         )
         left = self._seconds - self._elapsed()
         self._watch(node, robot, min(PHASE_SECONDS, max(left, SAMPLE_SECONDS)))
