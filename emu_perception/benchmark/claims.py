@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from emu_perception.benchmark.cases import Case
 from emu_perception.benchmark.deployment import VGA, Deployment
+from emu_perception.benchmark.limits import Limit
 
 if TYPE_CHECKING:
     from emu_perception.benchmark.matrix import Matrix, Row
@@ -16,36 +17,6 @@ CITYSCAPES = (1024, 2048)
 CPU_THREADS = 2
 TEACHER = 10
 """Members."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A figure and its limit."""
-
-    text: str
-    limit: float
-    figure: float | None
-    """None: not measured, for this reason."""
-    reason: str = ""
-    at_most: bool = False
-    """The figure may not be above the limit; else not below."""
-
-    @property
-    def holds(self) -> bool | None:
-        """None where it was not measured."""
-        if self.figure is None:
-            return None
-        return self.figure <= self.limit if self.at_most else self.figure >= self.limit
-
-    @property
-    def outcome(self) -> str:
-        """In words."""
-        words = {True: "holds", False: "FAILS", None: f"skipped: {self.reason}"}
-        return words[self.holds]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {**asdict(self), "holds": self.holds}
 
 
 def cases_to_check(device: str) -> list[Case]:
@@ -61,7 +32,7 @@ def cases_to_check(device: str) -> list[Case]:
     ]
 
 
-def check_claims(matrix: Matrix, deployments: Sequence[Deployment] = ()) -> list[Claim]:
+def check_claims(matrix: Matrix, deployments: Sequence[Deployment] = ()) -> list[Limit]:
     """All claims: those about the device that was measured, and why the others were not."""
     measured = {row.case.device for row in matrix.rows}
     on_cpu, on_gpu = "cpu" in measured, bool(measured - {"cpu"})
@@ -72,17 +43,12 @@ def check_claims(matrix: Matrix, deployments: Sequence[Deployment] = ()) -> list
     ]
 
 
-def failed(claims: Iterable[Claim]) -> bool:
-    """Whether one of them was measured and does not hold."""
-    return any(claim.holds is False for claim in claims)
-
-
-def _check_cpu(matrix: Matrix, why_not: str) -> list[Claim]:
+def _check_cpu(matrix: Matrix, why_not: str) -> list[Limit]:
     claims = []
     for model, limit in (("mit_b0", 3.0), ("mit_b2", 5.0)):
         row = _row(matrix, model, VGA, "fp32")
         claims.append(
-            Claim(
+            Limit(
                 f"{model}, 640 x 480, {CPU_THREADS} CPU threads, all maps: times as fast as the "
                 "peer's class scores",
                 limit,
@@ -93,27 +59,27 @@ def _check_cpu(matrix: Matrix, why_not: str) -> list[Claim]:
     return claims
 
 
-def _check_deployment(found: Deployment) -> list[Claim]:
+def _check_deployment(found: Deployment) -> list[Limit]:
     name = f"{found.model}, {found.image_size[1]} x {found.image_size[0]}"
     megabytes = 450 if found.model.startswith("mit_") else 350
     return [
-        Claim(
+        Limit(
             f"{name}: MB of resident memory",
             megabytes,
             found.resident_bytes / 1e6,
             at_most=True,
         ),
-        Claim(
+        Limit(
             f"{name}: seconds from process start to the first answer",
             2.5,
             found.start_seconds,
             at_most=True,
         ),
-        Claim(f"{name}: imports of torch", 0, float(found.imports_torch), at_most=True),
+        Limit(f"{name}: imports of torch", 0, float(found.imports_torch), at_most=True),
     ]
 
 
-def _check_gpu(matrix: Matrix, why_not: str) -> list[Claim]:
+def _check_gpu(matrix: Matrix, why_not: str) -> list[Limit]:
     student = _row(matrix, "mit_b2", VGA, "fp16")
     teacher = _row(matrix, "mit_b2", VGA, "fp16", TEACHER)
     largest = _row(matrix, "mit_b5", VGA, "fp16")
@@ -129,18 +95,18 @@ def _check_gpu(matrix: Matrix, why_not: str) -> list[Claim]:
     taken = student.memory.get("gpu_reserved") if student else None
     megabytes = None if taken is None else taken / 1e6
     return [
-        Claim("mit_b2, 640 x 480, fp16: frames/s", 400, rate(student), why_not),
-        Claim("mit_b2, 640 x 480, fp16: times as fast as the peer", 5, peer, why_not),
-        Claim("mit_b5, 640 x 480, fp16: frames/s", 150, rate(largest), why_not),
-        Claim("mit_b2, 2048 x 1024, fp16: frames/s", 80, rate(street), why_not),
-        Claim(
+        Limit("mit_b2, 640 x 480, fp16: frames/s", 400, rate(student), why_not),
+        Limit("mit_b2, 640 x 480, fp16: times as fast as the peer", 5, peer, why_not),
+        Limit("mit_b5, 640 x 480, fp16: frames/s", 150, rate(largest), why_not),
+        Limit("mit_b2, 2048 x 1024, fp16: frames/s", 80, rate(street), why_not),
+        Limit(
             f"mit_b2, 640 x 480, fp16: time of a teacher of {TEACHER} over its student's",
             10,
             slower(teacher),
             why_not,
             at_most=True,
         ),
-        Claim(
+        Limit(
             "mit_b2, 640 x 480, fp16: MB of GPU memory that torch reserves",
             600,
             megabytes,

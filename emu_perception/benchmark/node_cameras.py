@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from emu_perception.benchmark.claims import Claim
+from emu_perception.benchmark.limits import Limit
 from emu_perception.benchmark.measure import resident_bytes
 from emu_perception.benchmark.node import FASTER, OUTPUTS, TURNS, bare_times
 from emu_perception.benchmark.node_runner import Phase, Runner
@@ -67,13 +67,13 @@ class CamerasBenchmark:
         """Resident memory over that with one camera."""
         return self.resident_bytes / self.one_camera_bytes
 
-    def claims(self) -> list[Claim]:
+    def claims(self) -> list[Limit]:
         """List what must hold."""
         name = f"node, {len(self.cameras)} cameras:"
         return [
-            Claim(f"{name} memory over one camera's", 1.2, self.memory_ratio, at_most=True),
-            Claim(f"{name} fraction of the predictor's rate", 0.95, self.loaded_ratio),
-            Claim(f"{name} most over least answered", 1.1, self.fairness, at_most=True),
+            Limit(f"{name} memory over one camera's", 1.2, self.memory_ratio, at_most=True),
+            Limit(f"{name} fraction of the predictor's rate", 0.95, self.loaded_ratio),
+            Limit(f"{name} most over least answered", 1.1, self.fairness, at_most=True),
         ]
 
     def to_dict(self) -> dict[str, Any]:

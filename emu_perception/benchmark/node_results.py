@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from emu_perception.benchmark.claims import Claim
+from emu_perception.benchmark.limits import Limit
 
 DROPPED = 0.05
 """Fraction of images that may be dropped at a rate that counts as sustained."""
@@ -89,10 +89,10 @@ class Throughput:
     """The node's rate over that: both under the same load, it measures the node alone."""
     loaded_ratios: tuple[float, ...]
 
-    def claims(self) -> list[Claim]:
+    def claims(self) -> list[Limit]:
         """Return the limits with their measured values."""
         name = "node: fraction of the predictor's rate under equal load"
-        return [Claim(name, 0.95, self.loaded_ratio)]
+        return [Limit(name, 0.95, self.loaded_ratio)]
 
 
 @dataclass(frozen=True)
@@ -118,17 +118,17 @@ class Overload:
     resident_growth_bytes: int
     """Since the phase began."""
 
-    def claims(self) -> list[Claim]:
+    def claims(self) -> list[Limit]:
         """Return the limits with their measured values."""
         return [
-            Claim(
+            Limit(
                 f"node, {self.rate_hz:g} Hz: ms of the 99th percentile of a frame's age",
                 self.latency_limit_ms,
                 self.node_latency_p99_ms,
                 at_most=True,
             ),
-            Claim("node: MB of resident memory", 1000, self.resident_bytes / 1e6, at_most=True),
-            Claim(
+            Limit("node: MB of resident memory", 1000, self.resident_bytes / 1e6, at_most=True),
+            Limit(
                 "node: MB by which it grew meanwhile",
                 GROWTH_BYTES / 1e6,
                 self.resident_growth_bytes / 1e6,
@@ -181,7 +181,7 @@ class NodeBenchmark:
     load_average: tuple[float, float]
     """Load average of the last minute, before and after."""
 
-    def claims(self) -> list[Claim]:
+    def claims(self) -> list[Limit]:
         """Return the limits with their measured values."""
         return [*self.throughput.claims(), *self.overload.claims()]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from emu_perception.benchmark.claims import Claim
+from emu_perception.benchmark.limits import Limit
 from emu_perception.benchmark.matrix import Matrix, Row
 from emu_perception.markdown import markdown_table
 
@@ -50,13 +50,13 @@ def markdown(matrix: Matrix) -> str:
     return markdown_table(head, lines)
 
 
-def claims_markdown(claims: Sequence[Claim]) -> str:
+def claims_markdown(claims: Sequence[Limit]) -> str:
     """Return the limits as a table."""
     lines = []
     for claim in claims:
         figure = "" if claim.figure is None else f"{claim.figure:.3g}"
         sign = "≤" if claim.at_most else "≥"
-        lines.append([claim.text, f"{sign} {claim.limit:g}", figure, claim.outcome])
+        lines.append([claim.name, f"{sign} {claim.limit:g}", figure, claim.outcome])
     return markdown_table(["must hold", "limit", "measured", "outcome"], lines)
 
 

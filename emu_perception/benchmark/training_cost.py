@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from emu_perception.allocator import keep_freed_memory
-from emu_perception.benchmark.claims import Claim
+from emu_perception.benchmark.limits import Limit
 from emu_perception.benchmark.measure import peak_resident_bytes
 from emu_perception.camera import Intrinsics
 from emu_perception.data import Batch, collate
@@ -53,10 +53,10 @@ class StepCost:
         """Time of a distillation step over that of a plain one."""
         return self.distillation_seconds / self.plain_seconds
 
-    def claim(self) -> Claim:
+    def claim(self) -> Limit:
         """Return the limit with its measured value."""
         text = f"time of a step with a teacher of {self.members} over that of a plain one"
-        return Claim(text, LIMIT, self.ratio, at_most=True)
+        return Limit(text, LIMIT, self.ratio, at_most=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""

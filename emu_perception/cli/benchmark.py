@@ -83,8 +83,9 @@ def engines(
 
     from emu_perception.atomic import write_text
     from emu_perception.benchmark.cases import make_cases
-    from emu_perception.benchmark.claims import cases_to_check, check_claims, failed
+    from emu_perception.benchmark.claims import cases_to_check, check_claims
     from emu_perception.benchmark.deployment import deployments_to_check
+    from emu_perception.benchmark.limits import failed
     from emu_perception.benchmark.matrix import run_matrix
     from emu_perception.benchmark.peer import check_kinds
     from emu_perception.benchmark.tables import (
@@ -203,7 +204,7 @@ def node(
     from rich.console import Console
 
     from emu_perception.benchmark.cases import Case
-    from emu_perception.benchmark.claims import failed
+    from emu_perception.benchmark.limits import failed
     from emu_perception.benchmark.node import benchmark_node
     from emu_perception.benchmark.node_cameras import benchmark_cameras
     from emu_perception.benchmark.node_tables import cameras_table, node_table
@@ -284,7 +285,7 @@ def distillation(
     from rich.console import Console
     from rich.table import Table
 
-    from emu_perception.benchmark.claims import failed
+    from emu_perception.benchmark.limits import failed
     from emu_perception.benchmark.tables import claims_markdown
     from emu_perception.benchmark.training_cost import step_cost
     from emu_perception.evaluation.result import write_json

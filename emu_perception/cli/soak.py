@@ -10,7 +10,7 @@ import typer
 from emu_perception.cli.options import ModelOption
 
 if TYPE_CHECKING:
-    from emu_perception.benchmark.soak.samples import Check
+    from emu_perception.benchmark.limits import Limit
 
 
 def soak(
@@ -66,13 +66,13 @@ def _run_cycles(path: Path, cycles: int, out: Path) -> None:
     write_json(out / "cycles.json", result.to_dict())
     _print(result.check)
     typer.echo(out / "cycles.json")
-    if not result.check.holds:
+    if result.check.holds is False:
         raise typer.Exit(1)
 
 
-def _print(check: Check) -> None:
-    verdict = "holds" if check.holds else "DOES NOT HOLD"
+def _print(check: Limit) -> None:
+    verdicts = {True: "holds", False: "DOES NOT HOLD", None: f"not judged, {check.reason}"}
     typer.echo(
-        f"{check.name}: {check.value:.4g} {check.unit} (limit {check.limit:g}): "
-        f"{verdict if check.judged else 'not judged, the run is too short'}"
+        f"{check.name}: {check.figure:.4g} {check.unit} (limit {check.limit:g}): "
+        f"{verdicts[check.holds]}"
     )

@@ -23,4 +23,4 @@ def test_limits_of_memory_and_start() -> None:
     claims = check_claims(matrix, [small, large])
     held = [claim.holds for claim in claims if claim.figure is not None]
     assert held == [True, True, True, False, False, False]
-    assert claims[2].text == "street.onnx, 640 x 480: MB of resident memory"
+    assert claims[2].name == "street.onnx, 640 x 480: MB of resident memory"

@@ -12,7 +12,8 @@ import torch
 
 from emu_perception import cli
 from emu_perception.benchmark.cases import Case, make_cases
-from emu_perception.benchmark.claims import cases_to_check, check_claims, failed
+from emu_perception.benchmark.claims import cases_to_check, check_claims
+from emu_perception.benchmark.limits import failed
 from emu_perception.benchmark.matrix import Matrix, Row
 from emu_perception.benchmark.measure import Times, ratio, resident_bytes, take_turns
 from emu_perception.benchmark.peer import check_kinds, peer_settings

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emu_perception.benchmark.limits import Limit
 from emu_perception.benchmark.measure import describe_machine, resident_bytes
-from emu_perception.benchmark.soak.samples import Check
+from emu_perception.benchmark.soak.samples import TOO_SHORT
 from emu_perception.processes import (
     Children,
     require_ros,
@@ -39,13 +40,13 @@ class CycleResult:
     machine: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def check(self) -> Check:
+    def check(self) -> Limit:
         """Rise of memory from the first cycles to the end."""
         memory = self.resident_mb
         first = memory[min(FIRST_CYCLES, len(memory)) - 1]
-        judged = len(memory) >= JUDGED_CYCLES
+        short = "" if len(memory) >= JUDGED_CYCLES else TOO_SHORT
         name = f"memory after {len(memory)} cycles above that after {FIRST_CYCLES}"
-        return Check(name, memory[-1] - first, RISE_LIMIT, "MB", judged)
+        return Limit(name, RISE_LIMIT, memory[-1] - first, short, True, "MB")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

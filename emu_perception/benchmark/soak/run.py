@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emu_perception.benchmark.limits import Limit, failed
 from emu_perception.benchmark.measure import describe_machine
 from emu_perception.benchmark.soak.plan import PHASE_SECONDS, CameraPhase, phases
-from emu_perception.benchmark.soak.samples import Check, Sample, judge, take_sample, uncounted
+from emu_perception.benchmark.soak.samples import Sample, judge, take_sample, uncounted
 from emu_perception.processes import (
     Child,
     Children,
@@ -44,13 +45,13 @@ class SoakResult:
     cameras_killed: int = 0
     images_sent: int = 0
     """At least: a camera reports every ten images."""
-    checks: list[Check] = field(default_factory=list)
+    checks: list[Limit] = field(default_factory=list)
     machine: dict[str, Any] = field(default_factory=dict)
 
     @property
     def holds(self) -> bool:
         """Whether every judged figure is within its limit."""
-        return all(check.holds for check in self.checks)
+        return not failed(self.checks)
 
 
 class Soak:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from emu_perception.benchmark.limits import Limit
 from emu_perception.benchmark.measure import resident_bytes
 
 SHORTEST_MINUTES = 10.0
 """Shorter runs are reported and not judged by growth: caches still fill."""
+TOO_SHORT = "the run is too short"
 SLOPE_LIMIT = 1.0
 """MB per minute of resident memory over the second half."""
 PEAK_LIMIT = 5.0
@@ -37,27 +38,6 @@ class Sample:
     answered: int
     state: str
     """State of the lifecycle."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """A figure and its limit."""
-
-    name: str
-    value: float
-    limit: float
-    unit: str
-    judged: bool = True
-    """False: the run is too short to judge by this figure."""
-
-    @property
-    def holds(self) -> bool:
-        """Whether the figure is within its limit, or is not judged."""
-        return not self.judged or self.value <= self.limit
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields and `holds`."""
-        return {**asdict(self), "holds": self.holds}
 
 
 def take_sample(process: int, minutes: float, status: Mapping[str, str]) -> Sample:
@@ -91,7 +71,7 @@ def uncounted(status: Mapping[str, str]) -> int:
     return int(status.get("received", 0)) - counted - refused
 
 
-def judge(samples: Sequence[Sample], status: Mapping[str, str]) -> list[Check]:
+def judge(samples: Sequence[Sample], status: Mapping[str, str]) -> list[Limit]:
     """Compare the figures of a run with their limits.
 
     Args:
@@ -101,7 +81,6 @@ def judge(samples: Sequence[Sample], status: Mapping[str, str]) -> list[Check]:
     minutes = np.array([sample.minutes for sample in samples])
     memory = np.array([sample.resident_mb for sample in samples])
     end = float(minutes[-1])
-    long = end >= SHORTEST_MINUTES
     half = minutes >= end / 2
     slope = float(np.polyfit(minutes[half], memory[half], 1)[0]) if half.sum() > 2 else 0.0
 
@@ -111,10 +90,14 @@ def judge(samples: Sequence[Sample], status: Mapping[str, str]) -> list[Check]:
         last = found[minutes >= end * 5 / 6]
         return float(last.max() - second.max()) if len(second) and len(last) else 0.0
 
+    short = "" if end >= SHORTEST_MINUTES else TOO_SHORT
+    growth = [
+        ("memory slope, second half", SLOPE_LIMIT, slope, "MB/min"),
+        ("rise of peak memory", PEAK_LIMIT, rise(list(memory)), "MB"),
+        ("rise of threads", 0, rise([s.threads for s in samples]), ""),
+        ("rise of descriptors", 0, rise([s.descriptors for s in samples]), ""),
+    ]
     return [
-        Check("memory slope, second half", slope, SLOPE_LIMIT, "MB/min", long),
-        Check("rise of peak memory", rise(list(memory)), PEAK_LIMIT, "MB", long),
-        Check("rise of threads", rise([s.threads for s in samples]), 0, "", long),
-        Check("rise of descriptors", rise([s.descriptors for s in samples]), 0, "", long),
-        Check("images not counted", abs(uncounted(status)), 0, ""),
+        *(Limit(name, most, value, short, True, unit) for name, most, value, unit in growth),
+        Limit("images not counted", 0, abs(uncounted(status)), at_most=True),
     ]
