@@ -36,7 +36,7 @@ from emu_perception.training.config import TrainConfig
 Arrays = dict[str, np.ndarray]
 ENGINES = ("pytorch", "openvino")
 CONVERTED = (
-    "street_emuformer_lite0", "street_scenes_lite0", "street_lite2",
+    "street_emuformer_lite0", "street_scenes_lite0", "street_lite2", "room_lite2",
     "baseline", "street", "ensemble", "sub_ensemble", "split_student", "xtasc",
 )  # fmt: skip
 """Models that OpenVINO runs too."""

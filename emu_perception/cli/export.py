@@ -21,7 +21,7 @@ def export(
         Path | None,
         typer.Argument(
             help="File to write, NAME.onnx.",
-            show_default="NAME.onnx next to NAME.safetensors",
+            show_default="NAME.onnx in the current folder",
         ),
     ] = None,
     model: ModelOption = "",
@@ -32,6 +32,7 @@ def export(
             show_default="the demo's drive",
         ),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a model as one ONNX file, from image and camera to maps, that runs without PyTorch.
 
@@ -45,9 +46,11 @@ def export(
     from emu_perception.tasks import byte_maps
 
     loaded = load_model(model)
-    path = out or loaded.path.with_suffix(".onnx")
+    path = out or Path(loaded.path.with_suffix(".onnx").name)
     if path.suffix != ".onnx":
         raise ExportError(f"{path}: expected a file ending in .onnx")
+    if path.exists() and not force:
+        raise ExportError(f"{path} exists: name another file, or replace it with --force")
     differences = write(loaded, path, _images(images))
     typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB. Largest differences from PyTorch:")
     for name, difference in differences.items():

@@ -9,7 +9,7 @@ from emu_perception.resources import find_resource
 from emu_perception.text import one_line
 
 DEFAULT_MODEL = "street_lite2"
-SHORT_NAMES = {"": DEFAULT_MODEL, "street": DEFAULT_MODEL}
+SHORT_NAMES = {"": DEFAULT_MODEL, "street": DEFAULT_MODEL, "room": "room_lite2"}
 """Files of the names that stay when a better model replaces the file; "" is the default."""
 SUFFIXES = (deployment.SUFFIX, ".safetensors")
 """Suffixes of model files; a name without suffix means the first that exists."""

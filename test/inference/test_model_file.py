@@ -184,14 +184,16 @@ def test_impossible_descriptions(changes: dict, message: str) -> None:
         spec(**changes)
 
 
-def test_shipped_models_are_found_by_name() -> None:
-    shipped = resolve_model_path("")
-    assert resolve_model_path("street") == shipped
-    assert resolve_model_path("street", weights=True).suffix == ".safetensors"
+@pytest.mark.parametrize("name", ["street", "room"])
+def test_shipped_models_are_found_by_name(name: str) -> None:
+    shipped = resolve_model_path(name)
+    assert (resolve_model_path("") == shipped) == (name == "street")
+    assert resolve_model_path(name, weights=True).suffix == ".safetensors"
     assert resolve_model_path(shipped.name) == resolve_model_path(shipped.stem) == shipped
     assert shipped.stat().st_size <= 20e6
     described = read_spec(shipped)
     assert described.license and described.data and described.metrics
+    assert described.domain is not None
     with pytest.raises(ModelFileError) as caught:
         resolve_model_path("steet")
     message = str(caught.value)
