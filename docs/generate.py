@@ -1,4 +1,4 @@
-"""Writes the reference pages of commands and configuration keys from the code."""
+"""Writes the reference pages of commands, configuration keys and studies from the code."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
 import typer
+import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 
 def write_reference(folder: Path) -> None:
-    """Write `commands.md` and `configuration.md` into a folder, where they have changed."""
+    """Write the pages of commands, configuration keys and studies into a folder."""
     folder.mkdir(exist_ok=True)
-    for name, text in (("commands", commands_page()), ("configuration", configuration_page())):
+    pages = {
+        "commands": commands_page(),
+        "configuration": configuration_page(),
+        "studies": studies_page(),
+    }
+    for name, text in pages.items():
         file = folder / f"{name}.md"
         if not file.is_file() or file.read_text(encoding="utf-8") != text:
             file.write_text(text, encoding="utf-8")
@@ -55,6 +61,38 @@ def _option_row(parameter: Any) -> str:
     if default in (None, False, "", ...) or callable(default):
         default = "required" if parameter.required else ""
     return f"| `{name}` | {default} | {_cell(help_text)} |"
+
+
+def studies_page() -> str:
+    """Return the list of all studies as Markdown: question, size, and where their figures stand."""
+    from emu_perception.resources import find_resource
+
+    lines = [
+        "# Studies",
+        "",
+        "All studies that the package defines, each with its command in its file.",
+    ]
+    lines += ["", "| study | question | rows | seeds | figures |", "|---|---|---|---|---|"]
+    for path in sorted(find_resource("config", "studies").glob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        values = yaml.safe_load(text)
+        comment = " ".join(line[2:] for line in text.split("# emu ")[0].splitlines())
+        question = values.get("title") or re.split(r"(?<=[.?]) ", comment)[0]
+        rows, seeds = (len(values.get(key, ())) or "–" for key in ("rows", "seeds"))
+        lines.append(
+            f"| `{path.stem}` | {_cell(question)} | {rows} | {seeds} | {_figures(path.name)} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def _figures(name: str) -> str:
+    """The link to the page that has a table below the study's command."""
+    for page in sorted(Path(__file__).parent.glob("results/*.md")):
+        for part in page.read_text(encoding="utf-8").split("--config config/studies/")[1:]:
+            if part.startswith(name) and "|---|" in part:
+                return f"[{page.stem}](../results/{page.name})"
+    cards = Path(__file__).parents[1].joinpath("models", "README.md").read_text(encoding="utf-8")
+    return "[model cards](../model_cards.md)" if f"config/studies/{name}" in cards else "none yet"
 
 
 def configuration_page() -> str:

@@ -126,6 +126,17 @@ def test_command_lines_use_existing_commands_options_and_files(code: str) -> Non
                 assert (ROOT / word).is_file(), line
 
 
+def test_every_study_is_listed_with_its_figures() -> None:
+    page = generate.studies_page()
+    for path in (ROOT / "config" / "studies").glob("*.yaml"):
+        assert f"\n| `{path.stem}` | " in page
+    assert "| [emuformer](../results/emuformer.md) |" in page  # its page has a table
+    listed = re.search(r"\| `mtpsl_rooms` .*", page)
+    assert listed is not None
+    has_table = "|---|" in (ROOT / "docs/results/partial_labels.md").read_text().split("## ")[0]
+    assert listed.group().endswith("none yet |") != has_table
+
+
 def test_every_command_option_and_key_is_on_a_reference_page() -> None:
     page = generate.commands_page()
     names = commands()
