@@ -43,14 +43,16 @@ def export(
     from emu_perception.inference.export import ExportError
     from emu_perception.inference.export import export as write
     from emu_perception.inference.model_file import load_model, read_spec
+    from emu_perception.inference.model_names import resolve_model_path
     from emu_perception.tasks import byte_maps
 
-    loaded = load_model(model)
-    path = out or Path(loaded.path.with_suffix(".onnx").name)
+    weights = resolve_model_path(model, weights=True)
+    path = out or Path(weights.with_suffix(".onnx").name)
     if path.suffix != ".onnx":
         raise ExportError(f"{path}: expected a file ending in .onnx")
     if path.exists() and not force:
         raise ExportError(f"{path} exists: name another file, or replace it with --force")
+    loaded = load_model(weights)
     differences = write(loaded, path, _images(images))
     typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB. Largest differences from PyTorch:")
     for name, difference in differences.items():
