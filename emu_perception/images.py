@@ -97,7 +97,7 @@ def open_image(data: bytes | bytearray | memoryview | np.ndarray) -> ImageFile:
                 return read(view)
             except (struct.error, IndexError):  # a field lies beyond the end
                 raise ImageFileError("the image file is cut off") from None
-    raise ImageFileError("it is no image file: expected JPEG, PNG, WebP or TIFF")
+    raise ImageFileError("not an image file that can be read (JPEG, PNG, WebP or TIFF)")
 
 
 def decode_image(

@@ -95,7 +95,7 @@ def info(
         grid.add_row("classes", classes)
         row("without depth", ", ".join(spec.label_set.without_depth))
     row("data", spec.data)
-    row("license", spec.license)
+    row("licence", spec.license)
     for name, value in _flat(spec.metrics):
         row(name, value)
     Console().print(grid)

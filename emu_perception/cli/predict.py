@@ -84,15 +84,21 @@ def predict(
         known = camera.intrinsics(width, height)
         prediction = predictor.predict(each.image, known)
         target = out / f"{each.name}.png"
-        write_png(
-            target,
-            panel(each.image, prediction, predictor.label_set, title=each.title, scales=scales),
+        camera_facts = _camera_facts(predictor.spec, known, width, height)
+        picture = panel(
+            each.image,
+            prediction,
+            predictor.label_set,
+            title=each.title,
+            notes=camera_facts,
+            scales=scales,
         )
+        write_png(target, picture)
         if save and MapFormat.npz in save:
             _save_npz(out / f"{each.name}.npz", prediction, predictor.spec)
         if save and MapFormat.png in save:
             _save_png(out, each.name, prediction, predictor.spec)
-        facts = [f"{width} x {height}", *_camera_facts(predictor.spec, known, width, height)]
+        facts = [f"{width} x {height}", *camera_facts]
         typer.echo(f"{each.title}: {', '.join([*facts, *_map_facts(prediction)])} -> {target}")
         assumed = assumed or (known is None and predictor.spec.camera is not None)
     if assumed:

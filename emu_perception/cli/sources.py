@@ -12,7 +12,17 @@ import numpy as np
 from emu_perception.images import UPRIGHT_COLOR, read_image_file
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v")
+
+
+def _refuse_recording(path: Path, sign: Path) -> None:
+    """Raise ValueError if the file exists that tells a recording from images."""
+    if sign.is_file():
+        raise ValueError(
+            f"{path} is a recording: `emu bag` reads those; `emu bag annotate` writes the "
+            "predictions to a new recording, and `emu demo --input` draws pictures of one"
+        )
 
 
 @dataclass(frozen=True)
@@ -40,12 +50,15 @@ class Sources:
         self.files: list[Path] = []
         for path in paths:
             if path.is_dir():
+                _refuse_recording(path, path / "metadata.yaml")
                 found = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
                 if not found:
                     kinds = ", ".join(IMAGE_SUFFIXES)
                     raise ValueError(f"{path} has no images: expected files with {kinds}")
                 self.files += found[::every]
             elif path.is_file():
+                if path.suffix.lower() in BAG_SUFFIXES:
+                    _refuse_recording(path, path)
                 self.files.append(path)
             else:
                 raise FileNotFoundError(f"{path}: there is no such image, folder or video")

@@ -200,6 +200,18 @@ def camera_model(
     return CameraModel(intrinsics, info.distortion_model, distortion)
 
 
+def assumed_camera(focal_length: float, image_size: tuple[int, int]) -> CameraModel:
+    """The camera of an undistorted image without a CameraInfo, its principal point in the middle.
+
+    Args:
+        focal_length: in pixels of the image.
+        image_size: height and width of the image.
+    """
+    height, width = image_size
+    intrinsics = Intrinsics.from_focal_ratio(width, height, focal_length / width)
+    return CameraModel(intrinsics, "", np.zeros(0))
+
+
 class CameraFinder:
     """The cameras of successive images; one that stays the same is worked out once."""
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rclpy.duration import Duration
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -47,6 +47,8 @@ SETTLING = 1.5
 """Seconds until a subscriber knows of this publisher, and of the reliability that it offers."""
 TAKING = 0.1
 """Seconds in which a changed camera_info reaches the node's callback; images travel apart."""
+LOOK_SECONDS = 0.2
+"""Seconds between looks whether a signal has ended the program."""
 LINGERING = 2.0
 """Seconds for the last messages to be taken before this program, and with it a launch, ends."""
 
@@ -114,20 +116,37 @@ class BagPlayer(Node):
         """
         publisher = self._publishers_by_topic[self.image_topic.name]
         deadline = time.monotonic() + timeout
+        if publisher.get_subscription_count() == 0:
+            self.get_logger().info(
+                f"waiting up to {timeout:g} s for a subscriber of "
+                f"{self.resolve_topic_name(self.image_topic.name)}"
+            )
         while publisher.get_subscription_count() == 0:
             if time.monotonic() > deadline:
                 raise TimeoutError(
                     f"nobody subscribed to {self.image_topic.name} within {timeout:g} s"
                 )
-            time.sleep(0.02)
+            self._sleep(0.02)
         while self._timeout is not None and not self.count_publishers(ANSWERED):
             if time.monotonic() > deadline:
                 raise TimeoutError(
                     f"no emu_evaluator published {self.resolve_topic_name(ANSWERED)} within "
                     f"{timeout:g} s: it starts when it receives outputs of the node"
                 )
-            time.sleep(0.02)
-        time.sleep(SETTLING)
+            self._sleep(0.02)
+        self._sleep(SETTLING)
+
+    def _sleep(self, seconds: float) -> None:
+        """Sleep; a recording may pause for minutes, and a signal must not wait for its end.
+
+        Raises:
+            ExternalShutdownException: a signal ended the context.
+        """
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, LOOK_SECONDS))
+            if not self.context.ok():
+                raise ExternalShutdownException
 
     def play(self, seconds: float) -> None:
         """Publish at most `seconds` of the recording, at its pace or at that of the answers."""
@@ -137,7 +156,7 @@ class BagPlayer(Node):
             if offset is None:
                 offset = time.monotonic_ns() - message.time_ns
             if self._timeout is None:
-                time.sleep(max(0, message.time_ns + offset - time.monotonic_ns()) * 1e-9)
+                self._sleep((message.time_ns + offset - time.monotonic_ns()) * 1e-9)
             is_image = message.topic == self.image_topic.name
             if is_image:
                 self._publish_truth(images, message)

@@ -29,6 +29,8 @@ class NodeState:
     """Label of the lifecycle state."""
     input_topic: str = ""
     input_publishers: int = 0
+    input_problem: str = ""
+    """Why no image can come."""
     cameras: tuple[str, ...] = ()
     """Cameras with statuses of their own."""
     model: str = ""
@@ -87,6 +89,8 @@ def _findings(state: NodeState, counts: Snapshot, settings: Settings) -> list[tu
     findings = []
     if state.failure:
         findings.append((ERROR, state.failure))
+    if state.lifecycle == "active" and state.input_problem:
+        findings.append((WARN, state.input_problem))
     if state.lifecycle == "active" and counts.listening_since is not None:
         findings += _staleness(state, counts, settings)
         findings += _losses(state, counts)

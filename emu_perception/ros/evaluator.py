@@ -51,6 +51,7 @@ from emu_perception.recordings.synchronised import published_prediction, truth_o
 from emu_perception.recordings.truth import depth_of, labels_of
 from emu_perception.ros.evaluator_topics import ANSWERED, TRUTH_TOPICS
 from emu_perception.ros.image_input import offered_reliability
+from emu_perception.ros.usage import evaluator_usage, is_asked_for_help
 
 NODE_NAME = "emu_evaluator"
 CAMERA = "image"
@@ -250,6 +251,9 @@ class EvaluatorNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Entry point of `emu_evaluator`; the exit status is that of `emu bag evaluate`."""
+    if is_asked_for_help(sys.argv[1:] if args is None else args):
+        print(evaluator_usage())
+        return 0
     keep_large_blocks()
     # rclpy's own handlers would end the context under a callback, and with it what still waits.
     stopping = threading.Event()

@@ -137,6 +137,17 @@ class ImageInput:
         """Full name of the topic that is subscribed to."""
         return self.image_topic + ("/compressed" if self._compressed else "")
 
+    def transport_problem(self) -> str:
+        """Why no image can come although a camera publishes: the other transport; empty if not."""
+        raw, compressed = self.image_topic, f"{self.image_topic}/compressed"
+        other, transport = (raw, "raw") if self._compressed else (compressed, "compressed")
+        if self._node.count_publishers(self.topic) or not self._node.count_publishers(other):
+            return ""
+        return (
+            f"{self.topic} has no publisher, but {other} has one: set the parameter "
+            f"image_transport to {transport}"
+        )
+
     @property
     def camera_info_topic(self) -> str:
         """Full name of the camera_info topic."""
@@ -262,8 +273,8 @@ class ImageInput:
         self._silent = True
         self._on_silence(
             f"no camera_info came on {self.camera_info_topic} within {CAMERA_INFO_SECONDS:g} s "
-            "although it has a publisher: depth assumes the model's default focal length until "
-            "one comes"
+            "although it has a publisher: until one comes, depth follows the parameter "
+            "focal_length, or else the model's default focal length"
         )
         return False
 

@@ -46,7 +46,7 @@ def load_predictor(settings: Settings, logger: Any) -> Predictor:
     spec = predictor.spec
     logger.info(
         one_line(
-            f"license of the model: {spec.license or 'not stated'}; trained on: "
+            f"licence of the model: {spec.license or 'not stated'}; trained on: "
             f"{spec.data or 'not stated'}"
         )
     )

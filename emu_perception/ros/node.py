@@ -31,6 +31,7 @@ from emu_perception.ros.parameters import (
     ParameterError,
     check_change,
     declare_parameters,
+    describe_unknown,
     is_setting,
     read_settings,
     with_floats,
@@ -94,6 +95,9 @@ class EmuNode(LifecycleNodeMixin, Node):
         except ParameterError:
             self.destroy_node()
             raise
+        unknown = describe_unknown(self)
+        if unknown:
+            self.get_logger().warning(unknown)
         self.add_on_set_parameters_callback(self._check_change)
         self.add_post_set_parameters_callback(self._take_settings)
         self._diagnostics = self.create_publisher(
@@ -146,6 +150,8 @@ class EmuNode(LifecycleNodeMixin, Node):
             self._state = "active"
             self._publish_label_info()
             self._listen_if_wanted()
+            if not any(stream.source.is_open for stream in self._streams):
+                self.get_logger().info("active; idle until an output has a subscriber")
 
         if not self._succeeds("activate", activate):
             self._stop()
@@ -360,6 +366,7 @@ class EmuNode(LifecycleNodeMixin, Node):
             cameras=(),
             input_topic=source.topic,
             input_publishers=self.count_publishers(source.topic),
+            input_problem=stream.find_transport_problem(),
         )
 
     def _tick(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -23,6 +24,8 @@ class ParameterError(ValueError):
     """A parameter's value cannot be used; the message names it and what is expected."""
 
 
+OTHERS = ("qos_overrides.", "class_names")
+"""Beginnings of names that are declared after the start."""
 _TYPE_NAMES: dict[type, tuple[str, str]] = {
     bool: ("true or false", ""),
     int: ("an integer", ""),
@@ -54,6 +57,23 @@ def declare_parameters(node: Node) -> Settings:
     if problem:
         raise ParameterError(problem)
     return settings
+
+
+def describe_unknown(node: Node) -> str:
+    """Name the parameters that were given at the start and that the node lacks; empty if none.
+
+    A misspelt name would otherwise be ignored without a word: the default stays in effect.
+    """
+    unknown = [
+        name
+        for name in getattr(node, "_parameter_overrides", ())  # rclpy has no public list
+        if not (node.has_parameter(name) or name.startswith(OTHERS))
+    ]
+    hints = []
+    for name in sorted(unknown):
+        near = difflib.get_close_matches(name, FIELDS, n=1)
+        hints.append(f"'{name}'" + (f" (did you mean '{near[0]}'?)" if near else ""))
+    return f"unknown parameters are ignored: {', '.join(hints)}" if hints else ""
 
 
 def _declare(node: Node, name: str, default: Any) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sensor_msgs.msg import CompressedImage
 
-from emu_perception.messages.camera_info import CameraFinder, CameraModel
+from emu_perception.messages.camera_info import CameraFinder, CameraModel, assumed_camera
 from emu_perception.messages.compressed import COMPRESSED_OUTPUTS, compress, raw_topics
 from emu_perception.messages.create import (
     camera_info_message,
@@ -120,6 +120,7 @@ class Pipeline:
         self._settings = settings
         self._report = report
         self._cameras = CameraFinder()
+        self._assumed: tuple[tuple[float, tuple[int, int]], CameraModel] | None = None
         self._size: tuple[int, int] | None = None
         self._remembered: tuple[int, int] | None = None
         self._stamp = 0.0
@@ -268,13 +269,22 @@ class Pipeline:
     ) -> CameraModel | None:
         """The image's camera; None, after a report where one was published, if it is unknown."""
         if info is None:
-            return None
+            return self._assumed_camera(size, settings.focal_length)
         frame_id, topic = frame.message.header.frame_id, self._source.image_topic
         try:
             return self._cameras.find(info, size, frame_id, topic, settings.rectification)
         except InputError as error:
             self._report(error.kind, str(error))
             return None
+
+    def _assumed_camera(self, size: tuple[int, int], focal_length: float) -> CameraModel | None:
+        """The camera by the parameter `focal_length`, kept for its rays; None without one."""
+        if focal_length == 0:
+            return None
+        key = focal_length, size
+        if self._assumed is None or self._assumed[0] != key:
+            self._assumed = key, assumed_camera(focal_length, size)
+        return self._assumed[1]
 
     def _render(self, topic: str, maps: Maps, prepared: Prepared) -> Any | None:
         """The message for a topic; None where it needs a camera that is not known."""
@@ -287,12 +297,14 @@ class Pipeline:
             depth_max = self._predictor.spec.depth_range[1]
             return compressed_image_message(header, *compress(topic, pixels, depth_max))
         camera, size = prepared.camera, prepared.published_size
-        if camera is None:
+        without_info = topic == CAMERA_INFO_TOPIC and prepared.info is None
+        if camera is None or without_info:
             if prepared.info is None:
+                remedy = "" if without_info else "; without one, set the parameter focal_length"
                 self._report(
                     BadInput.CAMERA_INFO,
                     f"{topic} needs camera_info, and none has come on "
-                    f"{self._source.camera_info_topic}",
+                    f"{self._source.camera_info_topic}{remedy}",
                 )
             return None
         if topic == CAMERA_INFO_TOPIC:

@@ -46,6 +46,10 @@ def run_program(
     except expected as error:
         print(error, file=sys.stderr)
         return 1
+    except Exception:
+        if rclpy.ok():
+            raise
+        # A signal ended the context: what was being done with it cannot go on.
     finally:
         rclpy.try_shutdown()
     return 0

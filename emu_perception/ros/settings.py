@@ -86,6 +86,12 @@ class Settings:
         change=UNCONFIGURED,
         choices=("auto", "reliable", "best_effort"),
     )
+    focal_length: float = _parameter(
+        0.0,
+        "Focal length in pixels of the image as the camera sends it, used while no camera_info is "
+        "published; 0: unknown, the model assumes one.",
+        limits=(0.0, 1e6),
+    )
     rectification: str = _parameter(
         "auto",
         "Whether the image is rectified (P holds) or raw (K and D hold); auto: rectified if D is "

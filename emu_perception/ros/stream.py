@@ -45,6 +45,10 @@ class CameraStream:
         offer: Callable[[Pipeline, Frame], None],
     ) -> None:
         self.name = name
+        self._logger = node.get_logger()
+        self._announced = False
+        self._transport_problem = ""
+        self._warned = ""
         self.statistics = statistics
         self._settings = settings
         self._report = report
@@ -75,13 +79,30 @@ class CameraStream:
         wanted = self._settings().monitor_rate > 0 or bool(self.outputs.wanted())
         if wanted != source.is_open:
             self.statistics.listening(wanted)
+        if wanted and not self._announced:
+            self._announced = True
+            self._logger.info(f"active; waiting for images on {source.topic}")
         try:
             source.open() if wanted else source.close()
         except Exception as error:  # such as an override that is no QoS
             self._report(BadInput.PARAMETER, f"cannot subscribe to {source.topic}: {error}")
 
+    def find_transport_problem(self) -> str:
+        """Look whether the camera publishes in the other transport only; a warning in the log.
+
+        Publishers are discovered one after the other: a problem counts at the second look.
+        """
+        before, self._transport_problem = self._transport_problem, self.source.transport_problem()
+        if not before or before != self._transport_problem:
+            return ""
+        if before != self._warned:
+            self._warned = before
+            self._logger.warning(before)
+        return before
+
     def close(self) -> None:
         """Unsubscribe from the camera."""
+        self._announced = False
         self.source.close()
         self.statistics.listening(False)
 

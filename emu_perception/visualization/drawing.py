@@ -16,8 +16,10 @@ from emu_perception.visualization.colors import colormap_table
 BACKGROUND = (19, 22, 28)
 TEXT = (236, 239, 244)
 FAINT = (150, 158, 172)
-INVALID = (62, 67, 78)
-"""Pixels without a value, which black would confuse with a small one."""
+HATCH = ((16, 19, 26), (58, 64, 78))
+"""Stripes of pixels without a value: no class and no colour map looks like them."""
+STRIPES = 40
+"""Stripes over the width of a picture."""
 MARGIN = 32
 GAP = 24
 BAR = 12
@@ -33,6 +35,10 @@ class Scale:
     colormap: str
     ticks: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
     """Fractions of vmax."""
+    open_end: bool = True
+    """Larger values have the colour of the end too."""
+    meanings: tuple[str, str] = ("", "")
+    """What 0 and vmax mean, written behind the numbers."""
     root: bool = False
     """Colours follow the square root, which leaves more of them to what is near."""
 
@@ -90,10 +96,21 @@ def draw_scale(draw: ImageDraw.ImageDraw, scale: Scale, x: int, y: int, width: i
         position = x + round(scale.position(tick) * (width - 1))
         draw.line((position, y + BAR, position, y + BAR + 4), FAINT)
         text = f"{scale.vmax * tick:.3g}"
-        if tick == 1 and scale.unit:
-            text += f" {scale.unit}"
+        if tick == 1:
+            text = f"{'>= ' if scale.open_end else ''}{text} {scale.unit}".rstrip()
+        if tick in (0, 1) and scale.meanings[int(tick)]:
+            text += f" = {scale.meanings[int(tick)]}"
         anchor = "la" if tick == 0 else "ra" if tick == 1 else "ma"
         draw.text((position, y + BAR + 6), text, FAINT, font(SMALL_SIZE), anchor=anchor)
+
+
+def hatch(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """A copy of a picture `(H, W, 3)` uint8 with diagonal stripes where a mask `(H, W)` is true."""
+    height, width = where.shape
+    stripe = max(2, width // STRIPES)
+    diagonal = np.add.outer(np.arange(height), np.arange(width)) // stripe % 2
+    stripes = np.array(HATCH, np.uint8)[diagonal]
+    return np.where(where[..., None], stripes, picture)
 
 
 def draw_legend(

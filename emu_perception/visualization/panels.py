@@ -14,8 +14,8 @@ from emu_perception.visualization.colors import colorize_labels, colorize_scalar
 from emu_perception.visualization.drawing import (
     BACKGROUND,
     BAR,
+    FAINT,
     GAP,
-    INVALID,
     MARGIN,
     SMALL_SIZE,
     TEXT,
@@ -27,9 +27,11 @@ from emu_perception.visualization.drawing import (
     draw_scale,
     draw_tile,
     font,
+    hatch,
     paste,
 )
 
+OWN_SCALE = "depth colours fit this image: not comparable with other images"
 WIDE = 2.2
 """Width over height from which a panel has two columns instead of three."""
 
@@ -48,17 +50,19 @@ def panel(
     label_set: LabelSet | None,
     *,
     title: str = "",
+    notes: Sequence[str] = (),
     scales: Scales | None = None,
     tile_width: int = 520,
 ) -> np.ndarray:
     """One picture of an image, its classes, its depth and the uncertainty of both.
 
-    Maps that the prediction lacks are left out. Pixels without depth are grey.
+    Maps that the prediction lacks are left out. Pixels without depth are hatched.
 
     Args:
         image: `(H, W, 3)` uint8 RGB.
         label_set: of the prediction's labels; None where it has none.
         title: a line above everything, such as where the image is from.
+        notes: facts for the line below the title, such as the focal length.
         scales: where the scales of depth end; None fits them to this image. Give `common_scales`
             for pictures to be compared with one another.
         tile_width: width in pixels at which each map is drawn.
@@ -66,6 +70,9 @@ def panel(
     Returns:
         `(H', W', 3)` uint8 RGB.
     """
+    notes = list(notes)
+    if scales is None and prediction.depth is not None:
+        notes.append(OWN_SCALE)
     tiles = map_tiles(image, prediction, label_set, scales or common_scales([prediction]))
     groups: list[tuple[Tile | None, Tile | None]] = [(tiles["image"], None)]
     for upper, lower in (("labels", "semantic_uncertainty"), ("depth", "depth_std")):
@@ -80,7 +87,8 @@ def panel(
     tile_height = max(1, round(tile_width * image.shape[0] / image.shape[1]))
     cell_height = TITLE_SIZE + 12 + max(tile_height, 160 if wide else 220)
     cell_height += 10 + BAR + 6 + SMALL_SIZE
-    top = MARGIN + (TITLE_SIZE + GAP if title else 0)
+    below_title = MARGIN + (TITLE_SIZE + 6 if title else -6)
+    top = MARGIN + (TITLE_SIZE + GAP if title else 0) + (SMALL_SIZE + 4 if notes else 0)
     canvas = Image.new(
         "RGB",
         (
@@ -92,6 +100,7 @@ def panel(
     draw = ImageDraw.Draw(canvas)
     if title:
         draw.text((MARGIN, MARGIN - 6), title, TEXT, font(TITLE_SIZE + 3))
+    draw.text((MARGIN, below_title), "; ".join(notes), FAINT, font(SMALL_SIZE))
     for group, pair in enumerate(groups):
         for place, tile in enumerate(pair):
             row, column = (group, place) if wide else (place, group)
@@ -165,6 +174,7 @@ def common_scales(predictions: Sequence[Prediction]) -> Scales:
     )
 
 
+ENTROPY_SCALE = Scale(1.0, "", "magma", open_end=False, meanings=("certain", "no idea"))
 _ORDER = ("image", "labels", "semantic_uncertainty", "depth", "depth_std")
 
 
@@ -192,7 +202,7 @@ def map_tiles(
     if prediction.semantic_entropy is not None and label_set is not None:
         values = prediction.semantic_entropy / np.float32(np.log(max(len(label_set), 2)))
         tiles["semantic_uncertainty"] = scalar_tile(
-            "Semantic uncertainty", "entropy / ln C", values, Scale(1.0, "", "magma")
+            "Semantic uncertainty", "normalised entropy", values, ENTROPY_SCALE
         )
     if prediction.depth is not None:
         scale = Scale(scales.depth, "m", "turbo_r", (0.0, 0.05, 0.2, 0.5, 1.0), root=True)
@@ -200,7 +210,7 @@ def map_tiles(
     std = prediction.depth_std
     if std is not None:
         scale = Scale(scales.depth_std, "m", "magma")
-        tiles["depth_std"] = scalar_tile("Depth uncertainty", "standard deviation", std, scale)
+        tiles["depth_std"] = scalar_tile("Depth uncertainty", "std. deviation", std, scale)
     return tiles
 
 
@@ -210,12 +220,12 @@ def scalar_tile(title: str, what: str, values: np.ndarray, scale: Scale) -> Tile
     notes = [what] if what else []
     notes.append(f"mean {valid.mean():.3g} {scale.unit}".strip() if valid.size else "all invalid")
     if 0 < valid.size < values.size:
-        notes.append("grey: none")
+        notes.append(f"hatched: no {'depth' if scale.unit else 'value'}")
     if scale.root:
-        picture = colorize_scalar(np.sqrt(values), 0, scale.vmax**0.5, scale.colormap, INVALID)
+        picture = colorize_scalar(np.sqrt(values), 0, scale.vmax**0.5, scale.colormap)
     else:
-        picture = colorize_scalar(values, 0, scale.vmax, scale.colormap, INVALID)
-    return Tile(title, picture, ", ".join(notes), scale)
+        picture = colorize_scalar(values, 0, scale.vmax, scale.colormap)
+    return Tile(title, hatch(picture, np.isnan(values)), ", ".join(notes), scale)
 
 
 def _fitted_max(maps: Sequence[np.ndarray | None], percentile: float) -> float:

@@ -66,8 +66,8 @@ def test_configuring_logs_the_terms_of_the_model(
     lines: list[str] = []
     robot.node.create_subscription(Log, "/rosout", lambda line: lines.append(line.msg), 50)
     start_node(model=str(write_model(license="CC BY-NC 4.0", data="streets of one town")))
-    expected = "license of the model: CC BY-NC 4.0; trained on: streets of one town"
-    assert wait_for(lambda: expected in lines, "the license in the log")
+    expected = "licence of the model: CC BY-NC 4.0; trained on: streets of one town"
+    assert wait_for(lambda: expected in lines, "the licence in the log")
 
 
 def test_an_impossible_transition_is_refused(start_node: StartNode, robot: Robot) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import ImageDraw
 
 from emu_perception.labels import LabelSet, load_label_set
 from emu_perception.prediction import Prediction
 from emu_perception.visualization.colors import colormap_table
-from emu_perception.visualization.drawing import INVALID
+from emu_perception.visualization.drawing import HATCH
 from emu_perception.visualization.panels import (
     Scales,
     common_scales,
@@ -67,7 +69,7 @@ def test_a_panel_shows_what_the_maps_say() -> None:
     area = 320 * 240
     share = {
         "road": (picture == CAMVID.colors[CAMVID.index("road")]).all(axis=-1).sum() / area,
-        "no depth": (picture == INVALID).all(axis=-1).sum() / area,
+        "no depth": sum((picture == tone).all(axis=-1).sum() for tone in HATCH) / area,
         "far": (picture == colormap_table("turbo_r")[255]).all(axis=-1).sum() / area,
         "uncertain": (picture == colormap_table("magma")[255]).all(axis=-1).sum() / area,
     }
@@ -123,9 +125,51 @@ def test_contact_sheets_share_their_scales() -> None:
 def test_a_map_without_a_valid_pixel_can_be_drawn() -> None:
     nothing = np.full((10, 10), np.nan, np.float32)
     prediction = Prediction(depth=nothing, depth_variance=nothing)
-    assert contains_color(panel(np.zeros((10, 10, 3), np.uint8), prediction, None), INVALID)
+    assert contains_color(panel(np.zeros((10, 10, 3), np.uint8), prediction, None), HATCH[0])
 
 
 def test_an_empty_contact_sheet_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         contact_sheet([], CAMVID)
+
+
+def test_pixels_without_depth_look_like_no_class() -> None:
+    depth = np.full((40, 60), 10, np.float32)
+    depth[:20] = np.nan
+    tile = map_tiles(None, Prediction(depth=depth), None, Scales(10, 2))["depth"]
+    assert tile.note == "mean 10 m, hatched: no depth"
+    tones = {tuple(int(v) for v in color) for color in tile.picture[:20].reshape(-1, 3)}
+    assert tones == set(HATCH)
+    for name in ("camvid", "cityscapes", "nyuv2_40"):
+        assert not tones & set(load_label_set(name).colors)
+    assert len(np.unique(tile.picture[20:].reshape(-1, 3), axis=0)) == 1
+
+
+@pytest.fixture
+def texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Everything that is written into pictures."""
+    written: list[str] = []
+    draw = ImageDraw.ImageDraw.text
+
+    def text(self: ImageDraw.ImageDraw, xy: object, text: str, *rest: object, **named: Any) -> None:
+        written.append(text)
+        draw(self, xy, text, *rest, **named)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    return written
+
+
+def test_scales_tell_what_their_ends_mean(texts: list[str]) -> None:
+    image = np.zeros((60, 80, 3), np.uint8)
+    panel(image, make_prediction(60, 80), CAMVID, scales=Scales(80, 10), notes=("a note",))
+    assert {"0 = certain", "1 = no idea", ">= 80 m", ">= 10 m", "a note"} <= set(texts)
+
+
+def test_a_panel_with_a_scale_of_its_own_tells_so(texts: list[str]) -> None:
+    image = np.zeros((60, 80, 3), np.uint8)
+    own = "depth colours fit this image: not comparable with other images"
+    panel(image, make_prediction(60, 80), CAMVID, notes=("focal length 9 px",))
+    assert f"focal length 9 px; {own}" in texts
+    texts.clear()
+    panel(image, make_prediction(60, 80), CAMVID, scales=Scales(80, 10))
+    assert not any(own in text for text in texts)
