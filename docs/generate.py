@@ -1,4 +1,4 @@
-"""Writes the reference pages of commands, configuration keys and studies from the code."""
+"""Writes the reference pages of commands, configuration keys, studies and class ids."""
 
 from __future__ import annotations
 
@@ -17,17 +17,43 @@ from pydantic_core import PydanticUndefined
 
 
 def write_reference(folder: Path) -> None:
-    """Write the pages of commands, configuration keys and studies into a folder."""
+    """Write all pages into a folder, where they have changed."""
     folder.mkdir(exist_ok=True)
     pages = {
         "commands": commands_page(),
         "configuration": configuration_page(),
         "studies": studies_page(),
+        "classes": classes_page(),
     }
     for name, text in pages.items():
         file = folder / f"{name}.md"
         if not file.is_file() or file.read_text(encoding="utf-8") != text:
             file.write_text(text, encoding="utf-8")
+
+
+def classes_page() -> str:
+    """Return the class ids of all shipped label sets with their colours as Markdown."""
+    from emu_perception.labels import load_label_set
+
+    lines = [
+        "# Class ids",
+        "",
+        "The class id of a pixel is the place of its class in the label set of the model, counted",
+        "from 0; 255 means unlabelled. `emu model info MODEL` and the node's parameter",
+        "`class_names` give the classes of a model. The default model has those of `cityscapes`.",
+        "",
+    ]
+    for path in sorted((Path(__file__).parents[1] / "config" / "labels").glob("*.yaml")):
+        classes = load_label_set(str(path))
+        lines += [f"## {classes.name}", "", f"`config/labels/{path.name}`", ""]
+        lines += ["| id | class | colour (R, G, B) | depth |", "|---|---|---|---|"]
+        for number, (name, color) in enumerate(zip(classes.names, classes.colors)):
+            shown = ", ".join(map(str, color))
+            swatch = f'<span style="color: rgb({shown})">&#9632;</span>'
+            depth = "none" if name in classes.without_depth else ""
+            lines.append(f"| {number} | {name} | {swatch} {shown} | {depth} |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def commands_page() -> str:

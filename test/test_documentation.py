@@ -177,3 +177,21 @@ def test_every_study_configuration_is_listed() -> None:
     for path in (ROOT / "config" / "studies").glob("*.yaml"):
         if path.stem != "mining_camvid":
             assert f"`{path.stem}`" in page
+
+
+def test_every_class_id_is_on_the_page_of_classes() -> None:
+    page = generate.classes_page()
+    assert "| 13 | car |" in page and "| 10 | sky |" in page
+    for path in (ROOT / "config" / "labels").glob("*.yaml"):
+        classes = yaml.safe_load(path.read_text(encoding="utf-8"))["classes"]
+        section = page.partition(f"`config/labels/{path.name}`")[2].partition("\n## ")[0]
+        for number, each in enumerate(classes):
+            assert f"| {number} | {each['name']} |" in section
+            assert ", ".join(map(str, each["color"])) in section
+
+
+def test_every_page_of_the_node_is_linked_from_the_entrances() -> None:
+    for page in (ROOT / "docs" / "node").glob("*.md"):
+        for entrance in ("README.md", "docs/ros_node.md", "docs/index.md"):
+            text = (ROOT / entrance).read_text(encoding="utf-8")
+            assert f"node/{page.name})" in text, f"{entrance} has no link to {page.name}"

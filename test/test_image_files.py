@@ -105,10 +105,10 @@ def test_a_png_keeps_only_what_its_pixels_need() -> None:
         (b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\2\0\0\0\0\0\0\0\0\0", "animated"),
         (b"II*\0\xff\xff\xff\x00", "cut off"),
         (b"II*\0\x08\0\0\0\0\0\0\0\0\0", "0 x 0 pixels: it is empty"),
-        (b"", "no image file: expected JPEG, PNG, WebP or TIFF"),
-        (b"BM" + bytes(100), "no image file"),
-        (b"DDS |" + bytes(123), "no image file"),
-        (b"\0\0\0\x1cftypavif" + bytes(100), "no image file"),
+        (b"", "not an image file that can be read"),
+        (b"BM" + bytes(100), "not an image file"),
+        (b"DDS |" + bytes(123), "not an image file"),
+        (b"\0\0\0\x1cftypavif" + bytes(100), "not an image file"),
     ],
 )
 def test_what_is_no_whole_image_file_is_refused(data: bytes, words: str) -> None:
@@ -226,7 +226,7 @@ def test_files_on_disk_are_written_whole_and_named_in_errors(tmp_path: Path) -> 
     assert np.array_equal(decode_image(path.read_bytes(), STORED), PIXELS[..., 0])
     assert [each.name for each in path.parent.iterdir()] == ["a.png"]
     path.write_text("text")
-    with pytest.raises(ImageFileError, match=r"a\.png: it is no image file"):
+    with pytest.raises(ImageFileError, match=r"a\.png: not an image file"):
         read_image_file(path)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
+from typer.core import TyperGroup
 
 from emu_perception.cli import (
     bag,
@@ -34,6 +36,18 @@ from emu_perception.text import printable, shortened
 
 MESSAGE_LIMIT = 3000
 """Characters of an error message."""
+OS_ERRORS = {
+    errno.ENOENT: "there is no such file or folder",
+    errno.ENOTDIR: "a part of the path is a file, expected a folder",
+    errno.EISDIR: "this is a folder, expected a file",
+    errno.EEXIST: "this exists already",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EROFS: "the file system is read-only",
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+}
+"""Errors of files and folders in words."""
 EXTRAS = {
     "rosbags": "bags",
     "matplotlib": "report",
@@ -53,32 +67,48 @@ EXTRAS = {
 }
 """Optional modules, with the extra that installs them."""
 
+USE, RECORDINGS, TRAIN, EVALUATE, DEVELOP = "Use", "Recordings", "Train", "Evaluate", "Develop"
+HEADINGS = (USE, RECORDINGS, TRAIN, EVALUATE, DEVELOP)
+"""Headings of `emu --help`, in this order."""
+
+
+class _InOrder(TyperGroup):
+    """Lists commands heading by heading; Typer would list groups of commands last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        def heading(name: str) -> int:
+            return HEADINGS.index(getattr(self.commands[name], "rich_help_panel", USE))
+
+        return sorted(super().list_commands(ctx), key=heading)
+
+
 # Tracebacks need --debug; an error that users can correct is one line.
 app = typer.Typer(
     name="emu",
+    cls=_InOrder,
     help="Semantic class, metric depth and the uncertainty of both, from one camera image.",
     no_args_is_help=True,
     rich_markup_mode="markdown",  # fills lines up to the terminal's width
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("demo")(demo.demo)
-app.command("predict")(predict.predict)
-app.command("scenes")(scenes.scenes)
-app.command("evaluate")(evaluate.evaluate)
-app.command("export")(export.export)
-app.command("calibrate")(evaluate.calibrate)
-app.command("fuzz")(fuzz.fuzz)
-app.command("distill")(train.distill)
-app.command("soak")(soak.soak)
-app.command("study")(study.study)
-app.command("results")(results.results)
-app.add_typer(train.app, name="train")
-app.add_typer(bag.app, name="bag")
-app.add_typer(data.app, name="data")
-app.add_typer(model.app, name="model")
-app.add_typer(domain.app, name="domain")
-app.add_typer(benchmark.app, name="benchmark")
+app.command("demo", rich_help_panel=USE)(demo.demo)
+app.command("predict", rich_help_panel=USE)(predict.predict)
+app.add_typer(model.app, name="model", rich_help_panel=USE)
+app.command("export", rich_help_panel=USE)(export.export)
+app.add_typer(bag.app, name="bag", rich_help_panel=RECORDINGS)
+app.add_typer(train.app, name="train", rich_help_panel=TRAIN)
+app.command("distill", rich_help_panel=TRAIN)(train.distill)
+app.command("calibrate", rich_help_panel=TRAIN)(evaluate.calibrate)
+app.add_typer(domain.app, name="domain", rich_help_panel=TRAIN)
+app.add_typer(data.app, name="data", rich_help_panel=TRAIN)
+app.command("scenes", rich_help_panel=TRAIN)(scenes.scenes)
+app.command("evaluate", rich_help_panel=EVALUATE)(evaluate.evaluate)
+app.command("study", rich_help_panel=EVALUATE)(study.study)
+app.command("results", rich_help_panel=EVALUATE)(results.results)
+app.add_typer(benchmark.app, name="benchmark", rich_help_panel=DEVELOP)
+app.command("soak", rich_help_panel=DEVELOP)(soak.soak)
+app.command("fuzz", rich_help_panel=DEVELOP)(fuzz.fuzz)
 
 
 class _Echo(logging.Handler):
@@ -150,5 +180,13 @@ def _explanation(error: Exception) -> str | None:
             return f"{module} is not installed: install emu_perception with its extra [{extra}]"
     if isinstance(error, MemoryError):
         return "there is not enough memory"
+    if isinstance(error, OSError) and error.errno is not None:
+        return _os_message(error)
     # ValueError covers bags, model files, label sets and configurations.
     return str(error) if isinstance(error, ValueError | OSError | ProcessError) else None
+
+
+def _os_message(error: OSError) -> str:
+    """What the operating system refused, in words; without a file's name where it gives none."""
+    reason = OS_ERRORS.get(error.errno or 0, error.strerror or str(error))
+    return reason if error.filename is None else f"{error.filename}: {reason}"

@@ -30,15 +30,18 @@ def engines(
         ),
     ] = None,
     engine: Annotated[
-        list[str] | None, typer.Option(help="Can be repeated.", show_default="auto")
+        list[str] | None,
+        typer.Option(help="Engine to measure. Can be repeated.", show_default="auto"),
     ] = None,
     size: Annotated[
         list[str] | None,
-        typer.Option(help="WIDTHxHEIGHT. Can be repeated.", show_default="640x480"),
+        typer.Option(help="Image size, WIDTHxHEIGHT. Can be repeated.", show_default="640x480"),
     ] = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option(help="auto, fp32, fp16 or bf16. Can be repeated.", show_default="auto"),
+        typer.Option(
+            help="Arithmetic: auto, fp32, fp16 or bf16. Can be repeated.", show_default="auto"
+        ),
     ] = None,
     device: DeviceOption = "auto",
     members: Annotated[
@@ -57,7 +60,7 @@ def engines(
     warm_up: Annotated[
         int, typer.Option(min=1, help="Calls of each network before measuring.")
     ] = 3,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="Number of CPU threads.")] = 2,
     memory: Annotated[bool, typer.Option(help="Measure memory in separate processes.")] = True,
     check: Annotated[
         bool,
@@ -266,13 +269,13 @@ def node(
 def distillation(
     config: Annotated[Path, typer.Option("--config", "-c", help="YAML file of the student.")],
     members: Annotated[
-        int, typer.Option("--members", "-n", min=1, help="Members of its teacher.")
+        int, typer.Option("--members", "-n", min=1, help="Number of networks in its teacher.")
     ] = 10,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Replaces that of the configuration.")
+        int | None, typer.Option(min=1, help="Batch size; replaces that of the configuration.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of each kind.")] = 10,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    steps: Annotated[int, typer.Option(min=1, help="Measured steps of each kind.")] = 10,
+    device: Annotated[str, typer.Option(help="Where the network runs: cpu or cuda.")] = "cpu",
     check: Annotated[
         bool,
         typer.Option("--check", help="The exit status is 1 if a step takes over 3 plain ones."),
@@ -323,7 +326,9 @@ def distillation(
 def exchange(
     task: Annotated[
         list[str] | None,
-        typer.Option(help="Task. Can be repeated.", show_default="semantic and depth"),
+        typer.Option(
+            help="Task of the network. Can be repeated.", show_default="semantic and depth"
+        ),
     ] = None,
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the image.")] = "640x480",
     scale: Annotated[
@@ -331,7 +336,7 @@ def exchange(
     ] = 1,
     backbone: Annotated[str, typer.Option(help="Backbone of the network around it.")] = "resnet18",
     rounds: Annotated[int, typer.Option(min=1, help="Measured calls.")] = 5,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Number of CPU threads.")] = 1,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="File to write the figures to.")
     ] = None,

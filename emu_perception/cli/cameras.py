@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ class CameraChoice:
     """The camera from `--focal-length`, `--fov` or `--intrinsics`; all None means unknown.
 
     Raises:
-        typer.BadParameter: more than one is given.
+        typer.BadParameter: more than one is given, or one is out of range.
     """
 
     focal_length: float | None = None
@@ -31,6 +32,12 @@ class CameraChoice:
     def __post_init__(self) -> None:
         if sum(v is not None for v in (self.focal_length, self.fov, self.file)) > 1:
             raise typer.BadParameter("give one of --focal-length, --fov and --intrinsics")
+        if self.focal_length is not None and not 1 <= self.focal_length < math.inf:
+            raise typer.BadParameter(
+                f"--focal-length must be at least 1 pixel, got {self.focal_length:g}"
+            )
+        if self.fov is not None and not 1 <= self.fov <= 179:
+            raise typer.BadParameter(f"--fov must be from 1 to 179 degrees, got {self.fov:g}")
 
     @property
     def is_given(self) -> bool:

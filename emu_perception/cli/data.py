@@ -27,7 +27,10 @@ def list_() -> None:
 
 @app.command()
 def check(
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Name; see emu data list.")],
+    dataset: Annotated[
+        str,
+        typer.Option("--dataset", "-d", help="Name of the data set; emu data list prints them."),
+    ],
     root: Annotated[Path, typer.Option(help="Folder of the data set.")],
     option: DataOptions = None,
 ) -> None:
@@ -69,7 +72,9 @@ def check(
 
 @app.command()
 def stereo(
-    root: Annotated[Path, typer.Argument(help="Folder with images, poses.txt, intrinsics.json.")],
+    root: Annotated[
+        Path, typer.Argument(help="Folder with images, poses.txt and intrinsics.json.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new data set.")],
     every: Annotated[int, typer.Option(min=1, help="Take every n-th frame.")] = 6,
 ) -> None:

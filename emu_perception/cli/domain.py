@@ -28,7 +28,8 @@ def fit(
     config: ConfigArgument,
     model: Annotated[str, typer.Option("--model", "-m", help="Model file.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write here, in place of the file.")
+        Path | None,
+        typer.Option("--out", "-o", help="File to write instead of changing the model file."),
     ] = None,
 ) -> None:
     """Compute the statistics of the training domain and store them in the model file.
@@ -53,7 +54,7 @@ def fit(
 def compare(
     config: ConfigArgument,
     model: ModelOption = "",
-    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
+    json: Annotated[Path | None, typer.Option(help="File to write the figures to.")] = None,
 ) -> None:
     """Compare scores that detect images of other domains: AUROC of `outside` against `inside`."""
     from rich.console import Console

@@ -20,7 +20,10 @@ ModelsOption = Annotated[
         "--model", "-m", help="Model file; several are a Deep Ensemble. Default: the shipped model."
     ),
 ]
-DatasetOption = Annotated[str | None, typer.Option("--dataset", "-d", help="See emu data list.")]
+DatasetOption = Annotated[
+    str | None,
+    typer.Option("--dataset", "-d", help="Name of the data set; emu data list prints them."),
+]
 RootOption = Annotated[str | None, typer.Option(help="Folder of the data set.")]
 LabelSetOption = Annotated[
     str | None, typer.Option(help="Change the classes of the data set to this label set.")
@@ -43,7 +46,10 @@ def evaluate(
     model: ModelsOption = None,
     dataset: DatasetOption = None,
     root: RootOption = None,
-    split: Annotated[str | None, typer.Option(help="Default: the split for reporting.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Split of the data set.", show_default="the split for reporting"),
+    ] = None,
     option: DataOptions = None,
     label_set: LabelSetOption = None,
     rename: RenameOption = None,
@@ -187,7 +193,8 @@ def calibrate(
         typer.Option("--model", "-m", help="Model file; several are a Deep Ensemble."),
     ],
     dataset: Annotated[
-        str | None, typer.Option("--dataset", "-d", help="See emu data list.")
+        str | None,
+        typer.Option("--dataset", "-d", help="Name of the data set; emu data list prints them."),
     ] = None,
     config: Annotated[
         Path | None,

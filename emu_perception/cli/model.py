@@ -135,9 +135,11 @@ def dropout(
     out: Annotated[Path, typer.Option("--out", "-o", help="Model file to write.")],
     rate: Annotated[
         float | None,
-        typer.Option(min=0.01, max=0.99, help="Of the dropout.", show_default="the trained one"),
+        typer.Option(
+            min=0.01, max=0.99, help="Probability of the dropout.", show_default="the trained one"
+        ),
     ] = None,
-    samples: Annotated[int, typer.Option(min=2, help="Passes of an image.")] = 10,
+    samples: Annotated[int, typer.Option(min=2, help="Forward passes of each image.")] = 10,
 ) -> None:
     """Write a model that samples its dropout (Monte Carlo Dropout), for the node and all commands.
 

@@ -17,22 +17,31 @@ ModelOption = Annotated[
         show_default="the shipped one",
     ),
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")]
-EngineOption = Annotated[
-    str, typer.Option(help="auto, openvino, onnxruntime, pytorch, compiled or cuda_graph.")
+DeviceOption = Annotated[
+    str, typer.Option(help="Where the network runs: auto, cpu, cuda or tensorrt.")
 ]
-PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        help="What runs the network: auto, openvino, onnxruntime, pytorch, compiled or cuda_graph."
+    ),
+]
+PrecisionOption = Annotated[
+    str, typer.Option(help="Arithmetic of the network: auto, fp32, fp16 or bf16.")
+]
 FocalLengthOption = Annotated[
     float | None,
-    typer.Option(min=1, help="Focal length of the camera in pixels; metres depend on it."),
+    typer.Option(help="Focal length of the camera in pixels; metres depend on it."),
 ]
 FovOption = Annotated[
     float | None,
-    typer.Option("--fov", min=1, max=179, help="Horizontal field of view in degrees, instead."),
+    typer.Option("--fov", help="Horizontal field of view in degrees, 1–179; in place of it."),
 ]
 IntrinsicsOption = Annotated[
     Path | None,
-    typer.Option("--intrinsics", help="camera_info YAML, or JSON with fx, fy, cx, cy, instead."),
+    typer.Option(
+        "--intrinsics", help="camera_info YAML, or JSON with fx, fy, cx, cy; in place of it."
+    ),
 ]
 
 DataOptions = Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,11 +28,8 @@ DEPTH_UNITS_PER_METRE = 256
 """16-bit depth PNGs hold metres times this number, as KITTI's do; 0 means invalid."""
 
 
-class MapFormat(str, Enum):
-    """File formats of raw maps."""
-
-    npz = "npz"
-    png = "png"
+MAP_FORMATS = ("npz", "png")
+"""File formats of raw maps."""
 
 
 def predict(
@@ -43,7 +39,7 @@ def predict(
         "predictions"
     ),
     save: Annotated[
-        list[MapFormat] | None,
+        list[str] | None,
         typer.Option(help="Also save the raw maps: npz (arrays) or png. Can be repeated."),
     ] = None,
     max_depth: Annotated[
@@ -69,6 +65,9 @@ def predict(
     from emu_perception.inference.predictor import Predictor
     from emu_perception.visualization.panels import Scales, panel
 
+    unknown = set(save or ()) - set(MAP_FORMATS)
+    if unknown:
+        raise typer.BadParameter(f"--save must be npz or png, got '{min(unknown)}'")
     camera = CameraChoice(focal_length, fov, intrinsics)
     sources = Sources(images, every)
     given = {file.resolve() for file in sources.files}
@@ -94,9 +93,9 @@ def predict(
             scales=scales,
         )
         write_png(target, picture)
-        if save and MapFormat.npz in save:
+        if "npz" in (save or ()):
             _save_npz(out / f"{each.name}.npz", prediction, predictor.spec)
-        if save and MapFormat.png in save:
+        if "png" in (save or ()):
             _save_png(out, each.name, prediction, predictor.spec)
         facts = [f"{width} x {height}", *camera_facts]
         typer.echo(f"{each.title}: {', '.join([*facts, *_map_facts(prediction)])} -> {target}")

@@ -11,7 +11,10 @@ import typer
 def results(
     pages: Annotated[
         list[Path] | None,
-        typer.Argument(help="Markdown files to fill. None: list the studies.", exists=True),
+        typer.Argument(
+            help="Markdown files whose tables are filled; without one, the studies are listed.",
+            exists=True,
+        ),
     ] = None,
     folder: Annotated[
         Path, typer.Option(help="Folder of the studies' results, a JSON file each.")

@@ -16,10 +16,12 @@ def scenes(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path(
         "scenes"
     ),
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many.")] = 8,
-    kind: Annotated[str, typer.Option(help="street or room.")] = "street",
-    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT.")] = "512x256",
-    seed: Annotated[int, typer.Option(min=0, help="Of the first scene.")] = 0,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Number of scenes.")] = 8,
+    kind: Annotated[str, typer.Option(help="Kind of scene: street or room.")] = "street",
+    size: Annotated[str, typer.Option(help="Size of the images, WIDTHxHEIGHT.")] = "512x256",
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the first scene; the next ones count up.")
+    ] = 0,
     odd_objects: Annotated[
         bool, typer.Option(help="Add things that belong to no class, for tests of uncertainty.")
     ] = False,
@@ -48,4 +50,4 @@ def scenes(
         write_png(out / f"{kind}_{index:04d}.png", picture)
     overview = contact_sheet(pairs, label_set, title=f"{kind} scenes")
     write_png(out / "overview.png", overview)
-    typer.echo(f"{count} scenes in {out}; overview.png shows all of them")
+    typer.echo(f"{count} scene{'s' * (count > 1)} in {out}; overview.png shows all of them")

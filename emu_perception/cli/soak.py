@@ -21,10 +21,10 @@ def soak(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for report and logs.")] = Path(
         "soak"
     ),
-    seed: Annotated[int, typer.Option(min=0, help="Of the robot's actions.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the robot's actions.")] = 0,
     cycles: Annotated[
         int,
-        typer.Option(min=0, help="Instead: so many lifecycle cycles with one image each."),
+        typer.Option(min=0, help="Run this many lifecycle cycles with one image each instead."),
     ] = 0,
 ) -> None:
     """Run the node with cameras that crash, subscribers that come and go, size and parameter

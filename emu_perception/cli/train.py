@@ -45,7 +45,9 @@ def train(
 @app.command()
 def ensemble(
     config: ConfigOption = None,
-    members: Annotated[int, typer.Option("--members", "-n", min=2, help="How many.")] = 10,
+    members: Annotated[
+        int, typer.Option("--members", "-n", min=2, help="Number of networks in the ensemble.")
+    ] = 10,
     out: OutputOption = None,
     seed: SeedOption = None,
     resume: ResumeOption = "auto",

@@ -210,7 +210,7 @@ def test_predict_names_what_is_no_image(
     file.write_text("no image")
     out = tmp_path / "out"
     assert emu(monkeypatch, "predict", file, "--model", model_file, "--out", out) == 1
-    assert "notes.txt: it is no image file" in capsys.readouterr().err
+    assert "notes.txt: not an image file" in capsys.readouterr().err
 
 
 def test_scenes_are_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_what_cannot_be_played_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
     (folder / "broken.webp").write_bytes(b"RIFF")
-    with pytest.raises(ValueError, match=r"broken\.webp: it is no image file"):
+    with pytest.raises(ValueError, match=r"broken\.webp: not an image file"):
         opened(folder, tmp_path / "drive")
 
 

@@ -40,7 +40,7 @@ def png(array: np.ndarray) -> Break:
     [
         ("train/images/0001TP_00001.png", cut, "cut off"),
         ("train/images/0001TP_00001.png", lambda p: p.write_bytes(b""), "the file is empty"),
-        ("train/images/0001TP_00001.png", lambda p: p.write_text("hello"), "is no image file"),
+        ("train/images/0001TP_00001.png", lambda p: p.write_text("hello"), "not an image file"),
         ("train/labels/0006R0_00002.png", Path.unlink, "there is no such file"),
         (
             "val/labels/0016E5_07959.png",

@@ -247,7 +247,7 @@ def test_compressed_grey_alpha_and_16_bit() -> None:
             BadInput.CORRUPT,
             r"10 bytes, format 'jpeg'.*: expected JPEG",
         ),
-        (compressed(bytes(1000)), BadInput.CORRUPT, "is no image file"),
+        (compressed(bytes(1000)), BadInput.CORRUPT, "not an image file"),
         (compressed(encode(".jpg", smooth())[:-200]), BadInput.CORRUPT, "end-of-image marker"),
         (compressed(encode(".jpg", smooth())[:100]), BadInput.CORRUPT, "compressed image"),
         (compressed(encode(".png", smooth())[:200], "png"), BadInput.CORRUPT, "format 'png'"),

@@ -77,7 +77,7 @@ def test_messages_are_read_as_class_ids_and_metres() -> None:
     np.testing.assert_allclose(depth_of(stored, 0.5), metres / 2)
     with pytest.raises(ValueError, match="labels are float32"):
         labels_of(image_message(top, "32FC1", metres))
-    with pytest.raises(ValueError, match="is no image file"):
+    with pytest.raises(ValueError, match="not an image file"):
         depth_of(compressed_image_message(b"nothing", "png", 0))
 
 

@@ -155,7 +155,7 @@ def test_corrupt_compressed_images_are_counted(start_node: StartNode, robot: Rob
     wide = cv2.imencode(".png", np.zeros((5000, 5000), np.uint8))[1].tobytes()
     bad: list[tuple[bytes, str, BadInput, str]] = [
         (b"", "jpeg", BadInput.EMPTY, "has no data"),
-        (b"not a picture", "jpeg", BadInput.CORRUPT, "is no image file"),
+        (b"not a picture", "jpeg", BadInput.CORRUPT, "not an image file"),
         (jpeg()[:10], "jpeg", BadInput.CORRUPT, "is cut off"),
         (jpeg()[: len(jpeg()) // 2], "jpeg", BadInput.CORRUPT, "end-of-image marker"),
         (wide, "png", BadInput.TOO_LARGE, "5000 x 5000 = 25000000 pixels"),

@@ -129,6 +129,11 @@ def table(result: DemoResult, about: Mapping[str, str]) -> Table:
         f"{result.latency_max_ms:.0f} ms, from publishing an image to receiving its last map",
         "node start": f"{result.node_start_s:.1f} s",
     }
+    if result.frames_dropped:
+        rows["why dropped"] = (
+            "the node takes the newest image first; older ones are dropped when the network "
+            "needs longer than the camera's period"
+        )
     grid = Table(show_header=False, box=None, padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column()

@@ -83,7 +83,8 @@ def choose_device(device: str, deployed: bool = False) -> str:
     kind = device.split(":")[0]
     kinds = ("cpu", "cuda", "tensorrt") if deployed else ("cpu", "cuda")
     if device != "auto" and kind not in kinds:
-        raise ValueError(f"device must be auto, {' or '.join(kinds)}, got '{device}'")
+        known = f"{', '.join(('auto', *kinds[:-1]))} or {kinds[-1]}"
+        raise ValueError(f"device must be {known}, got '{device}'")
     if deployed:
         return "cpu" if device == "auto" else device
     if device == "cpu":
