@@ -53,12 +53,13 @@ def end_now() -> None:
 
 def main(args: list[str] | None = None) -> int:
     """Entry point of `emu_node`; returns the process's exit status."""
+    ending = Ending()
+
     from emu_perception.ros.usage import is_asked_for_help, node_usage
 
     if is_asked_for_help(sys.argv[1:] if args is None else args):
         print(node_usage())
         return 0
-    ending = Ending()
 
     import rclpy
     from rclpy.executors import ExternalShutdownException
