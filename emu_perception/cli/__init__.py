@@ -187,6 +187,6 @@ def _explanation(error: Exception) -> str | None:
 
 
 def _os_message(error: OSError) -> str:
-    """What the operating system refused, in words; without a file's name where it gives none."""
+    """Describe what the operating system refused; without a file's name where it gives none."""
     reason = OS_ERRORS.get(error.errno or 0, error.strerror or str(error))
     return reason if error.filename is None else f"{error.filename}: {reason}"

@@ -38,7 +38,7 @@ class Scale:
     open_end: bool = True
     """Larger values have the colour of the end too."""
     meanings: tuple[str, str] = ("", "")
-    """What 0 and vmax mean, written behind the numbers."""
+    """Meanings of 0 and vmax, written behind the numbers."""
     root: bool = False
     """Colours follow the square root, which leaves more of them to what is near."""
 
