@@ -96,13 +96,13 @@ def json_schema(kind: type[BaseModel]) -> dict[str, Any]:
 
 def explain(kind: type[BaseModel], error: ValidationError) -> str:
     """Problems of the keys, a line each."""
-    return "\n".join(
-        "  " + one_line(_explain(kind, each), LINE_LIMIT - 2) for each in error.errors()
-    )
+    problems = (_explain(kind, each) for each in error.errors())
+    lines = (line for problem in problems for line in problem.splitlines())
+    return "\n".join(f"  {one_line(line, LINE_LIMIT - 2)}" for line in lines)
 
 
 def _explain(kind: type[BaseModel], error: Any) -> str:
-    location = ".".join(str(part) for part in error["loc"]) or "the whole"
+    location = one_line(".".join(str(part) for part in error["loc"])) or "the whole"
     if error["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{location}: {error['msg']}"
     known = _keys_at(kind, error["loc"][:-1])

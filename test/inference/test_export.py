@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from emu_perception.camera import Intrinsics
-from emu_perception.cli import app
 from emu_perception.inference import export as exporting
 from emu_perception.inference.engines.base import choose_precision
 from emu_perception.inference.export import ExportError, export
@@ -28,7 +26,7 @@ from emu_perception.inference.model_file import (
     open_model,
     read_spec,
 )
-from emu_perception.inference.model_names import ModelFileError, resolve_model_path
+from emu_perception.inference.model_names import ModelFileError
 from emu_perception.inference.model_spec import Camera
 from emu_perception.inference.onnx_file import read_metadata
 from emu_perception.inference.predictor import Predictor
@@ -58,29 +56,6 @@ def deployed(model: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Pa
     }  # fmt: skip
     assert [each.name for each in path.parent.iterdir()] == [path.name]
     return path
-
-
-def test_the_command_replaces_no_file(
-    deployed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By default it writes to the current folder: the shipped models are not its to replace."""
-    monkeypatch.chdir(tmp_path)
-    written: list[Path] = []
-
-    def write(loaded: LoadedModel, path: Path, *rest: Any) -> dict[str, float]:
-        written.append(path)
-        path.write_bytes(deployed.read_bytes())
-        return {}
-
-    monkeypatch.setattr(exporting, "export", write)
-    command = ["export", "--model", "street"]
-    assert CliRunner().invoke(app, command).exit_code == 0
-    assert written == [Path(f"{resolve_model_path('street').stem}.onnx")]
-    again = CliRunner().invoke(app, command)
-    assert again.exit_code == 1
-    assert "exists" in str(again.exception) and "--force" in str(again.exception)
-    assert CliRunner().invoke(app, [*command, "--force"]).exit_code == 0
-    assert len(written) == 2
 
 
 def test_header_and_kind(deployed: Path, model: LoadedModel) -> None:
