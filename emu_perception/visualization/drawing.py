@@ -23,6 +23,8 @@ STRIPES = 40
 MARGIN = 32
 GAP = 24
 BAR = 12
+SPACE = 6
+"""Between the numbers of a scale."""
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 21, 17, 15
 
 
@@ -87,21 +89,27 @@ def draw_tile(canvas: Image.Image, tile: Tile, x: int, y: int, width: int, heigh
 
 
 def draw_scale(draw: ImageDraw.ImageDraw, scale: Scale, x: int, y: int, width: int) -> None:
-    """A bar with the colours of a scale, and its numbers below."""
+    """A bar with the colours of a scale, and its numbers below as far as there is room for them."""
     table = colormap_table(scale.colormap)
     for column in range(width):
         color = tuple(int(v) for v in table[1 + column * 254 // max(width - 1, 1)])
         draw.line((x + column, y, x + column, y + BAR), color)
-    for tick in scale.ticks:
+    taken: list[tuple[float, float]] = []
+    for tick in sorted(scale.ticks, key=lambda tick: tick not in (0, 1)):  # the ends come first
         position = x + round(scale.position(tick) * (width - 1))
-        draw.line((position, y + BAR, position, y + BAR + 4), FAINT)
         text = f"{scale.vmax * tick:.3g}"
         if tick == 1:
             text = f"{'>= ' if scale.open_end else ''}{text} {scale.unit}".rstrip()
         if tick in (0, 1) and scale.meanings[int(tick)]:
             text += f" = {scale.meanings[int(tick)]}"
         anchor = "la" if tick == 0 else "ra" if tick == 1 else "ma"
-        draw.text((position, y + BAR + 6), text, FAINT, font(SMALL_SIZE), anchor=anchor)
+        place, style = (position, y + BAR + 6), font(SMALL_SIZE)
+        left, _, right, _ = draw.textbbox(place, text, style, anchor)
+        if any(left < end + SPACE and begin < right + SPACE for begin, end in taken):
+            continue
+        taken.append((left, right))
+        draw.line((position, y + BAR, position, y + BAR + 4), FAINT)
+        draw.text(place, text, FAINT, style, anchor)
 
 
 def hatch(picture: np.ndarray, where: np.ndarray) -> np.ndarray:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import ImageDraw
+from PIL import Image, ImageDraw
 
 from emu_perception.labels import LabelSet, load_label_set
 from emu_perception.prediction import Prediction
 from emu_perception.visualization.colors import colormap_table
-from emu_perception.visualization.drawing import HATCH
+from emu_perception.visualization.drawing import HATCH, draw_scale
 from emu_perception.visualization.panels import (
+    ENTROPY_SCALE,
     Scales,
     common_scales,
     contact_sheet,
@@ -173,3 +175,23 @@ def test_a_panel_with_a_scale_of_its_own_tells_so(texts: list[str]) -> None:
     texts.clear()
     panel(image, make_prediction(60, 80), CAMVID, scales=Scales(80, 10))
     assert not any(own in text for text in texts)
+
+
+@pytest.mark.parametrize("width", [120, 300, 900])
+def test_numbers_of_a_scale_do_not_touch(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    places: list[tuple[float, float, str]] = []
+    draw = ImageDraw.Draw(Image.new("RGB", (width, 60)))
+    write = draw.text
+
+    def watched(xy: Any, text: str, fill: Any, style: Any, anchor: str) -> None:
+        left, _, right, _ = draw.textbbox(xy, text, style, anchor)
+        places.append((left, right, text))
+        write(xy, text, fill, style, anchor)
+
+    monkeypatch.setattr(draw, "text", watched)
+    draw_scale(draw, ENTROPY_SCALE, 0, 0, width)
+    places.sort()
+    assert all(right < left for (_, right, _), (left, _, _) in pairwise(places))
+    texts = [text for *_, text in places]
+    assert "0 = certain" in texts
+    assert width < 300 or {"1 = no idea", "0.5"} <= {*texts}
