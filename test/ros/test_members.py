@@ -30,10 +30,18 @@ def test_epistemic_topics(start_node, robot, make_model, tmp_path: Path, method:
     save_model(path, model.network, model.spec)
     node = start_node(model=str(path))
     wait_for(lambda: node.state == "active", "the node to become active")
-    robot.listen(*TOPICS, *TOTAL)
+    outputs = (*TOPICS, *TOTAL)
+    robot.listen(*outputs)
+    wait_for(  # an image is answered on the outputs that have a subscriber by then
+        lambda: (
+            {p.topic_name for p in node.publishers if p.get_subscription_count()}
+            >= {node.resolve_topic_name(topic) for topic in outputs}
+        ),
+        "the node to know all subscribers",
+    )
     image = robot.send_image()
     maps = {}
-    for topic in (*TOPICS, *TOTAL):
+    for topic in outputs:
         message = robot.wait_for_answer(image, topic)
         assert (message.height, message.width, message.encoding) == (*SIZE, "32FC1")
         assert message.header == image.header
